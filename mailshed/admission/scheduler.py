@@ -1,0 +1,80 @@
+"""Which waiting message, live or spooled, takes the next slot of one backend.
+
+A class may start only while the slots in use stay below its share of the limit (trunk reservation
+against lower classes): room for bulk ends first, room for clinical mail never before the limit
+itself. Among those that wait, the lower rank goes first; within a rank the one that has been here
+longest, counted from its arrival at our door, so spooled mail has no privilege over live mail of
+its class but its age.
+
+Pure: `now` is passed in, waiting items are opaque keys.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+
+from mailshed.terms import TrafficClass
+
+
+def has_room(traffic_class: TrafficClass, in_flight: int, limit: int) -> bool:
+    """Whether a message of this class may start while `in_flight` of `limit` slots are in use.
+
+    An idle backend takes any class, whatever its threshold makes of a small limit.
+    """
+    return in_flight == 0 or in_flight < traffic_class.threshold * limit
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    arrived_wall: float
+    tie: int
+    item: Hashable = field(compare=False)
+    traffic_class: TrafficClass = field(compare=False)
+
+
+class Scheduler:
+    """The waiting room of one backend. All operations are O(log n) in the number waiting."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[int, list[_Entry]] = {}
+        self._waiting: dict[Hashable, TrafficClass] = {}
+        self._ties = count()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def waiting(self, traffic_class: TrafficClass) -> int:
+        """How many of this class wait."""
+        return sum(1 for waiting in self._waiting.values() if waiting is traffic_class)
+
+    def offer(self, item: Hashable, traffic_class: TrafficClass, arrived_wall: float) -> None:
+        """Let `item` wait; `arrived_wall` is when the message reached us (Unix time)."""
+        assert item not in self._waiting, "offered twice"
+        self._waiting[item] = traffic_class
+        heap = self._heaps.setdefault(traffic_class.rank, [])
+        heappush(heap, _Entry(arrived_wall, next(self._ties), item, traffic_class))
+
+    def withdraw(self, item: Hashable) -> None:
+        """`item` waits no longer; unknown items are ignored."""
+        self._waiting.pop(item, None)
+
+    def next(self, in_flight: int, limit: int) -> Hashable | None:
+        """Take out the item that may start now, or None if none may.
+
+        Ranks are strict: a higher rank that waits for want of room keeps all lower ones waiting,
+        which can only happen between classes whose thresholds contradict their ranks.
+        """
+        for rank in sorted(self._heaps):
+            heap = self._heaps[rank]
+            while heap and heap[0].item not in self._waiting:
+                heappop(heap)
+            if not heap:
+                del self._heaps[rank]
+                continue
+            if not has_room(heap[0].traffic_class, in_flight, limit):
+                return None
+            entry = heappop(heap)
+            del self._waiting[entry.item]
+            return entry.item
+        return None

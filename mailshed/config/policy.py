@@ -1,0 +1,73 @@
+"""Plain policy values made from the configuration: what core modules take instead of the schema.
+
+Nothing here knows YAML or pydantic. Networks are already parsed, durations are seconds, sizes are
+octets, class names have become `TrafficClass` objects.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from mailshed.terms import TrafficClass
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One classification rule: all given conditions must hold; an empty one is not given.
+
+    Domains are lower case and match exactly, or with all subdomains if they start with a dot.
+    `headers` maps a lower-case field name to the values that match (lower case, compared with the
+    field's first word); an empty tuple matches any value.
+    """
+
+    name: str
+    traffic_class: TrafficClass
+    client_networks: tuple[Network, ...] = ()
+    sender_domains: tuple[str, ...] = ()
+    recipient_domains: tuple[str, ...] = ()
+    headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationPolicy:
+    """Ordered rules, first match wins; `default` is for mail that no rule names."""
+
+    classes: tuple[TrafficClass, ...]
+    rules: tuple[Rule, ...]
+    default: TrafficClass
+
+    def by_name(self, name: str) -> TrafficClass:
+        """The class with this name; the default class if the configuration has lost it."""
+        for traffic_class in self.classes:
+            if traffic_class.name == name:
+                return traffic_class
+        return self.default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayPolicy:
+    """Who may send where (never an open relay)."""
+
+    domains: frozenset[str]
+    """Domains we accept mail for from anyone, lower case."""
+    trusted_networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Bounds of one SMTP session and of all sessions of the process."""
+
+    sessions_max: int
+    message_size_max: int
+    recipients_max: int
+    errors_max: int
+    """Replies 4xx/5xx to commands after which the session is closed with 421."""
+    command_timeout: float
+    """Seconds a client may take to send its next command."""
+    data_timeout: float
+    """Seconds without any progress in mail data."""
+    data_rate_min: int
+    """Octets per second that mail data must reach after the first `data_timeout` seconds."""
+    normalize_networks: tuple[Network, ...]
+    """Clients whose bare CR, LF and NUL are normalised instead of refused."""

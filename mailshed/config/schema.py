@@ -1,0 +1,356 @@
+"""The configuration file as frozen pydantic models: every key, its type, default and meaning.
+
+This is the only place of defaults. Each field's description is one sentence with its unit; the
+reference in docs/configuration.md is generated from them. Durations are written `30s`, `5m`, `4h`,
+`4d`; sizes `64KiB`, `10MiB`, `1GiB`; inside there are only seconds (float) and octets (int).
+Relative paths are relative to the working directory of the process.
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from mailshed.config.policy import Network
+from mailshed.config.units import parse_duration, parse_size
+from mailshed.errors import AddressSyntaxError
+from mailshed.mail.address import parse_mailbox
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+def _parse_network(value: object) -> Network:
+    if isinstance(value, str):
+        return ip_network(value)  # strict: host bits set is a typing error worth a message
+    raise ValueError("expected a network such as 10.0.0.0/8")
+
+
+NetworkField = Annotated[Network, BeforeValidator(_parse_network)]
+Domain = Annotated[
+    str,
+    StringConstraints(
+        to_lower=True,
+        pattern=r"^(?i:\.?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*)$",
+    ),
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Endpoint(BaseModel):
+    """An address to listen on, written `127.0.0.1:2525`, `[::1]:2525` or `unix`-free as that."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    port: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError("expected address:port, for example 127.0.0.1:2525")
+        host = host.removeprefix("[").removesuffix("]")
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError(f"'{host}' is not an IP address") from None
+        return {"host": host, "port": int(port)}
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address:
+        """The host as an address object."""
+        return ip_address(self.host)
+
+
+class Listener(_Section):
+    """Where clients connect."""
+
+    name: Name = Field(description="Name in logs and metrics.")
+    bind: Endpoint = Field(description="Address and port to listen on.")
+
+
+class Backend(_Section):
+    """The mail server behind us: an SMTP server, or a Maildir for trials."""
+
+    name: Name = Field(description="Name in logs and metrics.")
+    host: str | None = Field(None, description="Host name or address of the SMTP server.")
+    port: int = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
+    maildir: Path | None = Field(
+        None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
+    )
+    in_flight_max: int = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="Messages handed over at the same time; Exchange allows one source 20.",
+    )
+    connect_timeout: Duration = Field(
+        10.0, gt=0, description="Seconds for the connection and the server's greeting."
+    )
+    command_timeout: Duration = Field(
+        30.0, gt=0, description="Seconds for the reply to EHLO, MAIL, RCPT and DATA."
+    )
+    dot_timeout: Duration = Field(
+        600.0,
+        gt=0,
+        description="Seconds for the reply to the final dot; RFC 5321, 4.5.3.2.6 asks for 600.",
+    )
+    idle_timeout: Duration = Field(
+        10.0, gt=0, description="Seconds after which an unused connection is closed."
+    )
+    messages_per_connection: int = Field(
+        100, ge=1, description="Messages after which a connection is replaced by a new one."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.host is None) == (self.maildir is None):
+            raise ValueError("a backend needs either host (with port) or maildir")
+        return self
+
+
+class Spool(_Section):
+    """Where acknowledged mail waits for the backend."""
+
+    path: Path = Field(description="Folder of the spool, on a local disk; created with mode 0700.")
+    octets_max: Size = Field(
+        10 * 1024**3, ge=1024**2, description="Most octets of mail data the spool may hold."
+    )
+    messages_max: int = Field(1_000_000, ge=1, description="Most messages the spool may hold.")
+    disk_reserve: Size = Field(
+        256 * 1024**2,
+        ge=0,
+        description="Octets of free disk below which no mail is spooled, so that marks can be.",
+    )
+    lifetime: Duration = Field(
+        4 * 86400.0, gt=0, description="Seconds after which undelivered mail is returned."
+    )
+    retry_min: Duration = Field(
+        30.0, gt=0, description="Seconds before a deferred message is tried again, at least."
+    )
+    retry_max: Duration = Field(
+        900.0, gt=0, description="Seconds before a deferred message is tried again, at most."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.retry_min > self.retry_max:
+            raise ValueError("retry_min must not be greater than retry_max")
+        if self.retry_max >= self.lifetime:
+            raise ValueError("retry_max must be less than lifetime, or mail expires untried")
+        return self
+
+
+class Metrics(_Section):
+    """The operations port: /metrics, /healthz, /readyz."""
+
+    bind: Endpoint = Field(description="Address and port of the operations HTTP server.")
+
+
+class Admin(_Section):
+    """The socket that `mailshed status` and `mailshed queue` talk to."""
+
+    socket: Path | None = Field(
+        None, description="Path of the Unix socket; by default admin.sock in the spool's folder."
+    )
+
+
+class Limits(_Section):
+    """Bounds on everything a client can make grow."""
+
+    sessions_max: int = Field(5000, ge=1, description="SMTP sessions at the same time; then 421.")
+    message_size_max: Size = Field(
+        50 * 1024**2, ge=64 * 1024, description="Largest message, in octets; then 552."
+    )
+    recipients_max: int = Field(
+        1000, ge=100, description="Recipients of one message; then 452 (RFC 5321 asks for 100)."
+    )
+    errors_max: int = Field(
+        20, ge=1, description="Refused commands in one session; then 421 and the end."
+    )
+    command_timeout: Duration = Field(
+        300.0, gt=0, description="Seconds a client may take for its next command; then 421."
+    )
+    data_timeout: Duration = Field(
+        180.0, gt=0, description="Seconds without progress in mail data; then 421."
+    )
+    data_rate_min: int = Field(
+        500, ge=0, description="Octets per second that mail data must reach after a minute."
+    )
+    content_memory_max: Size = Field(
+        64 * 1024**2, ge=1024**2, description="Memory for all mail data in transit; then disk."
+    )
+    content_memory_per_message: Size = Field(
+        256 * 1024, ge=64 * 1024, description="Memory for one message's data; then disk."
+    )
+    content_disk_max: Size = Field(
+        2 * 1024**3, ge=0, description="Disk for all mail data in transit; then 452."
+    )
+    shutdown_timeout: Duration = Field(
+        100.0, gt=0, description="Seconds that open transactions may take to finish at a stop."
+    )
+
+
+class Log(_Section):
+    """One event a line on standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="key=value text, or JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+
+
+class TrafficClassSection(_Section):
+    """One class of mail and what it is promised."""
+
+    name: Name = Field(description="Name in rules, logs and metrics.")
+    rank: int = Field(ge=0, le=99, description="Order; 0 first, and 0 is never shed.")
+    threshold: float = Field(
+        gt=0, le=1, description="Share of in_flight_max above which the class may not start."
+    )
+    wait_max: Duration = Field(
+        ge=0, description="Seconds a mail server's message may wait for a slot before the spool."
+    )
+    wait_max_user_agent: Duration | None = Field(
+        None, ge=0, description="The same for a user agent; by default as wait_max."
+    )
+    objective: Duration = Field(gt=0, description="Seconds from arrival to delivery, promised.")
+
+
+def _default_classes() -> tuple[TrafficClassSection, ...]:
+    table = (
+        # name, rank, threshold, wait MTA, wait user agent, objective
+        ("clinical", 0, 1.0, 2.0, 2.0, 10.0),
+        ("continuity", 1, 0.95, 10.0, 5.0, 300.0),
+        ("personal", 1, 0.95, 10.0, 5.0, 120.0),
+        ("calendar", 2, 0.90, 10.0, 5.0, 300.0),
+        ("application", 3, 0.90, 5.0, 5.0, 300.0),
+        ("telework", 4, 0.80, 5.0, 3.0, 900.0),
+        ("bulk", 5, 0.60, 0.0, 0.0, 14400.0),
+    )
+    return tuple(
+        TrafficClassSection(
+            name=name,
+            rank=rank,
+            threshold=threshold,
+            wait_max=wait,
+            wait_max_user_agent=wait_user_agent,
+            objective=objective,
+        )
+        for name, rank, threshold, wait, wait_user_agent, objective in table
+    )
+
+
+class RuleSection(_Section):
+    """One classification rule; all conditions given must hold, and the first rule wins."""
+
+    name: Name = Field(description="Name in logs.")
+    traffic_class: str = Field(alias="class", description="The class of mail that matches.")
+    client_networks: tuple[str, ...] = Field(
+        (), description="Names of entries in networks, or networks such as 10.0.0.0/8."
+    )
+    sender_domains: tuple[Domain, ...] = Field(
+        (), description="Domains of the reverse-path; with a leading dot, all subdomains."
+    )
+    recipient_domains: tuple[Domain, ...] = Field(
+        (), description="Domains of any recipient; with a leading dot, all subdomains."
+    )
+    headers: dict[str, tuple[str, ...] | None] = Field(
+        default_factory=dict,
+        description="Header fields, each with the values that match; null for any value.",
+    )
+
+    @model_validator(mode="after")
+    def _has_condition(self) -> Self:
+        if not (
+            self.client_networks or self.sender_domains or self.recipient_domains or self.headers
+        ):
+            raise ValueError("a rule needs at least one condition")
+        return self
+
+
+class Classification(_Section):
+    """What is a message? Ordered rules over networks, domains and header fields."""
+
+    networks: dict[Name, tuple[NetworkField, ...]] = Field(
+        default_factory=dict, description="Named lists of client networks."
+    )
+    rules: tuple[RuleSection, ...] = Field(
+        (), description="The site's rules, in order; the shipped rules for bulk mail come after."
+    )
+    default: str = Field("personal", description="Class of mail that no rule names.")
+
+
+class Config(_Section):
+    """The whole file."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    hostname: str = Field(
+        default_factory=socket.getfqdn,
+        description="Our name in greetings and trace lines; by default the host's.",
+    )
+    postmaster: str = Field(
+        "", description="Where our reports point people to; by default postmaster@hostname."
+    )
+    domains: tuple[Domain, ...] = Field(
+        (), description="Domains that anyone may send to; others need a trusted client."
+    )
+    trusted_networks: tuple[NetworkField, ...] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="Clients that may send to anyone.",
+    )
+    listeners: tuple[Listener, ...] = Field(min_length=1, description="Where clients connect.")
+    backends: tuple[Backend, ...] = Field(
+        min_length=1, max_length=1, description="The mail server behind; exactly one."
+    )
+    spool: Spool = Field(description="Where acknowledged mail waits.")
+    metrics: Metrics = Field(description="The operations port.")
+    admin: Admin = Field(default_factory=Admin, description="The command line's socket.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds on what can grow.")
+    log: Log = Field(default_factory=Log, description="What is logged and how.")
+    classes: tuple[TrafficClassSection, ...] = Field(
+        default_factory=_default_classes, min_length=1, description="Classes of mail."
+    )
+    classification: Classification = Field(
+        default_factory=Classification, description="Which message is of which class."
+    )
+    normalize_networks: tuple[NetworkField, ...] = Field(
+        (),
+        description="Clients whose bare CR, LF and NUL are normalised instead of refused.",
+    )
+
+    @field_validator("postmaster")
+    @classmethod
+    def _is_mailbox(cls, value: str) -> str:
+        if value:
+            try:
+                parse_mailbox(value)
+            except AddressSyntaxError as error:
+                raise ValueError(f"not a mail address: {error}") from None
+        return value
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where the command line's socket is, default included."""
+        return self.admin.socket or self.spool.path / "admin.sock"

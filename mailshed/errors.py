@@ -1,0 +1,93 @@
+"""Broken promises of what lies below us, as one tree; expected outcomes are values instead.
+
+::
+
+    MailshedError
+    +-- ConfigError            the configuration file cannot be used
+    +-- StartError             the service cannot start: a port is taken, a path is not writable
+    +-- SpoolError             the spool cannot do what was asked
+    |   +-- SpoolFull          a limit or the disk reserve is reached: later it may work
+    |   +-- SpoolSick          the store failed (I/O error): no promise until it is verified
+    |   +-- SpoolCorrupt       stored mail data does not match its checksum
+    |   +-- SpoolLocked        another process owns this spool
+    +-- BackendError           the backend broke the dialog; says at which stage
+    |   +-- Unreachable        no connection: refused, unknown host, reset
+    |   +-- TimedOut           no reply within the stage's timeout
+    |   +-- ConnectionLost     the connection ended in mid-dialog
+    |   +-- ProtocolViolation  the reply was not SMTP
+    +-- AddressSyntaxError     a path or parameter breaks the grammar of RFC 5321
+    +-- BudgetExceeded         the budget for mail data in transit is used up
+    +-- ClientGone             the client left before our dot: nothing was promised
+
+The message of each is written for the log of an operator, never for an SMTP client.
+"""
+
+from mailshed.terms import Stage
+
+
+class MailshedError(Exception):
+    """Root of all errors that mailshed raises itself."""
+
+
+class ConfigError(MailshedError):
+    """The configuration cannot be used; the text lists every fault, ready to print."""
+
+
+class StartError(MailshedError):
+    """The service cannot start; the text says what to do."""
+
+
+class SpoolError(MailshedError):
+    """The spool cannot do what was asked."""
+
+
+class SpoolFull(SpoolError):
+    """A limit of the spool or the disk reserve is reached."""
+
+
+class SpoolSick(SpoolError):
+    """The store failed; nothing it was asked to keep may be promised."""
+
+
+class SpoolCorrupt(SpoolError):
+    """Stored mail data does not match its checksum."""
+
+
+class SpoolLocked(SpoolError):
+    """Another process owns this spool."""
+
+
+class BackendError(MailshedError):
+    """The dialog with the backend broke at `stage`."""
+
+    def __init__(self, message: str, stage: Stage) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class Unreachable(BackendError):
+    """No usable connection: refused, reset, unknown host."""
+
+
+class TimedOut(BackendError):
+    """The backend did not answer within the stage's timeout."""
+
+
+class ConnectionLost(BackendError):
+    """The connection ended in mid-dialog."""
+
+
+class ProtocolViolation(BackendError):
+    """The backend sent something that is not an SMTP reply."""
+
+
+class AddressSyntaxError(MailshedError):
+    """A path or an ESMTP parameter breaks the grammar; the text may be shown to the client."""
+
+
+class BudgetExceeded(MailshedError):
+    """The budget for mail data in transit is used up."""
+
+
+class ClientGone(MailshedError):
+    """The client left before our final dot; nothing was promised to anyone."""

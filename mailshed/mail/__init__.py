@@ -1,0 +1,1 @@
+"""The vocabulary of mail: addresses, envelopes, replies, trace lines, content."""

@@ -1,0 +1,84 @@
+"""What became of a message at the backend, recipient by recipient.
+
+`InDoubt` is a result like the others (RFC 1047): our final dot went out and no answer came back,
+so the backend may or may not have the message. Whoever receives it must keep a durable copy.
+"""
+
+from dataclasses import dataclass, field
+
+from mailshed.mail.reply import Reply
+from mailshed.terms import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The backend took responsibility with this 2xx."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now: a 4xx of the backend at `stage`, or no dialog (`reply` None, see `detail`)."""
+
+    stage: Stage
+    reply: Reply | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """The backend refused for good with this 5xx at `stage`."""
+
+    stage: Stage
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The final dot was sent and nothing came back; `detail` says how it ended."""
+
+    detail: str
+
+
+DeliveryResult = Delivered | Deferred | Bounced | InDoubt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """Seconds spent at each stage of one transaction; `size` and `recipients` for scale.
+
+    `service` is the time from MAIL sent to the reply to the final dot: what the limiter watches.
+    Connecting is measured apart, since pooled connections do it once for many messages.
+    """
+
+    connect: float = 0.0
+    envelope: float = 0.0
+    content: float = 0.0
+    service: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionResult:
+    """The end of one mail transaction with a backend.
+
+    `recipients` has one result per recipient, in the envelope's order. `is_backend_away` tells
+    that there was no dialog at all, so that the message itself is not to blame.
+    """
+
+    recipients: tuple[DeliveryResult, ...]
+    times: StageTimes = field(default_factory=StageTimes)
+    is_backend_away: bool = False
+
+    @property
+    def uniform(self) -> DeliveryResult | None:
+        """The common result if all recipients fared alike, else None."""
+        first = self.recipients[0]
+        if all(result is first or type(result) is type(first) for result in self.recipients):
+            return first
+        return None
+
+
+def everyone(result: DeliveryResult, recipients: int) -> tuple[DeliveryResult, ...]:
+    """One shared result for each of `recipients` recipients."""
+    return (result,) * recipients

@@ -1,0 +1,78 @@
+"""The envelope of a message: who speaks, from whom, to whom, under which queue id.
+
+Everything here is a frozen value, made once by the listener and read by every later stage.
+Addresses and ESMTP parameters are the bytes the client sent, never a re-serialised form, so that
+what came in goes out byte for byte.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from mailshed.mail.address import Mailbox
+from mailshed.terms import ClientKind, QueueId
+
+# Crockford's alphabet: no I, L, O or U, so an id read aloud on the telephone survives.
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TIME_DIGITS = 10
+_RANDOM_DIGITS = 6
+RANDOM_BITS = 5 * _RANDOM_DIGITS
+"""How many random bits `make_queue_id` takes."""
+
+
+def make_queue_id(wall: float, random_bits: int) -> QueueId:
+    """Make an id of 16 characters that sorts by time: 48 bits of milliseconds, then randomness.
+
+    `wall` is the Unix time in seconds; `random_bits` an integer below 2**RANDOM_BITS.
+    """
+    value = (int(wall * 1000) << RANDOM_BITS) | random_bits
+    digits = _TIME_DIGITS + _RANDOM_DIGITS
+    return QueueId("".join(_ALPHABET[value >> 5 * i & 31] for i in range(digits - 1, -1, -1)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who speaks: one SMTP session as the later stages may know it."""
+
+    session_id: str
+    listener: str
+    address: IPv4Address | IPv6Address
+    port: int
+    is_trusted: bool
+    """In `trusted_networks`, or authenticated: may relay, and may be sent failure reports."""
+    kind: ClientKind = ClientKind.MTA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One forward-path. `parameters` are its ESMTP parameters as they came (`NOTIFY=NEVER`)."""
+
+    mailbox: Mailbox
+    parameters: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One mail transaction up to its mail data.
+
+    `reverse_path` None is the null reverse-path `<>`. `recipients` keep the client's order, and
+    every list of results in mailshed has that order too.
+    """
+
+    queue_id: QueueId
+    client: Client
+    helo: str
+    is_extended: bool
+    """EHLO rather than HELO: the trace line says ESMTP."""
+    reverse_path: Mailbox | None
+    parameters: tuple[bytes, ...] = ()
+    """ESMTP parameters of MAIL as they came, without SIZE, which is recomputed."""
+    recipients: tuple[Recipient, ...] = field(default=())
+    received_wall: float = 0.0
+    """Unix time at which the mail data was complete."""
+    received_at: float = 0.0
+    """The same on the monotonic clock."""
+
+    @property
+    def sender(self) -> str:
+        """The reverse-path for people: `<>` for the null one."""
+        return f"<{self.reverse_path or ''}>"

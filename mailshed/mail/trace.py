@@ -1,0 +1,47 @@
+"""The one line that mailshed adds to a message, and the loop test that reads such lines.
+
+The `Received:` line of RFC 5321, 4.4 says who gave us the message, when, and under which queue id.
+Our own id in two of them means that the message has come back to us; very many of them from
+anyone mean a loop elsewhere (RFC 5321, 6.3 asks for a threshold of at least 100; Postfix and
+chasquid stop at 50, which no honest path reaches).
+"""
+
+import re
+from email.utils import formatdate
+
+from mailshed.mail.envelope import Envelope
+from mailshed.mail.header import HeaderView
+
+RECEIVED_MAX = 50
+
+_HELO_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+
+
+def received_line(envelope: Envelope, hostname: str) -> bytes:
+    """Make the trace field for `envelope`, folded, in wire form, ending in CRLF.
+
+    The forward-path is named only if it is the only one, so that no recipient learns of another.
+    """
+    helo = _HELO_UNSAFE.sub("?", envelope.helo)[:255] or "unknown"
+    address = envelope.client.address
+    literal = f"IPv6:{address}" if address.version == 6 else str(address)
+    protocol = "ESMTP" if envelope.is_extended else "SMTP"
+    target = ""
+    if len(envelope.recipients) == 1:
+        target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
+    # usegmt=False gives the numeric zone that RFC 5322, 3.3 asks for.
+    date = formatdate(envelope.received_wall, localtime=False)
+    return (
+        f"Received: from {helo} ([{literal}])\r\n"
+        f"\tby {hostname} (mailshed) with {protocol} id {envelope.queue_id}{target};\r\n"
+        f"\t{date}\r\n"
+    ).encode("ascii")
+
+
+def is_loop(header: HeaderView, hostname: str) -> bool:
+    """Whether the message has passed us before, or has passed too many servers."""
+    values = header.values("received")
+    if len(values) >= RECEIVED_MAX:
+        return True
+    mark = f"by {hostname} (mailshed)"
+    return sum(mark in value for value in values) >= 2

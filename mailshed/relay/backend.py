@@ -1,0 +1,78 @@
+"""What a backend is to the rest of mailshed: something that takes one message and says how it went.
+
+`SmtpBackend` speaks to a mail server, `MaildirBackend` writes files. A backend does not decide
+whether it may be asked (the gate does) and does not log or count (the caller does); it turns every
+possible ending into a `TransactionResult`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailshed.mail.delivery import TransactionResult
+from mailshed.terms import QueueId
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundMessage:
+    """One message as a backend is to receive it.
+
+    `content` is mail data in wire form without the terminating `.CRLF`: `prefix` (our trace line,
+    or empty) and then either all of `in_memory`, or what `chunks()` yields if `in_memory` is None.
+    """
+
+    queue_id: QueueId
+    reverse_path: bytes
+    """Without angle brackets; empty for the null reverse-path."""
+    parameters: tuple[bytes, ...] = ()
+    """ESMTP parameters of MAIL as the client sent them; sent on if the backend offers them."""
+    recipients: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+    """Forward-paths without angle brackets, each with its ESMTP parameters."""
+    size: int
+    """Octets of prefix and content together."""
+    prefix: bytes = b""
+    in_memory: Sequence[bytes] | None = None
+    chunks: Callable[[], AsyncIterator[bytes]] | None = None
+    may_send_dot: Callable[[], bool] = field(default=_always)
+    """Asked right before the final dot; False (the client left) ends it without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConnections:
+    """How a backend's connections stand, for metrics and status."""
+
+    busy: int = 0
+    idle: int = 0
+    opened_total: int = 0
+    failed_total: int = 0
+    reused_total: int = 0
+
+
+class Backend(Protocol):
+    """One place that mail can be handed to."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs and metrics."""
+        ...
+
+    async def deliver(self, message: OutboundMessage) -> TransactionResult:
+        """Run one mail transaction to its end and say how each recipient fared.
+
+        Raises only ClientGone (when `may_send_dot` said no: nothing was handed over), errors of
+        `chunks()` (before the final dot: nothing was handed over) and CancelledError. All of
+        them abort the connection, never reuse it.
+        """
+        ...
+
+    def connections(self) -> BackendConnections:
+        """How the connections stand now."""
+        ...
+
+    async def close(self) -> None:
+        """Close idle connections politely (QUIT) and stop; safe to call twice."""
+        ...

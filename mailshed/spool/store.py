@@ -1,0 +1,171 @@
+"""What a spool is: the promise, its records, and the protocol that every store fulfils.
+
+The promise: when `add` returns, the message is on stable storage, and it stays there until `settle`
+has durably recorded an ending for each recipient. Whoever says 250 for a message calls `add` first
+and says it after. One process owns a store; who is working on which message is that process's
+memory, and never written.
+
+Instants are Unix times, because they outlive the process. Content is mail data in wire form, our
+trace line included, without the terminating `.CRLF`.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailshed.terms import Ending, QueueId, Reason, SpoolState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolRecipient:
+    """One forward-path of a spooled message that has not ended yet.
+
+    `index` is its place in the message's original envelope and identifies it for ever.
+    """
+
+    index: int
+    address: bytes
+    parameters: tuple[bytes, ...] = ()
+    state: SpoolState = SpoolState.QUEUED
+    last_reply: str = ""
+    """The backend's latest answer, one printable line; empty before the first attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolRecord:
+    """A spooled message without its content. `recipients` are those that have not ended."""
+
+    queue_id: QueueId
+    traffic_class: str
+    rank: int
+    reverse_path: bytes
+    """Empty for the null reverse-path."""
+    parameters: tuple[bytes, ...] = ()
+    recipients: tuple[SpoolRecipient, ...]
+    size: int = 0
+    """Octets of content; set by the store."""
+    received_wall: float
+    expires_wall: float
+    next_attempt_wall: float
+    attempts: int = 0
+    reason: Reason
+    """Why it was spooled rather than relayed."""
+    client_address: str
+    helo: str = ""
+    is_trusted: bool
+    """Whether a failure report may go to the reverse-path (otherwise it would be backscatter)."""
+    is_generated: bool = False
+    """A report of ours rather than accepted mail: the other source in the conservation law."""
+    in_doubt: int = 0
+    """How many attempts ended after our final dot without an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A generated message that enters the spool in the transaction that ends its cause."""
+
+    record: SpoolRecord
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What one attempt changed, written in one transaction.
+
+    `endings` maps recipient indexes to how they left; `deferred` maps indexes to the reply that
+    keeps them. A message whose recipients have all ended is removed with its content.
+    """
+
+    queue_id: QueueId
+    endings: Mapping[int, Ending] = field(default_factory=dict)
+    deferred: Mapping[int, str] = field(default_factory=dict)
+    state: SpoolState = SpoolState.DEFERRED
+    """State of those in `deferred`."""
+    attempts: int
+    next_attempt_wall: float
+    in_doubt: int = 0
+    reports: tuple[Report, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTotals:
+    """What the spool holds of one traffic class, in one state."""
+
+    traffic_class: str
+    state: SpoolState
+    messages: int
+    recipients: int
+    octets: int
+    oldest_wall: float
+    """Arrival of the oldest message (Unix time)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolTotals:
+    """One consistent picture of the whole spool.
+
+    `ledger` has, per traffic class, how many recipients were `accepted`, `generated` and how
+    many reached each `Ending` since the spool was made (keys: those words).
+    """
+
+    by_class: tuple[ClassTotals, ...] = ()
+    ledger: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    octets: int = 0
+    messages: int = 0
+    octets_max: int = 0
+    messages_max: int = 0
+    disk_free: int = 0
+    disk_reserve: int = 0
+
+
+class SpoolStore(Protocol):
+    """A durable set of messages. Every method may raise SpoolSick when the store has failed."""
+
+    async def open(self) -> None:
+        """Take exclusive ownership, verify, recover. Raises SpoolLocked, SpoolSick."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and give up ownership. Safe to call twice."""
+        ...
+
+    async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        """Store a message; it is durable when this returns, and absent if it raises.
+
+        Raises SpoolFull if a limit or the disk reserve is reached. Cancelling leaves the message
+        either whole or absent.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Record the outcome of an attempt, durably."""
+        ...
+
+    async def due(
+        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        """Up to `limit` messages of the class with a recipient to try at `wall`, oldest first.
+
+        Held and corrupt recipients are not due; a record lists only its due-able recipients.
+        """
+        ...
+
+    async def next_due(self) -> float | None:
+        """The earliest `next_attempt_wall` of any message that is not held, or None if empty."""
+        ...
+
+    async def expired(self, wall: float, limit: int) -> list[SpoolRecord]:
+        """Up to `limit` messages whose `expires_wall` has passed, oldest first; not held ones."""
+        ...
+
+    def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
+        """The stored content in order, in pieces of at most 256 KiB.
+
+        Raises SpoolCorrupt, before the last piece is handed out, if the checksum is wrong, or if
+        the message is not there.
+        """
+        ...
+
+    async def totals(self) -> SpoolTotals:
+        """Counts for metrics, status and the conservation law; cheap."""
+        ...

@@ -1,0 +1,105 @@
+"""Small values that every part of mailshed shares: the vocabulary below the layers.
+
+Closed sets are enums here, so that a decision, its log field and its metric label are the same
+word and cannot drift apart. Traffic classes are not an enum: a site names its own, so a
+`TrafficClass` is a value made from the configuration.
+
+Units: all durations and instants are seconds (float). `now` is monotonic wherever a parameter has
+that name; instants that must outlive the process are wall-clock (Unix epoch) and say `wall`.
+Sizes are bytes in wire form (RFC 5321, 4.5.2: CRLF line endings, dot-stuffed).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+
+QueueId = NewType("QueueId", str)
+
+
+class ClientKind(Enum):
+    """What a client does with a 4xx reply; it decides how long we may keep it waiting."""
+
+    MTA = "mta"  # keeps the message in a queue and tries again
+    USER_AGENT = "user_agent"  # shows the user an error and forgets
+    DEVICE = "device"  # drops the message, often silently
+
+
+class Stage(Enum):
+    """Stages of the SMTP dialog with a backend, in order; `DOT` is the reply to the final dot."""
+
+    CONNECT = "connect"
+    EHLO = "ehlo"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    DOT = "dot"
+    QUIT = "quit"
+
+
+class Reason(Enum):
+    """Why a message was relayed, kept, deferred or refused. Field of logs, label of metrics."""
+
+    ROOM = "room"  # the backend had a free slot
+    SATURATED = "saturated"  # no slot came free within the class's wait
+    BACKEND_AWAY = "backend_away"  # the backend cannot be reached
+    BACKEND_DEFERRED = "backend_deferred"  # the backend said 4xx
+    BACKEND_REFUSED = "backend_refused"  # the backend said 5xx
+    MIXED_RECIPIENTS = "mixed_recipients"  # the backend took some recipients and not others
+    IN_DOUBT = "in_doubt"  # the backend did not answer the final dot
+    SHUTDOWN = "shutdown"  # the service is stopping
+    SPOOL_FULL = "spool_full"  # a spool limit or the disk reserve is reached
+    SPOOL_SICK = "spool_sick"  # the spool cannot commit
+    RELAY_DENIED = "relay_denied"  # a stranger asked us to relay to a stranger
+    LOOP = "loop"  # the message has been here, or nearly everywhere
+    CONTENT = "content"  # bare CR, LF or NUL in the mail data
+    TOO_LARGE = "too_large"  # over the message size limit
+    NO_MEMORY = "no_memory"  # the budget for mail data in transit is used up
+    EXPIRED = "expired"  # older than the spool's lifetime
+    INTERNAL = "internal"  # our own fault
+
+
+class SpoolState(Enum):
+    """State of a spooled recipient, in Postfix's words; 'active' is in memory only."""
+
+    QUEUED = "queued"  # not tried yet
+    DEFERRED = "deferred"  # tried, and due again at its next attempt
+    HOLD = "hold"  # waits for an operator
+    CORRUPT = "corrupt"  # the stored mail data failed its checksum
+
+
+class Ending(Enum):
+    """How a recipient left the spool: the terms of the conservation law.
+
+    accepted + generated = delivered + bounced + refused + expired + removed + still spooled,
+    counted in recipients.
+    """
+
+    DELIVERED = "delivered"  # the backend said 2xx
+    BOUNCED = "bounced"  # failed for good; a report went to the sender
+    REFUSED = "refused"  # failed for good; nobody could be told (null or untrusted sender)
+    EXPIRED = "expired"  # not delivered within the spool's lifetime
+    REMOVED = "removed"  # an operator deleted it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficClass:
+    """One class of mail and what it is promised.
+
+    `rank` orders classes, 0 first; classes may share a rank. Rank 0 is never shed.
+    `threshold` is the share of the in-flight limit (0..1] above which the class may not start.
+    `wait_max_*` bounds, in seconds, how long a client waits for a slot before its mail is spooled.
+    `objective` is the delay in seconds, from arrival to the backend's 250, promised for the class.
+    """
+
+    name: str
+    rank: int
+    threshold: float
+    wait_max_mta: float
+    wait_max_user_agent: float
+    objective: float
+
+    def wait_max(self, client_kind: ClientKind) -> float:
+        """Seconds this class may wait for a slot on behalf of a client of `client_kind`."""
+        if client_kind is ClientKind.MTA:
+            return self.wait_max_mta
+        return self.wait_max_user_agent

@@ -9,10 +9,12 @@ its class but its age.
 Pure: `now` is passed in, waiting items are opaque keys.
 """
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from typing import Generic, TypeVar
 
 from mailshed.terms import TrafficClass
 
@@ -25,20 +27,25 @@ def has_room(traffic_class: TrafficClass, in_flight: int, limit: int) -> bool:
     return in_flight == 0 or in_flight < traffic_class.threshold * limit
 
 
+Item = TypeVar("Item", bound=Hashable)
+
+
 @dataclass(order=True, slots=True)
-class _Entry:
+class _Entry(Generic[Item]):
     arrived_wall: float
     tie: int
-    item: Hashable = field(compare=False)
+    item: Item = field(compare=False)
     traffic_class: TrafficClass = field(compare=False)
 
 
-class Scheduler:
-    """The waiting room of one backend. All operations are O(log n) in the number waiting."""
+class Scheduler(Generic[Item]):
+    """The waiting room of one backend. Operations are O(log n) in the number waiting."""
 
     def __init__(self) -> None:
-        self._heaps: dict[int, list[_Entry]] = {}
-        self._waiting: dict[Hashable, TrafficClass] = {}
+        self._heaps: dict[int, list[_Entry[Item]]] = {}
+        self._waiting: dict[Item, TrafficClass] = {}
+        self._by_class: Counter[str] = Counter()
+        self._by_rank: Counter[int] = Counter()
         self._ties = count()
 
     def __len__(self) -> int:
@@ -46,20 +53,40 @@ class Scheduler:
 
     def waiting(self, traffic_class: TrafficClass) -> int:
         """How many of this class wait."""
-        return sum(1 for waiting in self._waiting.values() if waiting is traffic_class)
+        return self._by_class[traffic_class.name]
 
-    def offer(self, item: Hashable, traffic_class: TrafficClass, arrived_wall: float) -> None:
+    def waiting_up_to(self, rank: int) -> int:
+        """How many wait whose rank is `rank` or better."""
+        if not self._waiting:
+            return 0
+        return sum(number for waiting, number in self._by_rank.items() if waiting <= rank)
+
+    def offer(self, item: Item, traffic_class: TrafficClass, arrived_wall: float) -> None:
         """Let `item` wait; `arrived_wall` is when the message reached us (Unix time)."""
         assert item not in self._waiting, "offered twice"
         self._waiting[item] = traffic_class
+        self._by_class[traffic_class.name] += 1
+        self._by_rank[traffic_class.rank] += 1
         heap = self._heaps.setdefault(traffic_class.rank, [])
         heappush(heap, _Entry(arrived_wall, next(self._ties), item, traffic_class))
 
-    def withdraw(self, item: Hashable) -> None:
+    def withdraw(self, item: Item) -> None:
         """`item` waits no longer; unknown items are ignored."""
-        self._waiting.pop(item, None)
+        traffic_class = self._waiting.pop(item, None)
+        if traffic_class is not None:
+            self._by_class[traffic_class.name] -= 1
+            self._by_rank[traffic_class.rank] -= 1
 
-    def next(self, in_flight: int, limit: int) -> Hashable | None:
+    def withdraw_all(self) -> list[Item]:
+        """Nobody waits any longer; return who did."""
+        items = list(self._waiting)
+        self._waiting.clear()
+        self._by_class.clear()
+        self._by_rank.clear()
+        self._heaps.clear()
+        return items
+
+    def next(self, in_flight: int, limit: int) -> Item | None:
         """Take out the item that may start now, or None if none may.
 
         Ranks are strict: a higher rank that waits for want of room keeps all lower ones waiting,
@@ -74,7 +101,7 @@ class Scheduler:
                 continue
             if not has_room(heap[0].traffic_class, in_flight, limit):
                 return None
-            entry = heappop(heap)
-            del self._waiting[entry.item]
-            return entry.item
+            item = heappop(heap).item
+            self.withdraw(item)
+            return item
         return None

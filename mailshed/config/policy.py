@@ -7,6 +7,7 @@ octets, class names have become `TrafficClass` objects.
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+from mailshed.mail.domains import DomainSet
 from mailshed.terms import TrafficClass
 
 Network = IPv4Network | IPv6Network
@@ -49,8 +50,8 @@ class ClassificationPolicy:
 class RelayPolicy:
     """Who may send where (never an open relay)."""
 
-    domains: frozenset[str]
-    """Domains we accept mail for from anyone, lower case."""
+    domains: DomainSet
+    """Domains we accept mail for from anyone."""
     trusted_networks: tuple[Network, ...]
 
 

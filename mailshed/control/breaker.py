@@ -33,13 +33,15 @@ class Breaker:
         """Seconds from `now` until somebody may try; 0 if now, or if the breaker is closed."""
         return max(0.0, self._next_probe - now) if self.is_open else 0.0
 
+    def may_enter(self, now: float) -> bool:
+        """Whether `try_enter` would say yes."""
+        return not self.is_open or not (self._is_probing or now < self._next_probe)
+
     def try_enter(self, now: float) -> bool:
         """Ask to talk to the backend; while open, True makes the caller the probe."""
-        if not self.is_open:
-            return True
-        if self._is_probing or now < self._next_probe:
+        if not self.may_enter(now):
             return False
-        self._is_probing = True
+        self._is_probing = self.is_open
         return True
 
     def on_success(self) -> None:

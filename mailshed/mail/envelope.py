@@ -71,6 +71,8 @@ class Envelope:
     """Unix time at which the mail data was complete."""
     received_at: float = 0.0
     """The same on the monotonic clock."""
+    started_at: float = 0.0
+    """When MAIL was accepted, on the monotonic clock."""
 
     @property
     def sender(self) -> str:

@@ -1,0 +1,1 @@
+"""Who speaks? The SMTP server in front: sockets, sessions, mail data. The only user of aiosmtpd."""

@@ -1,0 +1,81 @@
+"""Where mail data ends, and what is wrong with it: bytes in, wire form out, no I/O.
+
+`DataScanner` is fed blocks as they arrive, cut anywhere. It finds the one end of data that RFC
+5321, 4.1.1.4 knows, `CRLF . CRLF`, and hands out everything before it unchanged: CRLF line endings
+and dot-stuffing stay as they came. Searching a block is one `find`; a line is never assembled, so
+no length of line can make us slow or big.
+
+Bare CR, bare LF and NUL (RFC 5321, 2.3.8 and 4.1.2) are where two servers can disagree about the
+end of a message, which is how one message becomes two (SMTP smuggling). They are found with a
+same-length replacement, several times cheaper than a regular expression. Then either the message
+is refused by the caller, or, for old devices in networks that the site names, the data is
+normalised: bare CR and LF become CRLF, NUL becomes a space, and a dot that so comes to stand at
+the beginning of a line is stuffed.
+"""
+
+import re
+
+END_OF_DATA = b"\r\n.\r\n"
+
+# Longest first: how much of the window's end may belong to an end of data not yet complete. A lone
+# trailing CR is among them, so no piece ever cuts a CRLF in two.
+_PREFIXES = tuple(END_OF_DATA[:length] for length in range(len(END_OF_DATA) - 1, 0, -1))
+_LINE_ENDING = re.compile(rb"\r\n|[\r\n](\.?)")
+
+
+class DataScanner:
+    """Finds the end of one message's mail data.
+
+    `rest` is None until the end was seen; then it holds the bytes that follow it, which belong to
+    the next command.
+    """
+
+    __slots__ = ("_after_bare", "_carry", "_is_normalising", "_skip", "is_clean", "rest")
+
+    def __init__(self, *, is_normalising: bool = False) -> None:
+        # The line that ended before the data counts as CRLF, so a first line `.` ends the data.
+        # It is not data itself and is skipped when it is handed out.
+        self._carry = b"\r\n"
+        self._skip = 2
+        self._is_normalising = is_normalising
+        self._after_bare = False
+        self.is_clean = True
+        """False once a bare CR, bare LF or NUL was seen."""
+        self.rest: bytes | None = None
+
+    def feed(self, block: bytes) -> bytes:
+        """Take the next block; return the mail data that is certain now, perhaps none."""
+        assert self.rest is None, "fed after the end of data"
+        window = self._carry + block
+        end = window.find(END_OF_DATA)
+        if end >= 0:
+            data = window[self._skip : end + 2]
+            self.rest = window[end + len(END_OF_DATA) :]
+            return self._checked(data)
+        kept = next((len(prefix) for prefix in _PREFIXES if window.endswith(prefix)), 0)
+        cut = len(window) - kept
+        data = window[self._skip : cut]
+        self._carry = window[cut:]
+        self._skip = max(0, self._skip - cut)
+        return self._checked(data)
+
+    def _checked(self, data: bytes) -> bytes:
+        if not data:
+            return data
+        unpaired = data.replace(b"\r\n", b"  ")
+        if b"\n" in unpaired or b"\r" in unpaired or b"\0" in data:
+            self.is_clean = False
+        if self._is_normalising and not self.is_clean:
+            return self._normalised(data)
+        return data
+
+    def _normalised(self, data: bytes) -> bytes:
+        """Rewrite `data` from the first flaw on; pieces join as if the whole were rewritten."""
+        stuffing = b"." if self._after_bare and data.startswith(b".") else b""
+        self._after_bare = data[-1:] in (b"\r", b"\n") and not data.endswith(b"\r\n")
+        return stuffing + _LINE_ENDING.sub(_end_line, data.replace(b"\0", b" "))
+
+
+def _end_line(match: re.Match[bytes]) -> bytes:
+    # A dot right after a bare line ending was not stuffed by the client, which saw no new line.
+    return b"\r\n.." if match[1] else b"\r\n"

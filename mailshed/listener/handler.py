@@ -1,0 +1,139 @@
+"""Between the sessions and the pipeline: values are built here, and exceptions end here.
+
+The session speaks bytes and syntax, the pipeline speaks envelopes and decisions. This adapter
+turns the one into the other, gives each message its queue id, and spawns the work on a message as
+a task that no lost connection cancels. Whatever goes wrong in there, the client hears 451.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import count
+
+from mailshed.clock import Clock
+from mailshed.config.policy import RelayPolicy
+from mailshed.errors import ClientGone
+from mailshed.listener.protocol import SmtpSession
+from mailshed.mail import reply
+from mailshed.mail.address import Mailbox
+from mailshed.mail.content import Content, ContentStore
+from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, make_queue_id
+from mailshed.mail.reply import Reply
+from mailshed.metrics.catalog import Metrics
+from mailshed.pipeline import Pipeline
+from mailshed.supervisor import Supervisor
+from mailshed.terms import ClientKind
+
+
+class Handler:
+    """Adapter of one process: all listeners share it."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        contents: ContentStore,
+        supervisor: Supervisor,
+        metrics: Metrics,
+        clock: Clock,
+        rng: random.Random,
+        open_sessions: set[SmtpSession],
+        client_kinds: dict[str, ClientKind],
+        relay_policy: Callable[[], RelayPolicy],
+    ) -> None:
+        self._pipeline = pipeline
+        self._contents = contents
+        self._supervisor = supervisor
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._open_sessions = open_sessions
+        self._client_kinds = client_kinds
+        self._relay_policy = relay_policy
+        self._session_numbers = count(1)
+
+    def connected(self, session: SmtpSession) -> Reply | None:
+        """Note who speaks."""
+        transport = session.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        if not peer:
+            return reply.SHUTTING_DOWN  # gone before we looked; nobody hears this
+        address = _normal_address(peer[0])
+        networks = self._relay_policy().trusted_networks
+        session.client = Client(
+            session_id=f"s{next(self._session_numbers):x}",
+            listener=session.listener,
+            address=address,
+            port=peer[1],
+            is_trusted=any(address in network for network in networks),
+            kind=self._client_kinds[session.listener],
+        )
+        self._metrics.connection(session.listener, "accepted")
+        return None
+
+    def disconnected(self, session: SmtpSession) -> None:
+        """Forget the session."""
+        self._open_sessions.discard(session)
+
+    def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
+        """Count a reply."""
+        self._metrics.smtp_reply(session.listener, verb, sent.code)
+
+    def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
+        """Ask whether this client may send there."""
+        return self._pipeline.on_rcpt(session.client, mailbox)
+
+    def new_content(self, session: SmtpSession) -> Content:
+        """Start the mail data of a message; trusted clients may use the reserved room."""
+        return self._contents.new(is_privileged=session.client.is_trusted)
+
+    async def content(self, session: SmtpSession, content: Content) -> Reply | None:
+        """Decide and act on a complete message, whatever becomes of the session meanwhile."""
+        envelope = self._envelope(session)
+        work = self._supervisor.spawn(
+            self._settle(session, envelope, content), name=f"message {envelope.queue_id}"
+        )
+        return await asyncio.shield(work)
+
+    async def _settle(
+        self, session: SmtpSession, envelope: Envelope, content: Content
+    ) -> Reply | None:
+        try:
+            return await self._pipeline.on_content(
+                envelope, content, is_client_gone=lambda: session.is_client_gone
+            )
+        except ClientGone:
+            return None
+        except Exception as error:  # noqa: BLE001 - the boundary: the client hears 451, never 5xx
+            self._pipeline.on_failure(envelope, error)
+            return reply.INTERNAL
+        finally:
+            content.close()
+
+    def _envelope(self, session: SmtpSession) -> Envelope:
+        pending = session.envelope
+        library = session.session
+        assert pending.mail is not None
+        assert library is not None
+        wall = self._clock.wall()
+        return Envelope(
+            queue_id=make_queue_id(wall, self._rng.getrandbits(RANDOM_BITS)),
+            client=session.client,
+            helo=library.host_name or "",
+            is_extended=library.extended_smtp,
+            reverse_path=pending.mail.mailbox,
+            parameters=pending.mail.parameters,
+            recipients=tuple(pending.recipients),
+            received_wall=wall,
+            received_at=self._clock.monotonic(),
+            started_at=pending.started_at,
+        )
+
+
+def _normal_address(text: str) -> IPv4Address | IPv6Address:
+    """The peer's address; an IPv4 client on an IPv6 socket counts as IPv4."""
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

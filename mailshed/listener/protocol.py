@@ -1,0 +1,507 @@
+"""One SMTP session: the single subclass of aiosmtpd's SMTP. It moves bytes and keeps the sequence.
+
+What it decides is only syntax, sequence and bounds; what mail is and where it goes is asked of the
+`MailHandler`. Overridden of aiosmtpd 1.4.6, each for a reason that its own code gives:
+
+- the command loop: bare LF ends a command there, and each line is logged twice through a regex;
+- MAIL, RCPT, EHLO: addresses are rewritten there, every parameter of DSN is refused, PIPELINING is
+  not offered, and one session's EHLO changes the line limits of all others;
+- DATA: lines are collected one by one there, and an endless line without bound;
+- `push`: replies are collected while more commands are buffered, so a pipelined group is answered
+  in one segment (RFC 2920, 3.1);
+- the timer: it is per command there and runs while the backend works; here it is one lazy deadline
+  per session that is suspended while we work, and needs progress while data arrives;
+- end of input: it cancels the session there; here what was sent before is still answered.
+
+The work on a message is not ours: `MailHandler.content` shields it, so a session that is cancelled
+(connection lost) leaves it running to its outcome.
+"""
+
+import asyncio
+import math
+from typing import Protocol
+
+from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import Envelope as LibraryEnvelope
+
+from mailshed.config.policy import SessionLimits
+from mailshed.errors import AddressSyntaxError, BudgetExceeded
+from mailshed.listener.data import DataScanner
+from mailshed.listener.reader import WireReader
+from mailshed.mail import address, reply
+from mailshed.mail.address import Mailbox, PathArgument
+from mailshed.mail.content import Content
+from mailshed.mail.envelope import Client, Recipient
+from mailshed.mail.reply import Reply
+
+# RFC 5321, 4.5.3.1.4 asks for 512 octets and more for extensions; DSN alone adds 500 to RCPT
+# (RFC 3461, 5.2). Postfix takes 2048.
+COMMAND_OCTETS_MAX = 2048
+
+# Mail data beyond the size limit is read and thrown away, so that the client sees our 552, but not
+# for ever: past this many times the limit the connection is closed.
+OVERSIZE_FACTOR_MAX = 2
+
+# The minimum data rate counts from here on; before it, slow start and short messages are excused.
+DATA_RATE_GRACE = 60.0
+
+
+class PendingTransaction(LibraryEnvelope):
+    """aiosmtpd's envelope, with the transaction as far as it has come in our own terms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mail: PathArgument | None = None
+        self.recipients: list[Recipient] = []
+        self.started_at = 0.0
+
+
+class MailHandler(Protocol):
+    """What a session asks; all answers are replies, and none of the methods raises."""
+
+    def connected(self, session: "SmtpSession") -> Reply | None:
+        """A client connected; a reply refuses it."""
+        ...
+
+    def disconnected(self, session: "SmtpSession") -> None:
+        """The session is over."""
+        ...
+
+    def replied(self, session: "SmtpSession", verb: str, sent: Reply) -> None:
+        """`sent` answers a command (or the mail data, as `DOT`)."""
+        ...
+
+    def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | None:
+        """May this client send to `mailbox`? A reply refuses it."""
+        ...
+
+    def new_content(self, session: "SmtpSession") -> Content:
+        """A place for the mail data that follows."""
+        ...
+
+    async def content(self, session: "SmtpSession", content: Content) -> Reply | None:
+        """The mail data is complete; None if the client has left and wants no reply.
+
+        Takes over `content` and closes it.
+        """
+        ...
+
+
+class SmtpSession(SMTP):
+    """The server side of one connection. Made by `SessionFactory`, never directly."""
+
+    handler: MailHandler
+    limits: SessionLimits
+    client: Client
+    _reader: WireReader
+    envelope: PendingTransaction
+
+    def begin(self, handler: MailHandler, limits: SessionLimits, listener: str) -> None:
+        """Set what differs from session to session; `SessionFactory` calls it before connecting."""
+        self.handler = handler
+        self.limits = limits
+        self.listener = listener
+        self.is_stopping = False
+        self._out: list[bytes] = []
+        self._errors = 0
+        self._is_closing = False
+        self._is_lost = False
+        self._is_working = False
+        self._deadline = math.inf
+        self._timer_at = math.inf
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+
+    # Connection and deadlines.
+
+    def _create_envelope(self) -> PendingTransaction:
+        return PendingTransaction()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the session; work on a message that is under way goes on without it."""
+        self._is_lost = True
+        super().connection_lost(error)
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self.handler.disconnected(self)
+
+    def eof_received(self) -> bool:
+        """Note the end of input; commands that came before it are still answered."""
+        self._reader.feed_eof()
+        return True
+
+    @property
+    def is_client_gone(self) -> bool:
+        """Whether nobody waits for our reply: the connection broke, or input ended without QUIT."""
+        return self._is_lost or (self._reader.is_eof_seen and not self._reader.ends_with_quit)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no mail transaction is under way."""
+        return self.envelope.mail is None and not self._is_working
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Expect something of the client within `duration` seconds (default: the next command).
+
+        The timer is not moved for every command: it wakes at the earliest deadline it ever knew
+        and then looks at the current one.
+        """
+        self._deadline = self.loop.time() + (duration or self.limits.command_timeout)
+        if self._timeout_handle is None or self._deadline < self._timer_at:
+            self._arm(self._deadline)
+
+    def _arm(self, when: float) -> None:
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timer_at = when
+        self._timeout_handle = self.loop.call_at(when, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        now = self.loop.time()
+        if self._is_working:
+            self._arm(now + self.limits.command_timeout)
+        elif self._deadline > now:
+            self._arm(self._deadline)
+        else:
+            self.end(reply.TIMED_OUT)
+
+    def end(self, last: Reply) -> None:
+        """Say `last` (a 421) without being asked, and close the connection."""
+        transport = self.transport
+        if transport is None or self._is_closing:
+            return
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._is_closing = True
+        self.handler.replied(self, "none", last)
+        if transport.get_write_buffer_size() > 0:
+            transport.abort()  # a client that does not read would keep the connection for ever
+        else:
+            transport.write(b"".join([*self._out, last.wire]))
+            self._out.clear()
+            transport.close()
+
+    def stop(self) -> None:
+        """The service is stopping: end now if idle, else after the transaction under way."""
+        self.is_stopping = True
+        if self.is_idle and self._reader.buffered == 0:
+            self.end(reply.SHUTTING_DOWN)
+
+    # Replies.
+
+    def _answer(self, verb: str, answer: Reply) -> None:
+        """Queue `answer`; it leaves when no further command is buffered."""
+        self._out.append(answer.wire)
+        self.handler.replied(self, verb, answer)
+        if answer.code >= 400:
+            self._errors += 1
+
+    async def push(self, status: bytes | str) -> None:
+        """Queue a reply line; aiosmtpd's inherited commands answer through this."""
+        line = status.encode("ascii", "replace") if isinstance(status, str) else status
+        self._out.append(line + b"\r\n")
+
+    async def _flush(self) -> None:
+        """Send the queued replies and wait while the client does not read them."""
+        if self._out and not self._is_lost:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._writer.write(data)
+            await self._writer.drain()
+
+    # The command loop.
+
+    async def _handle_client(self) -> None:
+        refused = self.handler.connected(self)
+        if refused is not None:
+            self.end(refused)
+            return
+        self._out.append(b"220 " + self.hostname.encode("ascii") + b" ESMTP mailshed\r\n")
+        try:
+            while not self._is_closing:
+                line = await self._next_line()
+                if line is None:
+                    break
+                await self._dispatch(line)
+            await self._flush()
+        except ConnectionError:
+            pass  # connection_lost has been told
+        finally:
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_line(self) -> bytes | None:
+        """The next command line, or None when the client has ended."""
+        reader = self._reader
+        is_overlong = False
+        while True:
+            line = reader.take_line()
+            if line is not None:
+                if not is_overlong and len(line) <= COMMAND_OCTETS_MAX:
+                    return line
+                is_overlong = False
+                self._answer("none", reply.LINE_TOO_LONG)
+                if self._errors >= self.limits.errors_max:
+                    self.end(reply.TOO_MANY_ERRORS)
+                    return None
+                continue
+            if reader.buffered > COMMAND_OCTETS_MAX:
+                is_overlong = True
+                reader.take_all()
+            await self._flush()
+            if self.is_stopping and self.is_idle and reader.buffered == 0:
+                self.end(reply.SHUTTING_DOWN)
+                return None
+            if not await reader.more():
+                return None
+
+    async def _dispatch(self, line: bytes) -> None:
+        """Run one command; replies stay queued."""
+        if not line.endswith(b"\r\n"):
+            self._answer("none", reply.BARE_LF_IN_COMMAND)
+        else:
+            verb, _, argument = line[:-2].partition(b" ")
+            name = verb.upper().decode("latin-1")
+            command = _COMMANDS.get(name)
+            if command is None:
+                is_known = name in _REFUSED
+                refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
+                self._answer(name if is_known else "other", refusal)
+            else:
+                self._reset_timeout()
+                await command(self, argument.decode("ascii", "surrogateescape"))
+        if self._errors >= self.limits.errors_max and not self._is_closing:
+            self.end(reply.TOO_MANY_ERRORS)
+
+    async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
+        """RFC 5321, 4.1.1.1."""
+        if self._greet("HELO", hostname, is_extended=False):
+            self._answer("HELO", reply.make(250, self.hostname))
+
+    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.1; the extensions that we honour whatever the backend offers."""
+        if self._greet("EHLO", hostname, is_extended=True):
+            size = f"SIZE {self.limits.message_size_max}"
+            extensions = ("PIPELINING", size, "8BITMIME")
+            self._answer("EHLO", reply.make(250, self.hostname, *extensions))
+
+    def _greet(self, verb: str, hostname: str, *, is_extended: bool) -> bool:
+        name = hostname.strip(" ")
+        if not name or not name.isascii() or not name.isprintable() or " " in name:
+            self._answer(verb, reply.make(501, f"5.5.4 Syntax: {verb} hostname"))
+            return False
+        self._set_rset_state()
+        assert self.session is not None
+        self.session.extended_smtp = is_extended
+        self.session.host_name = name
+        return True
+
+    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.2, with SIZE (RFC 1870) and BODY (RFC 6152)."""
+        assert self.session is not None
+        if not self.session.host_name:
+            self._answer("MAIL", reply.HELO_FIRST)
+        elif self.envelope.mail is not None:
+            self._answer("MAIL", reply.NESTED_MAIL)
+        elif self.is_stopping:
+            self.end(reply.SHUTTING_DOWN)
+        else:
+            self._answer("MAIL", self._begin_transaction(_octets(arg)))
+
+    def _begin_transaction(self, argument: bytes) -> Reply:
+        try:
+            path = address.parse_mail_argument(argument)
+        except AddressSyntaxError as error:
+            return _syntax_reply(argument, error)
+        kept = []
+        declared = 0
+        for parameter in path.parameters:
+            keyword, _, value = parameter.upper().partition(b"=")
+            if keyword == b"SIZE":
+                if not value.isdigit() or len(value) > 20:
+                    return reply.make(501, "5.5.4 Syntax: SIZE=octets")
+                declared = int(value)
+            elif keyword == b"BODY" and value not in (b"7BIT", b"8BITMIME"):
+                return reply.make(501, "5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME")
+            elif keyword in _MAIL_PARAMETERS:
+                kept.append(parameter)
+            else:
+                return reply.make(555, "5.5.4 MAIL parameter not recognized")
+        if declared > self.limits.message_size_max:
+            return reply.TOO_LARGE
+        self.envelope.mail = PathArgument(path.mailbox, tuple(kept))
+        self.envelope.started_at = self.loop.time()
+        return reply.SENDER_OK
+
+    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.3; parameters of DSN (RFC 3461) are kept though not offered."""
+        if self.envelope.mail is None:
+            self._answer("RCPT", reply.MAIL_FIRST)
+        else:
+            self._answer("RCPT", self._add_recipient(_octets(arg)))
+
+    def _add_recipient(self, argument: bytes) -> Reply:
+        try:
+            path = address.parse_rcpt_argument(argument)
+        except AddressSyntaxError as error:
+            return _syntax_reply(argument, error)
+        assert path.mailbox is not None
+        for parameter in path.parameters:
+            if parameter.upper().partition(b"=")[0] not in _RCPT_PARAMETERS:
+                return reply.make(555, "5.5.4 RCPT parameter not recognized")
+        if len(self.envelope.recipients) >= self.limits.recipients_max:
+            return reply.TOO_MANY_RECIPIENTS
+        refused = self.handler.recipient(self, path.mailbox)
+        if refused is not None:
+            return refused
+        self.envelope.recipients.append(
+            Recipient(mailbox=path.mailbox, parameters=path.parameters)
+        )
+        return reply.RECIPIENT_OK
+
+    async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.5."""
+        if arg:
+            self._answer("RSET", reply.NO_PARAMETERS)
+        else:
+            self._set_rset_state()
+            self._answer("RSET", reply.OK)
+
+    async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002, N802
+        """RFC 5321, 4.1.1.9."""
+        self._answer("NOOP", reply.OK)
+
+    async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 3.5.3: we do not tell."""
+        self._answer("VRFY", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
+
+    async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.10."""
+        if arg:
+            self._answer("QUIT", reply.NO_PARAMETERS)
+            return
+        self._answer("QUIT", reply.BYE)
+        await self._flush()
+        self._is_closing = True
+
+    # Mail data.
+
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        """RFC 5321, 4.1.1.4."""
+        if arg:
+            self._answer("DATA", reply.NO_PARAMETERS)
+        elif self.envelope.mail is None:
+            self._answer("DATA", reply.MAIL_FIRST)
+        elif not self.envelope.recipients:
+            self._answer("DATA", reply.NO_VALID_RECIPIENTS)
+        else:
+            self._answer("DATA", reply.START_INPUT)
+            await self._flush()
+            answer = await self._take_message()
+            self._set_post_data_state()
+            if answer is not None:
+                self._answer("DOT", answer)
+
+    async def _take_message(self) -> Reply | None:
+        """Receive the mail data and hand the message on; None if nobody waits for an answer."""
+        content = self.handler.new_content(self)
+        is_handed_on = False
+        try:
+            refusal = await self._receive(content)
+            if self._is_closing:
+                return None
+            if refusal is not None:
+                return refusal
+            is_handed_on = True
+        finally:
+            if not is_handed_on:
+                content.close()
+        self._is_working = True
+        try:
+            return await self.handler.content(self, content)
+        finally:
+            self._is_working = False
+            self._reset_timeout()
+
+    async def _receive(self, content: Content) -> Reply | None:
+        """Read up to the end of data into `content`; a reply refuses the message.
+
+        A message that is refused is still read to its end (within bounds), because a client that
+        is sending does not listen.
+        """
+        scanner = DataScanner(is_normalising=self._is_normalising)
+        octets_max = OVERSIZE_FACTOR_MAX * self.limits.message_size_max
+        refusal: Reply | None = None
+        octets = 0
+        started = self.loop.time()
+        while scanner.rest is None:
+            block = self._reader.take_all()
+            if not block:
+                self._expect_data(started, octets)
+                if self._is_closing or not await self._reader.more():
+                    self._is_closing = True
+                    return None
+                continue
+            piece = scanner.feed(block)
+            octets += len(piece)
+            if refusal is None:
+                refusal = self._flaw(scanner, octets) or await self._keep(content, piece)
+            if octets > octets_max and scanner.rest is None:
+                self.end(reply.TOO_LARGE)
+                return None
+        self._reader.put_back(scanner.rest)
+        return refusal
+
+    def _flaw(self, scanner: DataScanner, octets: int) -> Reply | None:
+        if octets > self.limits.message_size_max:
+            return reply.TOO_LARGE
+        if not scanner.is_clean and not self._is_normalising:
+            return reply.BARE_LINE_ENDING
+        return None
+
+    async def _keep(self, content: Content, piece: bytes) -> Reply | None:
+        if piece and not content.write(piece):
+            try:
+                await content.spill(piece)
+            except BudgetExceeded:
+                return reply.NO_ROOM_FOR_CONTENT
+        return None
+
+    @property
+    def _is_normalising(self) -> bool:
+        return any(self.client.address in network for network in self.limits.normalize_networks)
+
+    def _expect_data(self, started: float, received: int) -> None:
+        """Set the deadline for the next block; end the session if data drips too slowly."""
+        age = self.loop.time() - started
+        if age > DATA_RATE_GRACE and received < self.limits.data_rate_min * age:
+            self.end(reply.TOO_SLOW)
+        else:
+            self._reset_timeout(self.limits.data_timeout)
+
+
+_COMMANDS = {
+    "HELO": SmtpSession.smtp_HELO,
+    "EHLO": SmtpSession.smtp_EHLO,
+    "MAIL": SmtpSession.smtp_MAIL,
+    "RCPT": SmtpSession.smtp_RCPT,
+    "DATA": SmtpSession.smtp_DATA,
+    "RSET": SmtpSession.smtp_RSET,
+    "NOOP": SmtpSession.smtp_NOOP,
+    "VRFY": SmtpSession.smtp_VRFY,
+    "QUIT": SmtpSession.smtp_QUIT,
+}
+_REFUSED = frozenset({"EXPN", "HELP", "AUTH", "STARTTLS", "BDAT", "ETRN", "TURN"})
+
+# Parameters that may come with MAIL and RCPT. Those of DSN are not offered by us, yet clients send
+# them (and a relay that refused them would break such clients), so they are kept for the backend.
+_MAIL_PARAMETERS = frozenset({b"BODY", b"RET", b"ENVID", b"AUTH"})
+_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
+
+
+def _octets(arg: str | None) -> bytes:
+    return (arg or "").encode("ascii", "surrogateescape")
+
+
+def _syntax_reply(argument: bytes, error: AddressSyntaxError) -> Reply:
+    if address.is_non_ascii(argument):
+        return reply.NON_ASCII_ADDRESS
+    return reply.make(501, f"5.1.7 Bad address syntax: {error}")

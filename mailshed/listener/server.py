@@ -1,0 +1,178 @@
+"""Listening sockets and the sessions on them.
+
+Sockets are bound before anything else of the service starts, so that a taken port is a message at
+start and nothing else. Each accepted connection becomes an `SmtpSession`; when as many are open as
+the configuration allows, a connection gets 421 and ends, without the cost of a session. At a stop
+the sockets close first, then idle sessions are told 421, then those with a transaction under way
+are given time to finish it.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from mailshed.config.policy import SessionLimits
+from mailshed.errors import StartError
+from mailshed.listener.protocol import MailHandler, SmtpSession
+from mailshed.listener.reader import WireReader
+from mailshed.mail import reply
+
+# Connections the kernel holds for us between two turns of the event loop; asyncio's default of 100
+# is what a burst of a few hundred clients overruns.
+BACKLOG = 4096
+
+
+class SessionFactory:
+    """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
+
+    The constructor inspects the handler and the class by reflection, which costs more than all
+    the rest of a short session. What must not be shared between sessions is made anew here; a
+    test holds the attributes of a copy against those of a constructed one.
+    """
+
+    def __init__(
+        self, *, listener: str, hostname: str, handler: MailHandler, limits: SessionLimits
+    ) -> None:
+        self.listener = listener
+        self.handler = handler
+        self.limits = limits
+        self._loop = asyncio.get_running_loop()
+        template = SmtpSession(
+            object(),
+            hostname=hostname,
+            ident="mailshed",
+            data_size_limit=limits.message_size_max,
+            timeout=limits.command_timeout,
+            loop=self._loop,
+        )
+        self._shared = {
+            name: value for name, value in vars(template).items() if name not in _stream_state()
+        }
+        # Bound methods of the template; `SmtpSession` has its own table of commands.
+        self._shared.update(_smtp_methods={}, _auth_methods={}, _handle_hooks={})
+
+    def __call__(self) -> SmtpSession:
+        """Make one session, not connected yet."""
+        session = SmtpSession.__new__(SmtpSession)
+        asyncio.StreamReaderProtocol.__init__(
+            session,
+            WireReader(self._loop),
+            client_connected_cb=session._cb_client_connected,  # noqa: SLF001 - as its parent does
+            loop=self._loop,
+        )
+        vars(session).update(self._shared)
+        session.begin(self.handler, self.limits, self.listener)
+        return session
+
+
+def _stream_state() -> frozenset[str]:
+    """Names of the attributes that asyncio's part of a session sets, each session its own."""
+
+    async def nothing() -> None: ...
+
+    loop = asyncio.get_running_loop()
+    protocol = asyncio.StreamReaderProtocol(
+        asyncio.StreamReader(loop=loop), lambda _reader, _writer: nothing(), loop
+    )
+    return frozenset(vars(protocol))
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection over the limit: one line, and the end."""
+
+    def __init__(self, count: Callable[[], None]) -> None:
+        self._count = count
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._count()
+        transport.write(reply.TOO_MANY_SESSIONS.wire)
+        transport.close()
+
+
+def bind(name: str, host: str, port: int) -> socket.socket:
+    """Open a listening socket; raises StartError with advice if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise StartError(
+            f"listener {name}: cannot listen on {host} port {port}: {error.strerror}. "
+            f"Is another server on this port? `ss -ltnp 'sport = :{port}'` shows which; "
+            "a port below 1024 needs root or CAP_NET_BIND_SERVICE."
+        ) from error
+    return listening
+
+
+class SmtpServer:
+    """One listener: its socket, its sessions, its limit."""
+
+    def __init__(
+        self,
+        factory: SessionFactory,
+        listening: socket.socket,
+        *,
+        open_sessions: set[SmtpSession],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        """`open_sessions` is shared by all listeners, since the limit counts all sessions."""
+        self.factory = factory
+        self._listening = listening
+        self._open_sessions = open_sessions
+        self._on_refused = on_refused
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is bound, also if the configuration said 0."""
+        port = self._listening.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._new_protocol, sock=self._listening, backlog=BACKLOG
+        )
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        if len(self._open_sessions) >= self.factory.limits.sessions_max:
+            return _Refusal(lambda: self._on_refused(self.factory.listener))
+        session = self.factory()
+        self._open_sessions.add(session)
+        return session
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; sessions go on."""
+        if self._server is not None:
+            self._server.close()
+        else:
+            self._listening.close()
+
+
+async def finish_sessions(sessions: set[SmtpSession], timeout: float) -> int:
+    """Tell idle sessions 421, let the others finish for `timeout` seconds; return how many did not.
+
+    Those that did not are cut off; nothing was promised to them.
+    """
+    loop = asyncio.get_running_loop()
+    for session in list(sessions):
+        session.stop()
+    deadline = loop.time() + timeout
+    while sessions and loop.time() < deadline:
+        closing = [session.closed for session in sessions]
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+    left = list(sessions)
+    for session in left:
+        if isinstance(session.transport, asyncio.WriteTransport):
+            session.transport.abort()
+    return len(left)

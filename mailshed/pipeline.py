@@ -3,7 +3,7 @@
 ::
 
     on_rcpt      may this client send there?                     admission.policy
-    on_content   loop?  what is it?  may it enter now?           mail.trace, classification, admission
+    on_content   loop?  what is it?  may it enter now?           trace, classification, admission
                    |- Relay -------> a slot now                  relay.gate
                    |- Wait --------> a slot within the wait      relay.gate
                    |- Spool -------> durable commit, then 250    spool
@@ -15,19 +15,20 @@ message is spooled and acknowledged. If even that is impossible the client hears
 keeps the message. Before our final dot a client that has left ends the matter, since nothing was
 promised; after it the outcome is settled without the client.
 
-Steps here call the core, act, log and count; they contain no policy of their own.
+Steps here call the core and act; the journal logs and counts. There is no policy in this file.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
 from mailshed.admission import policy
 from mailshed.admission.decision import Relay, Spool, Wait
-from mailshed.classification.classifier import Classifier, Verdict
+from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
 from mailshed.config.policy import RelayPolicy
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
+from mailshed.journal import Journal
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
@@ -36,11 +37,10 @@ from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
-from mailshed.maillog import MailLog
-from mailshed.metrics.catalog import Metrics
-from mailshed.relay.backend import Backend, OutboundMessage
+from mailshed.message import Message
+from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate, Slot
-from mailshed.spool.store import SpoolRecipient, SpoolRecord, SpoolStore
+from mailshed.spool.store import SpoolStore
 from mailshed.terms import ClientKind, Reason, TrafficClass
 
 
@@ -55,34 +55,9 @@ class Policies:
     """Seconds that a spooled message may live."""
 
 
-@dataclass(slots=True)
-class _Message:
-    """One message on its way, with what the steps so far have found out."""
-
-    envelope: Envelope
-    content: Content
-    prefix: bytes
-    verdict: Verdict
-    is_client_gone: Callable[[], bool]
-
-    @property
-    def traffic_class(self) -> TrafficClass:
-        return self.verdict.traffic_class
-
-    @property
-    def size(self) -> int:
-        return len(self.prefix) + self.content.size
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Trace line and content, for the spool."""
-        yield self.prefix
-        async for chunk in self.content.chunks():
-            yield chunk
-
-
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """The backend settled it; this goes to the client."""
+    """The matter is settled; this goes to the client."""
 
     reply: Reply
 
@@ -96,7 +71,7 @@ class _Kept:
 
 
 class Pipeline:
-    """The path of messages through one backend."""
+    """The path of messages to one backend."""
 
     def __init__(
         self,
@@ -106,8 +81,7 @@ class Pipeline:
         backend: Backend,
         spool: SpoolStore,
         on_spooled: Callable[[TrafficClass], None],
-        maillog: MailLog,
-        metrics: Metrics,
+        journal: Journal,
         clock: Clock,
     ) -> None:
         self.policies = policies
@@ -115,8 +89,7 @@ class Pipeline:
         self._backend = backend
         self._spool = spool
         self._on_spooled = on_spooled
-        self._log = maillog
-        self._metrics = metrics
+        self._journal = journal
         self._clock = clock
 
     def on_rcpt(self, client: Client, mailbox: Mailbox) -> Reply | None:
@@ -126,8 +99,7 @@ class Pipeline:
         )
         if refused is None:
             return None
-        self._log.rejected(client=client, stage="rcpt", reply=refused.reply, reason=refused.reason)
-        self._metrics.decision("none", "reject", refused.reason)
+        self._journal.recipient_refused(client, mailbox, refused)
         return refused.reply
 
     async def on_content(
@@ -138,103 +110,81 @@ class Pipeline:
         Raises ClientGone if the client left before anything was promised.
         """
         policies = self.policies
-        header = HeaderView(content.head)
+        header = HeaderView(await content.read_head())
         verdict = policies.classifier.classify(envelope, header)
         prefix = received_line(envelope, policies.hostname)
-        message = _Message(envelope, content, prefix, verdict, is_client_gone)
+        message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
-            return self._refuse(message, reply.LOOP, Reason.LOOP)
-        return await self._admit(message)
+            return self._refuse(message, reply.LOOP, Reason.LOOP).reply
+        slot, reason = await self._enter(message)
+        outcome = _Kept(reason) if slot is None else await self._relay(message, slot)
+        if isinstance(outcome, _Kept):
+            outcome = await self._keep(message, outcome)
+        return outcome.reply
 
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         """Note that handling a message failed by our own fault; its client hears 451."""
-        self._log.task_failed(f"message {envelope.queue_id}", error)
-        self._metrics.task_failed()
+        self._journal.failed(envelope, error)
 
-    async def _admit(self, message: _Message) -> Reply:
-        """Relay now, relay after a bounded wait, or spool."""
+    async def _enter(self, message: Message) -> tuple[Slot | None, Reason]:
+        """Get a slot if the message may enter, now or soon; else the reason why it may not."""
         traffic_class = message.traffic_class
-        client = message.envelope.client
-        decision = policy.decide(traffic_class, client.kind, self._gate.state(traffic_class))
-        slot: Slot | None
+        kind = message.envelope.client.kind
+        decision = policy.decide(traffic_class, kind, self._gate.state(traffic_class))
         match decision:
-            case Relay():
-                slot = self._gate.try_acquire(traffic_class)
-                reason = Reason.SATURATED
-            case Wait(seconds):
-                wall = message.envelope.received_wall
-                slot = await self._gate.acquire(traffic_class, wall, seconds)
-                reason = Reason.SATURATED
+            case Relay(reason):
+                return self._gate.try_acquire(traffic_class), reason
+            case Wait(seconds, reason):
+                arrived = message.envelope.received_wall
+                return await self._gate.acquire(traffic_class, arrived, seconds), reason
             case Spool(reason):
-                slot = None
+                return None, reason
             case _:
                 assert_never(decision)
-        if slot is None:
-            self._metrics.decision(traffic_class.name, "spool", reason)
-            return await self._keep(message, _Kept(reason))
-        self._metrics.decision(traffic_class.name, "relay", decision.reason)
-        outcome = await self._relay(message, slot)
-        if isinstance(outcome, _Answered):
-            return outcome.reply
-        return await self._keep(message, outcome)
 
-    async def _relay(self, message: _Message, slot: Slot) -> _Answered | _Kept:
+    async def _relay(self, message: Message, slot: Slot) -> _Answered | _Kept:
         """Run the transaction with the backend, holding `slot`."""
         waited = self._clock.monotonic() - message.envelope.received_at
         result: TransactionResult | None = None
         try:
-            if message.is_client_gone():
-                raise ClientGone
-            result = await self._backend.deliver(_outbound(message))
+            result = await self._backend.deliver(message.outbound())
         except ClientGone:
-            self._note_aborted(message)
+            self._journal.aborted(message)
             raise
         finally:
             self._gate.release(slot, result, message.size)
-        self._metrics.transaction(self._backend.name, result, message.traffic_class.name, "live")
+        self._journal.transaction(message.traffic_class.name, "live", result)
         return self._judge(message, result, waited)
 
     def _judge(
-        self, message: _Message, result: TransactionResult, waited: float
+        self, message: Message, result: TransactionResult, waited: float
     ) -> _Answered | _Kept:
         """What the end of the transaction means for the client."""
         match result.uniform:
             case Delivered(answer):
-                self._log.relayed(
-                    envelope=message.envelope,
-                    verdict=message.verdict,
-                    size=message.size,
-                    reply=answer,
-                    waited=waited,
-                    times=result.times,
-                    delay=self._delay(message),
-                )
-                self._note_end(message, "delivered")
+                self._journal.delivered(message, answer, result.times, waited)
                 return _Answered(answer)
             case Bounced(_, answer):
-                return _Answered(self._refuse(message, answer, Reason.BACKEND_REFUSED))
-            case Deferred(_, answer) if (
-                answer is not None
-                and answer.code != 421  # closes the backend's connection, not our client's
-                and message.envelope.client.kind is ClientKind.MTA
-            ):
-                return _Answered(self._defer(message, answer, Reason.BACKEND_DEFERRED))
+                return self._refuse(message, answer, Reason.BACKEND_REFUSED)
             case Deferred(_, answer):
-                away = answer is None or answer.code == 421
-                return _Kept(Reason.BACKEND_AWAY if away else Reason.BACKEND_DEFERRED)
+                return self._judge_deferred(message, answer)
             case InDoubt(detail):
-                self._log.in_doubt(
-                    queue_id=message.envelope.queue_id,
-                    traffic_class=message.traffic_class.name,
-                    detail=detail,
-                )
+                self._journal.in_doubt(message, detail)
                 return _Kept(Reason.IN_DOUBT, in_doubt=1)
             case None:
                 return self._judge_mixed(message, result)
             case other:
                 assert_never(other)
 
-    def _judge_mixed(self, message: _Message, result: TransactionResult) -> _Answered | _Kept:
+    def _judge_deferred(self, message: Message, answer: Reply | None) -> _Answered | _Kept:
+        """Not now: the client keeps the message if it can, else we do."""
+        if answer is None or answer.code == 421:  # a 421 ends the backend's session, not ours
+            return _Kept(Reason.BACKEND_AWAY)
+        if message.envelope.client.kind is ClientKind.MTA:
+            return self._defer(message, answer, Reason.BACKEND_DEFERRED)
+        return _Kept(Reason.BACKEND_DEFERRED)
+
+    def _judge_mixed(self, message: Message, result: TransactionResult) -> _Answered | _Kept:
         """Some recipients were taken and some not, and nothing was sent.
 
         The spool sorts them out one by one, and reports those that failed for good. A client that
@@ -242,123 +192,35 @@ class Pipeline:
         """
         has_failed = any(isinstance(each, Bounced) for each in result.recipients)
         if has_failed and not message.envelope.client.is_trusted:
-            answer = self._defer(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS)
-            return _Answered(answer)
+            return self._defer(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS)
         return _Kept(Reason.MIXED_RECIPIENTS)
 
-    async def _keep(self, message: _Message, kept: _Kept) -> Reply:
+    async def _keep(self, message: Message, kept: _Kept) -> _Answered:
         """Commit the message durably, then promise it; 4xx if that cannot be done.
 
         The look at the client comes right before the commit. A message in doubt is kept for its own
         sake: the backend may have it, and the client may never hear from us.
         """
         if kept.reason is not Reason.IN_DOUBT and message.is_client_gone():
-            self._note_aborted(message)
+            self._journal.aborted(message)
             raise ClientGone
-        record = self._record(message, kept)
+        record = message.record(
+            reason=kept.reason, in_doubt=kept.in_doubt, lifetime=self.policies.lifetime
+        )
         try:
             await self._spool.add(record, message.chunks())
         except SpoolFull:
             return self._defer(message, reply.SPOOL_FULL, Reason.SPOOL_FULL)
         except SpoolError:
             return self._defer(message, reply.INTERNAL, Reason.SPOOL_SICK)
-        self._log.spooled(
-            envelope=message.envelope,
-            verdict=message.verdict,
-            size=message.size,
-            reason=kept.reason,
-            delay=self._delay(message),
-        )
-        self._note_end(message, "spooled")
+        self._journal.spooled(message, kept.reason)
         self._on_spooled(message.traffic_class)
-        return reply.queued(message.envelope.queue_id)
+        return _Answered(reply.queued(message.envelope.queue_id))
 
-    def _record(self, message: _Message, kept: _Kept) -> SpoolRecord:
-        envelope = message.envelope
-        recipients = tuple(
-            SpoolRecipient(
-                index=index,
-                address=recipient.mailbox.raw,
-                parameters=recipient.parameters,
-            )
-            for index, recipient in enumerate(envelope.recipients)
-        )
-        return SpoolRecord(
-            queue_id=envelope.queue_id,
-            traffic_class=message.traffic_class.name,
-            rank=message.traffic_class.rank,
-            reverse_path=envelope.reverse_path.raw if envelope.reverse_path else b"",
-            parameters=envelope.parameters,
-            recipients=recipients,
-            received_wall=envelope.received_wall,
-            expires_wall=envelope.received_wall + self.policies.lifetime,
-            next_attempt_wall=envelope.received_wall,
-            reason=kept.reason,
-            client_address=str(envelope.client.address),
-            helo=envelope.helo,
-            is_trusted=envelope.client.is_trusted,
-            in_doubt=kept.in_doubt,
-        )
+    def _refuse(self, message: Message, answer: Reply, reason: Reason) -> _Answered:
+        self._journal.refused(message, answer, reason)
+        return _Answered(answer)
 
-    def _refuse(self, message: _Message, answer: Reply, reason: Reason) -> Reply:
-        self._log.refused(
-            envelope=message.envelope,
-            verdict=message.verdict,
-            size=message.size,
-            reply=answer,
-            reason=reason,
-            delay=self._delay(message),
-        )
-        self._metrics.decision(message.traffic_class.name, "reject", reason)
-        self._note_end(message, "rejected")
-        return answer
-
-    def _defer(self, message: _Message, answer: Reply, reason: Reason) -> Reply:
-        self._log.deferred(
-            envelope=message.envelope,
-            verdict=message.verdict,
-            size=message.size,
-            reply=answer,
-            reason=reason,
-            delay=self._delay(message),
-        )
-        self._metrics.decision(message.traffic_class.name, "defer", reason)
-        self._note_end(message, "deferred")
-        return answer
-
-    def _note_aborted(self, message: _Message) -> None:
-        self._log.aborted(
-            envelope=message.envelope, verdict=message.verdict, delay=self._delay(message)
-        )
-        self._note_end(message, "aborted")
-
-    def _note_end(self, message: _Message, outcome: str) -> None:
-        envelope = message.envelope
-        self._metrics.message(
-            traffic_class=message.traffic_class.name,
-            outcome=outcome,
-            recipients=len(envelope.recipients),
-            size=message.size,
-            seconds=self._clock.monotonic() - envelope.started_at,
-        )
-
-    def _delay(self, message: _Message) -> float:
-        return self._clock.monotonic() - message.envelope.received_at
-
-
-def _outbound(message: _Message) -> OutboundMessage:
-    envelope = message.envelope
-    content = message.content
-    return OutboundMessage(
-        queue_id=envelope.queue_id,
-        reverse_path=envelope.reverse_path.raw if envelope.reverse_path else b"",
-        parameters=envelope.parameters,
-        recipients=tuple(
-            (recipient.mailbox.raw, recipient.parameters) for recipient in envelope.recipients
-        ),
-        size=message.size,
-        prefix=message.prefix,
-        in_memory=None if content.is_spilled else content.chunks_in_memory,
-        chunks=content.chunks,
-        may_send_dot=lambda: not message.is_client_gone(),
-    )
+    def _defer(self, message: Message, answer: Reply, reason: Reason) -> _Answered:
+        self._journal.deferred(message, answer, reason)
+        return _Answered(answer)

@@ -10,17 +10,14 @@ end of a message, which is how one message becomes two (SMTP smuggling). They ar
 same-length replacement, several times cheaper than a regular expression. Then either the message
 is refused by the caller, or, for old devices in networks that the site names, the data is
 normalised: bare CR and LF become CRLF, NUL becomes a space, and a dot that so comes to stand at
-the beginning of a line is stuffed.
+the beginning of a line, or alone on one, is stuffed.
 """
-
-import re
 
 END_OF_DATA = b"\r\n.\r\n"
 
 # Longest first: how much of the window's end may belong to an end of data not yet complete. A lone
 # trailing CR is among them, so no piece ever cuts a CRLF in two.
 _PREFIXES = tuple(END_OF_DATA[:length] for length in range(len(END_OF_DATA) - 1, 0, -1))
-_LINE_ENDING = re.compile(rb"\r\n|[\r\n](\.?)")
 
 
 class DataScanner:
@@ -30,7 +27,7 @@ class DataScanner:
     the next command.
     """
 
-    __slots__ = ("_after_bare", "_carry", "_is_normalising", "_skip", "is_clean", "rest")
+    __slots__ = ("_before", "_carry", "_is_normalising", "_skip", "is_clean", "rest")
 
     def __init__(self, *, is_normalising: bool = False) -> None:
         # The line that ended before the data counts as CRLF, so a first line `.` ends the data.
@@ -38,7 +35,8 @@ class DataScanner:
         self._carry = b"\r\n"
         self._skip = 2
         self._is_normalising = is_normalising
-        self._after_bare = False
+        # The line ending that stands before the next piece, as far as normalising depends on it.
+        self._before = b"\r\n"
         self.is_clean = True
         """False once a bare CR, bare LF or NUL was seen."""
         self.rest: bytes | None = None
@@ -62,20 +60,25 @@ class DataScanner:
     def _checked(self, data: bytes) -> bytes:
         if not data:
             return data
-        unpaired = data.replace(b"\r\n", b"  ")
-        if b"\n" in unpaired or b"\r" in unpaired or b"\0" in data:
-            self.is_clean = False
+        if self.is_clean:
+            unpaired = data.replace(b"\r\n", b"  ")
+            self.is_clean = not (b"\n" in unpaired or b"\r" in unpaired or b"\0" in data)
+        checked = data
         if self._is_normalising and not self.is_clean:
-            return self._normalised(data)
-        return data
-
-    def _normalised(self, data: bytes) -> bytes:
-        """Rewrite `data` from the first flaw on; pieces join as if the whole were rewritten."""
-        stuffing = b"." if self._after_bare and data.startswith(b".") else b""
-        self._after_bare = data[-1:] in (b"\r", b"\n") and not data.endswith(b"\r\n")
-        return stuffing + _LINE_ENDING.sub(_end_line, data.replace(b"\0", b" "))
+            checked = _normalised(data, self._before)
+        # No piece but the last ends in CR or CRLF, so what ends in LF ends in a bare one.
+        self._before = b"\n" if data.endswith(b"\n") else b""
+        return checked
 
 
-def _end_line(match: re.Match[bytes]) -> bytes:
-    # A dot right after a bare line ending was not stuffed by the client, which saw no new line.
-    return b"\r\n.." if match[1] else b"\r\n"
+def _normalised(data: bytes, before: bytes) -> bytes:
+    """Rewrite `data`, which follows upon the line ending `before` or stands within a line.
+
+    A dot right after a bare line ending was not stuffed by the client, which saw no new line there.
+    A dot alone between a true line ending and a bare one would become an end of data.
+    """
+    # Once NUL is gone it can stand for true line endings, and LF for bare ones.
+    text = (before + data.replace(b"\0", b" ")).replace(b"\r\n", b"\0").replace(b"\r", b"\n")
+    text = text.replace(b"\n.", b"\n..").replace(b"\0.\n", b"\0..\n")
+    text = text.replace(b"\n", b"\r\n").replace(b"\0", b"\r\n")
+    return text[2:] if before else text

@@ -7,12 +7,10 @@ a task that no lost connection cancels. Whatever goes wrong in there, the client
 
 import asyncio
 import random
-from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 
 from mailshed.clock import Clock
-from mailshed.config.policy import RelayPolicy
 from mailshed.errors import ClientGone
 from mailshed.listener.protocol import SmtpSession
 from mailshed.mail import reply
@@ -20,7 +18,7 @@ from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, make_queue_id
 from mailshed.mail.reply import Reply
-from mailshed.metrics.catalog import Metrics
+from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind
@@ -38,9 +36,7 @@ class Handler:
         metrics: Metrics,
         clock: Clock,
         rng: random.Random,
-        open_sessions: set[SmtpSession],
         client_kinds: dict[str, ClientKind],
-        relay_policy: Callable[[], RelayPolicy],
     ) -> None:
         self._pipeline = pipeline
         self._contents = contents
@@ -48,9 +44,9 @@ class Handler:
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
-        self._open_sessions = open_sessions
         self._client_kinds = client_kinds
-        self._relay_policy = relay_policy
+        self.open_sessions: set[SmtpSession] = set()
+        """Sessions of all listeners, since their number is bounded together."""
         self._session_numbers = count(1)
 
     def connected(self, session: SmtpSession) -> Reply | None:
@@ -60,7 +56,7 @@ class Handler:
         if not peer:
             return reply.SHUTTING_DOWN  # gone before we looked; nobody hears this
         address = _normal_address(peer[0])
-        networks = self._relay_policy().trusted_networks
+        networks = self._pipeline.policies.relay.trusted_networks
         session.client = Client(
             session_id=f"s{next(self._session_numbers):x}",
             listener=session.listener,
@@ -74,11 +70,15 @@ class Handler:
 
     def disconnected(self, session: SmtpSession) -> None:
         """Forget the session."""
-        self._open_sessions.discard(session)
+        self.open_sessions.discard(session)
+
+    def refused(self, listener: str) -> None:
+        """Count a connection that was over the limit."""
+        self._metrics.connection(listener, "refused")
 
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""
-        self._metrics.smtp_reply(session.listener, verb, sent.code)
+        self._metrics.reply(session.listener, verb, sent.code)
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
         """Ask whether this client may send there."""

@@ -68,7 +68,7 @@ class MailHandler(Protocol):
         ...
 
     def replied(self, session: "SmtpSession", verb: str, sent: Reply) -> None:
-        """`sent` answers a command (or the mail data, as `DOT`)."""
+        """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
         ...
 
     def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | None:
@@ -115,6 +115,10 @@ class SmtpSession(SMTP):
 
     def _create_envelope(self) -> PendingTransaction:
         return PendingTransaction()
+
+    def _set_rset_state(self) -> None:
+        """Forget the transaction; aiosmtpd does the same, untyped, in two methods."""
+        self.envelope = self._create_envelope()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session; work on a message that is under way goes on without it."""
@@ -171,7 +175,7 @@ class SmtpSession(SMTP):
             return
         assert isinstance(transport, asyncio.WriteTransport)
         self._is_closing = True
-        self.handler.replied(self, "none", last)
+        self.handler.replied(self, "other", last)
         if transport.get_write_buffer_size() > 0:
             transport.abort()  # a client that does not read would keep the connection for ever
         else:
@@ -214,7 +218,7 @@ class SmtpSession(SMTP):
         if refused is not None:
             self.end(refused)
             return
-        self._out.append(b"220 " + self.hostname.encode("ascii") + b" ESMTP mailshed\r\n")
+        self._answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
         try:
             while not self._is_closing:
                 line = await self._next_line()
@@ -238,7 +242,7 @@ class SmtpSession(SMTP):
                 if not is_overlong and len(line) <= COMMAND_OCTETS_MAX:
                     return line
                 is_overlong = False
-                self._answer("none", reply.LINE_TOO_LONG)
+                self._answer("other", reply.LINE_TOO_LONG)
                 if self._errors >= self.limits.errors_max:
                     self.end(reply.TOO_MANY_ERRORS)
                     return None
@@ -256,7 +260,7 @@ class SmtpSession(SMTP):
     async def _dispatch(self, line: bytes) -> None:
         """Run one command; replies stay queued."""
         if not line.endswith(b"\r\n"):
-            self._answer("none", reply.BARE_LF_IN_COMMAND)
+            self._answer("other", reply.BARE_LF_IN_COMMAND)
         else:
             verb, _, argument = line[:-2].partition(b" ")
             name = verb.upper().decode("latin-1")
@@ -264,7 +268,7 @@ class SmtpSession(SMTP):
             if command is None:
                 is_known = name in _REFUSED
                 refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
-                self._answer(name if is_known else "other", refusal)
+                self._answer(name.lower() if is_known else "other", refusal)
             else:
                 self._reset_timeout()
                 await command(self, argument.decode("ascii", "surrogateescape"))
@@ -273,20 +277,20 @@ class SmtpSession(SMTP):
 
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
         """RFC 5321, 4.1.1.1."""
-        if self._greet("HELO", hostname, is_extended=False):
-            self._answer("HELO", reply.make(250, self.hostname))
+        if self._greet("helo", hostname, is_extended=False):
+            self._answer("helo", reply.make(250, self.hostname))
 
     async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.1; the extensions that we honour whatever the backend offers."""
-        if self._greet("EHLO", hostname, is_extended=True):
+        if self._greet("ehlo", hostname, is_extended=True):
             size = f"SIZE {self.limits.message_size_max}"
             extensions = ("PIPELINING", size, "8BITMIME")
-            self._answer("EHLO", reply.make(250, self.hostname, *extensions))
+            self._answer("ehlo", reply.make(250, self.hostname, *extensions))
 
     def _greet(self, verb: str, hostname: str, *, is_extended: bool) -> bool:
         name = hostname.strip(" ")
         if not name or not name.isascii() or not name.isprintable() or " " in name:
-            self._answer(verb, reply.make(501, f"5.5.4 Syntax: {verb} hostname"))
+            self._answer(verb, reply.make(501, f"5.5.4 Syntax: {verb.upper()} hostname"))
             return False
         self._set_rset_state()
         assert self.session is not None
@@ -298,13 +302,13 @@ class SmtpSession(SMTP):
         """RFC 5321, 4.1.1.2, with SIZE (RFC 1870) and BODY (RFC 6152)."""
         assert self.session is not None
         if not self.session.host_name:
-            self._answer("MAIL", reply.HELO_FIRST)
+            self._answer("mail", reply.HELO_FIRST)
         elif self.envelope.mail is not None:
-            self._answer("MAIL", reply.NESTED_MAIL)
+            self._answer("mail", reply.NESTED_MAIL)
         elif self.is_stopping:
             self.end(reply.SHUTTING_DOWN)
         else:
-            self._answer("MAIL", self._begin_transaction(_octets(arg)))
+            self._answer("mail", self._begin_transaction(_octets(arg)))
 
     def _begin_transaction(self, argument: bytes) -> Reply:
         try:
@@ -334,9 +338,9 @@ class SmtpSession(SMTP):
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.3; parameters of DSN (RFC 3461) are kept though not offered."""
         if self.envelope.mail is None:
-            self._answer("RCPT", reply.MAIL_FIRST)
+            self._answer("rcpt", reply.MAIL_FIRST)
         else:
-            self._answer("RCPT", self._add_recipient(_octets(arg)))
+            self._answer("rcpt", self._add_recipient(_octets(arg)))
 
     def _add_recipient(self, argument: bytes) -> Reply:
         try:
@@ -352,33 +356,31 @@ class SmtpSession(SMTP):
         refused = self.handler.recipient(self, path.mailbox)
         if refused is not None:
             return refused
-        self.envelope.recipients.append(
-            Recipient(mailbox=path.mailbox, parameters=path.parameters)
-        )
+        self.envelope.recipients.append(Recipient(mailbox=path.mailbox, parameters=path.parameters))
         return reply.RECIPIENT_OK
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.5."""
         if arg:
-            self._answer("RSET", reply.NO_PARAMETERS)
+            self._answer("rset", reply.NO_PARAMETERS)
         else:
             self._set_rset_state()
-            self._answer("RSET", reply.OK)
+            self._answer("rset", reply.OK)
 
     async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002, N802
         """RFC 5321, 4.1.1.9."""
-        self._answer("NOOP", reply.OK)
+        self._answer("noop", reply.OK)
 
     async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 3.5.3: we do not tell."""
-        self._answer("VRFY", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
+        self._answer("vrfy", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
 
     async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.10."""
         if arg:
-            self._answer("QUIT", reply.NO_PARAMETERS)
+            self._answer("quit", reply.NO_PARAMETERS)
             return
-        self._answer("QUIT", reply.BYE)
+        self._answer("quit", reply.BYE)
         await self._flush()
         self._is_closing = True
 
@@ -387,18 +389,18 @@ class SmtpSession(SMTP):
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.4."""
         if arg:
-            self._answer("DATA", reply.NO_PARAMETERS)
+            self._answer("data", reply.NO_PARAMETERS)
         elif self.envelope.mail is None:
-            self._answer("DATA", reply.MAIL_FIRST)
+            self._answer("data", reply.MAIL_FIRST)
         elif not self.envelope.recipients:
-            self._answer("DATA", reply.NO_VALID_RECIPIENTS)
+            self._answer("data", reply.NO_VALID_RECIPIENTS)
         else:
-            self._answer("DATA", reply.START_INPUT)
+            self._answer("data", reply.START_INPUT)
             await self._flush()
             answer = await self._take_message()
-            self._set_post_data_state()
+            self._set_rset_state()
             if answer is not None:
-                self._answer("DOT", answer)
+                self._answer("dot", answer)
 
     async def _take_message(self) -> Reply | None:
         """Receive the mail data and hand the message on; None if nobody waits for an answer."""

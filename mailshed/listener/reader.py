@@ -61,7 +61,12 @@ class WireReader(asyncio.StreamReader):
             self._buffer[:0] = data
 
     async def more(self) -> bool:
-        """Wait until something new has arrived; False if nothing will, for the client has ended."""
+        """Wait until something new has arrived; False if nothing will, for the client has ended.
+
+        Raises what broke the connection, as the reader's own methods do.
+        """
+        if (error := self.exception()) is not None:
+            raise error
         if self._eof:
             return False
         await self._wait_for_data("more")  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import StartError
@@ -110,22 +111,25 @@ def bind(name: str, host: str, port: int) -> socket.socket:
     return listening
 
 
+class SessionCounter(Protocol):
+    """Who knows all open sessions of the process."""
+
+    open_sessions: set[SmtpSession]
+
+    def refused(self, listener: str) -> None:
+        """A connection to `listener` was over the limit."""
+        ...
+
+
 class SmtpServer:
     """One listener: its socket, its sessions, its limit."""
 
     def __init__(
-        self,
-        factory: SessionFactory,
-        listening: socket.socket,
-        *,
-        open_sessions: set[SmtpSession],
-        on_refused: Callable[[str], None],
+        self, factory: SessionFactory, listening: socket.socket, *, handler: SessionCounter
     ) -> None:
-        """`open_sessions` is shared by all listeners, since the limit counts all sessions."""
         self.factory = factory
         self._listening = listening
-        self._open_sessions = open_sessions
-        self._on_refused = on_refused
+        self._handler = handler
         self._server: asyncio.Server | None = None
 
     @property
@@ -143,10 +147,10 @@ class SmtpServer:
         )
 
     def _new_protocol(self) -> asyncio.Protocol:
-        if len(self._open_sessions) >= self.factory.limits.sessions_max:
-            return _Refusal(lambda: self._on_refused(self.factory.listener))
+        if len(self._handler.open_sessions) >= self.factory.limits.sessions_max:
+            return _Refusal(lambda: self._handler.refused(self.factory.listener))
         session = self.factory()
-        self._open_sessions.add(session)
+        self._handler.open_sessions.add(session)
         return session
 
     def stop_accepting(self) -> None:

@@ -2,20 +2,26 @@
 
 The listener writes chunks as they arrive; the relay and the spool read them back in the same
 form, CRLF line endings and dot-stuffing included, without the terminating `.CRLF`. Nothing is ever
-re-serialised. The first `HEAD_OCTETS` stay in memory for the header view, whatever the rest does.
+re-serialised.
 
 Two budgets bound all messages together. Over the memory budget, a message spills into a file
 without a name (O_TMPFILE) in the spool's folder, so it vanishes with the process and cannot fill a
 memory-backed /tmp. Over the disk budget there is `BudgetExceeded`, which the client sees as 452;
-the last share of it is kept for clients that may always send (the clinical networks). File I/O
-runs in the default executor, never on the event loop.
+the last share of it is kept for clients that may always send (the clinical networks). Where memory
+allows, the first `HEAD_OCTETS` stay in it for the header view; `head` finds them wherever they are.
+
+File I/O runs in the default executor, never on the event loop. A session can be cancelled while a
+thread still writes for it, so a file is closed by whoever uses it last: a descriptor closed too
+early could belong to another client's socket by the time the thread writes to it.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from mailshed.errors import BudgetExceeded
 from mailshed.mail.header import OCTETS_MAX as HEAD_OCTETS
@@ -74,7 +80,7 @@ class Content:
         self._chunks: list[bytes] = []
         self._in_memory = 0
         self._on_disk = 0
-        self._file: int | None = None
+        self._file: _SpillFile | None = None
         self.size = 0
 
     @property
@@ -84,10 +90,18 @@ class Content:
 
     @property
     def head(self) -> bytes:
-        """The first octets of the message, at least `HEAD_OCTETS` of them if it has so many."""
+        """What memory holds of the beginning; complete only if `read_head` would say the same."""
         if len(self._chunks) == 1:
             return self._chunks[0]
         return b"".join(self._chunks)
+
+    async def read_head(self) -> bytes:
+        """The first octets of the message, at least `HEAD_OCTETS` of them if it has so many."""
+        head = self.head
+        missing = HEAD_OCTETS - len(head)
+        if self._file is None or missing <= 0:
+            return head
+        return head + await asyncio.to_thread(self._file.read, missing, 0)
 
     def write(self, chunk: bytes) -> bool:
         """Append `chunk` in memory; False if it must be spilled with `spill` instead."""
@@ -106,30 +120,48 @@ class Content:
     async def spill(self, chunk: bytes) -> None:
         """Append `chunk` to the file, and move there what memory holds beyond the head.
 
-        Raises BudgetExceeded if the disk budget is used up or the disk is full.
+        Raises BudgetExceeded if the disk budget is used up or the disk is full; the content is of
+        no use then and can only be closed.
         """
-        moved = b"" if self._file is not None else self._take_tail()
-        data = moved + chunk
-        keep_free = 0
-        if not self._is_privileged:
-            keep_free = int(self._store.disk.limit * RESERVED_SHARE)
-        if not self._store.disk.take(len(data), keep_free):
-            raise BudgetExceeded("no room on disk for mail data in transit")
-        self._on_disk += len(data)
-        self.size += len(chunk)
+        file = self._file
+        if file is None:
+            octets = self._in_memory + len(chunk)
+            head_size = self._head_size(octets)
+            self._take_disk(octets - head_size)
+            joined = b"".join((*self._chunks, chunk))
+            self._keep_in_memory(joined[:head_size])
+            data = joined[head_size:]
+            file = self._file = _SpillFile(self._store.folder)
+        else:
+            self._take_disk(len(chunk))
+            data = chunk
         try:
-            self._file = await asyncio.to_thread(_append, self._file, self._store.folder, data)
+            await asyncio.to_thread(file.append, data)
         except OSError as error:
             raise BudgetExceeded(f"cannot write mail data in transit: {error}") from error
+        self.size += len(chunk)
 
-    def _take_tail(self) -> bytes:
-        """Cut memory down to the head; return the rest."""
-        joined = b"".join(self._chunks)
-        head, tail = joined[:HEAD_OCTETS], joined[HEAD_OCTETS:]
+    def _head_size(self, octets: int) -> int:
+        """How much of the first `octets` is to stay in memory, which is taken if need be."""
+        wanted = min(octets, HEAD_OCTETS)
+        missing = wanted - self._in_memory
+        if missing > 0:
+            if not self._store.memory.take(missing):
+                return self._in_memory
+            self._in_memory = wanted
+        return wanted
+
+    def _take_disk(self, octets: int) -> None:
+        disk = self._store.disk
+        keep_free = 0 if self._is_privileged else int(disk.limit * RESERVED_SHARE)
+        if not disk.take(octets, keep_free):
+            raise BudgetExceeded("no room on disk for mail data in transit")
+        self._on_disk += octets
+
+    def _keep_in_memory(self, head: bytes) -> None:
+        self._store.memory.give_back(self._in_memory - len(head))
+        self._in_memory = len(head)
         self._chunks = [head] if head else []
-        self._store.memory.give_back(len(tail))
-        self._in_memory -= len(tail)
-        return tail
 
     @property
     def chunks_in_memory(self) -> list[bytes]:
@@ -143,7 +175,7 @@ class Content:
         if self._file is not None:
             offset = 0
             while offset < self._on_disk:
-                chunk = await asyncio.to_thread(os.pread, self._file, CHUNK_OCTETS, offset)
+                chunk = await asyncio.to_thread(self._file.read, CHUNK_OCTETS, offset)
                 if not chunk:
                     raise OSError("mail data in transit is shorter than what was written")
                 offset += len(chunk)
@@ -156,14 +188,56 @@ class Content:
         self._in_memory = self._on_disk = 0
         self._chunks = []
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
 
-def _append(file: int | None, folder: Path, data: bytes) -> int:
-    if file is None:
-        file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-    return file
+class _SpillFile:
+    """A file without a name, made at the first write. Its methods may run in any thread."""
+
+    __slots__ = ("_descriptor", "_folder", "_is_closed", "_lock", "_users")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+        self._users = 0
+        self._is_closed = False
+        self._lock = Lock()  # guards the fields; never held during I/O
+
+    def append(self, data: bytes) -> None:
+        """Write `data` at the end."""
+        with self._in_use() as descriptor:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+
+    def read(self, octets: int, offset: int) -> bytes:
+        """Read up to `octets` from `offset` on."""
+        with self._in_use() as descriptor:
+            return os.pread(descriptor, octets, offset)
+
+    def close(self) -> None:
+        """Close the file as soon as no thread uses it."""
+        with self._lock:
+            self._is_closed = True
+            self._close_if_unused()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[int]:
+        with self._lock:
+            if self._is_closed:
+                raise OSError("mail data in transit was closed")
+            self._users += 1
+        try:
+            if self._descriptor is None:  # the first write; the next comes after it
+                self._descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+            yield self._descriptor
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_closed and self._users == 0 and self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

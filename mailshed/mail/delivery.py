@@ -46,7 +46,7 @@ DeliveryResult = Delivered | Deferred | Bounced | InDoubt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimes:
-    """Seconds spent at each stage of one transaction; `size` and `recipients` for scale.
+    """Seconds spent at each stage of one transaction.
 
     `service` is the time from MAIL sent to the reply to the final dot: what the limiter watches.
     Connecting is measured apart, since pooled connections do it once for many messages.
@@ -72,11 +72,20 @@ class TransactionResult:
 
     @property
     def uniform(self) -> DeliveryResult | None:
-        """The common result if all recipients fared alike, else None."""
+        """The common result if all recipients fared alike, else None.
+
+        A recipient whom the backend deferred and one who was never answered did not fare alike.
+        """
         first = self.recipients[0]
-        if all(result is first or type(result) is type(first) for result in self.recipients):
+        if all(result is first or _is_alike(result, first) for result in self.recipients):
             return first
         return None
+
+
+def _is_alike(one: DeliveryResult, other: DeliveryResult) -> bool:
+    if isinstance(one, Deferred) and isinstance(other, Deferred):
+        return (one.reply is None) == (other.reply is None)
+    return type(one) is type(other)
 
 
 def everyone(result: DeliveryResult, recipients: int) -> tuple[DeliveryResult, ...]:

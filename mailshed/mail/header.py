@@ -4,6 +4,9 @@ Classification and loop detection need a few fields and their values. The standa
 header parsers are quadratic on hostile input, so this view does two linear things only: it splits
 the section into fields (RFC 5322, 2.2) and finds fields by name. It reads at most `OCTETS_MAX`
 octets and `FIELDS_MAX` fields; what lies beyond does not count, and `is_truncated` says so.
+
+Values are shown unfolded, with each run of white space as one space, so that it does not matter
+where a server on the way has broken a line.
 """
 
 OCTETS_MAX = 64 * 1024
@@ -16,31 +19,27 @@ class HeaderView:
     __slots__ = ("_fields", "is_truncated")
 
     def __init__(self, head: bytes) -> None:
-        section = head[:OCTETS_MAX]
+        # One octet pair before the message makes an empty header section no special case.
+        section = b"\r\n" + head[:OCTETS_MAX]
         end = section.find(b"\r\n\r\n")
-        self.is_truncated = end < 0 and len(head) > OCTETS_MAX
-        if section.startswith(b"\r\n"):
-            end = 0  # no header at all
+        self.is_truncated = end < 0 and len(head) >= OCTETS_MAX
+        """Whether there may be fields that were not looked at."""
         self._fields: dict[bytes, list[bytes]] = {}
-        self._split(section[:end] if end >= 0 else section)
+        self._split(section[2:end] if end >= 0 else section[2:])
 
     def _split(self, section: bytes) -> None:
-        fields = self._fields
-        name = b""
-        for count, line in enumerate(section.split(b"\r\n")):
-            if count >= FIELDS_MAX:
-                self.is_truncated = True
-                return
-            if line[:1] in (b" ", b"\t"):
-                if name:
-                    fields[name][-1] += b" " + line.strip()
-                continue
-            raw_name, colon, value = line.partition(b":")
-            if not colon:
-                name = b""
-                continue
-            name = raw_name.rstrip(b" \t").lower()
-            fields.setdefault(name, []).append(value.strip())
+        # Unfolding is done for all fields at once: the pieces of one field are never joined one by
+        # one, which would be quadratic in their number.
+        unfolded = section.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ")
+        lines = unfolded.split(b"\r\n", FIELDS_MAX)
+        if len(lines) > FIELDS_MAX:
+            self.is_truncated = True
+            lines.pop()
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if colon:
+                key = name.rstrip(b" \t").lower()
+                self._fields.setdefault(key, []).append(b" ".join(value.split()))
 
     def __contains__(self, name: str) -> bool:
         return name.lower().encode("ascii") in self._fields

@@ -20,6 +20,9 @@ LINES_MAX = 100
 # One reply line without its CRLF: code, separator, text without control characters (RFC 5321,
 # 4.2, with the 8-bit text that servers send in practice).
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([\t\x20-\x7e\x80-\xff]*))?")
+# The same for a reply of one line, length included.
+_ONLY_LINE = re.compile(rb"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]{0,%d})?" % (LINE_OCTETS_MAX - 4))
+_ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?=[ \r])")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -54,9 +57,14 @@ class Reply:
 
     @property
     def enhanced_status(self) -> str:
-        """The enhanced status code of RFC 3463, or one derived from the reply code's class."""
-        match = re.match(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?=[ \r])", self.wire[4:16])
-        return match[0].decode() if match else f"{self.code // 100}.0.0"
+        """The enhanced status code of RFC 3463, or one derived from the reply code's class.
+
+        One that contradicts the reply code is not believed (RFC 2034, 4).
+        """
+        match = _ENHANCED.match(self.wire, 4)
+        status = match[0].decode() if match else ""
+        digit = str(self.code)[0]
+        return status if status.startswith(digit) else f"{digit}.0.0"
 
 
 def make(code: int, text: str, *more: str) -> Reply:
@@ -73,6 +81,9 @@ def from_backend(lines: list[bytes]) -> Reply | None:
         return None
     code = lines[0][:3]
     last = len(lines) - 1
+    if last == 0:  # nearly always, and this is the hot path
+        line = lines[0]
+        return Reply(int(code), line + b"\r\n") if _ONLY_LINE.fullmatch(line) else None
     for index, line in enumerate(lines):
         match = _LINE.fullmatch(line)
         if match is None or match[1] != code or len(line) > LINE_OCTETS_MAX:

@@ -7,7 +7,8 @@ chasquid stop at 50, which no honest path reaches).
 """
 
 import re
-from email.utils import formatdate
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 from mailshed.mail.envelope import Envelope
 from mailshed.mail.header import HeaderView
@@ -29,8 +30,7 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
     target = ""
     if len(envelope.recipients) == 1:
         target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
-    # usegmt=False gives the numeric zone that RFC 5322, 3.3 asks for.
-    date = formatdate(envelope.received_wall, localtime=False)
+    date = format_datetime(datetime.fromtimestamp(envelope.received_wall, UTC))
     return (
         f"Received: from {helo} ([{literal}])\r\n"
         f"\tby {hostname} (mailshed) with {protocol} id {envelope.queue_id}{target};\r\n"

@@ -28,6 +28,8 @@ class Slot:
     traffic_class: TrafficClass
     in_flight: int
     """Slots in use when this one was taken, itself included."""
+    probe: int = 0
+    """Number of the breaker's probe that this is, 0 if it is none."""
     is_released: bool = False
 
 
@@ -50,6 +52,8 @@ class Gate:
         self._total_in_flight = 0
         self._probe_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self.last_error = ""
+        """How the backend failed most recently, for people."""
 
     @property
     def in_flight(self) -> int:
@@ -151,9 +155,10 @@ class Gate:
             )
             self._limit.on_end(now, sample)
         if ending is SlotEnding.UNUSED:
-            self._breaker.on_unused()
+            self._breaker.on_unused(slot.probe)
         elif ending in (SlotEnding.REFUSED, SlotEnding.STALLED):
-            self._breaker.on_failure(now, self._rng.random())
+            self.last_error = _error(result)
+            self._breaker.on_failure(now, self._rng.random(), slot.probe)
         else:
             self._breaker.on_success()
         self._dispatch()
@@ -170,7 +175,7 @@ class Gate:
     def _grant(self, traffic_class: TrafficClass) -> Slot:
         self._total_in_flight += 1
         self._in_flight[traffic_class.name] += 1
-        return Slot(traffic_class, self._total_in_flight)
+        return Slot(traffic_class, self._total_in_flight, self._breaker.probe)
 
     def _dispatch(self) -> None:
         """Hand free slots to those who are next."""
@@ -185,6 +190,8 @@ class Gate:
             waiter = self._scheduler.next(self._total_in_flight, limit)
             if waiter is None:
                 return
+            if waiter.granted.done():
+                continue  # cancelled a moment ago, and not awake yet to say so
             is_entered = self._breaker.try_enter(now)
             assert is_entered, "the breaker said that somebody may enter"
             waiter.granted.set_result(self._grant(waiter.traffic_class))
@@ -201,6 +208,7 @@ class Gate:
         self._scheduler.withdraw(waiter)
         if not waiter.granted.done():
             waiter.granted.set_result(None)
+        self._dispatch()  # it may have stood in the way of others
 
     def _abandon(self, waiter: _Waiter) -> None:
         """The one who waited was cancelled, perhaps in the same moment as it was served."""
@@ -209,6 +217,7 @@ class Gate:
             slot = waiter.granted.result()
             if slot is not None:
                 self.release(slot, None)
+        self._dispatch()
 
 
 def _ending(result: TransactionResult | None) -> SlotEnding:
@@ -230,3 +239,13 @@ def _ending(result: TransactionResult | None) -> SlotEnding:
             case _:
                 is_answered = True
     return SlotEnding.COMPLETED if is_answered else SlotEnding.STALLED
+
+
+def _error(result: TransactionResult | None) -> str:
+    match result.recipients[0] if result is not None else None:
+        case Deferred(stage, answer, detail):
+            return f"{stage.value}: {answer.text if answer is not None else detail}"
+        case InDoubt(detail):
+            return f"dot: {detail}"
+        case _:
+            return ""

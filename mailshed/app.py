@@ -1,0 +1,358 @@
+"""The composition root: builds every object in the order of a message's path, runs, stops.
+
+Building does no I/O; `start` does, and undoes what it did if a later step fails. Order of start:
+sockets are bound first (a taken port is found before anything else happens), then the operations
+thread, the spool, the drain, and the listeners last, when all that a message needs is there. The
+order of a stop is that of a message's path: no new connections, open transactions finish, the
+drain's transactions finish, the spool closes; nothing acknowledged is ever in memory only.
+
+SIGTERM and SIGINT stop, SIGHUP reloads. A reload replaces the policies as a whole or, if the file
+is faulty or asks for what needs a restart, not at all.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import uvloop
+
+from mailshed import __version__
+from mailshed.admin.api import Commands
+from mailshed.admin.operations import OperationsThread
+from mailshed.clock import SystemClock
+from mailshed.config.load import session_limits
+from mailshed.config.schema import Backend as BackendSection
+from mailshed.config.schema import Config
+from mailshed.control.limit import FixedLimit
+from mailshed.control.loop import ControlLoop
+from mailshed.drain.drainer import Drainer
+from mailshed.errors import ConfigError, SpoolError, StartError
+from mailshed.journal import Journal
+from mailshed.linewriter import LineWriter
+from mailshed.listener.handler import Handler
+from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.mail.content import Budget, ContentStore
+from mailshed.maillog import MailLog, configure_logging
+from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
+from mailshed.picture import Painter, Status
+from mailshed.pipeline import Pipeline
+from mailshed.policies import drain_policy, fingerprint, needs_restart, pipeline_policies
+from mailshed.relay.backend import Backend
+from mailshed.relay.gate import Gate
+from mailshed.relay.maildir import MaildirBackend
+from mailshed.relay.smtp import SmtpBackend
+from mailshed.spool.reader import count_messages, list_messages
+from mailshed.spool.sqlite import SqliteSpool
+from mailshed.supervisor import Supervisor
+from mailshed.systemd import Notifier
+from mailshed.terms import ClientKind
+
+# At a stop, how much of the time is left for the drain's transactions after the sessions are done
+# (seconds): those with a connected client come first.
+DRAIN_SHARE = 10.0
+
+
+class Service:
+    """One running mailshed."""
+
+    def __init__(
+        self, config: Config, *, reload: Callable[[], Config], sink: LineWriter, notifier: Notifier
+    ) -> None:
+        self.config = config
+        self._reload = reload
+        self._notifier = notifier
+        clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter and ids, not secrets
+        self._clock = clock
+        self.maillog = MailLog(sink, config.log.format, config.log.level)
+        sink.on_recovered = self.maillog.lines_dropped
+        configure_logging(self.maillog)
+        self._status = Status(
+            hostname=config.hostname,
+            target=_target(config.backends[0]),
+            config_hash=fingerprint(config),
+            config_loaded_wall=clock.wall(),
+            started_wall=clock.wall(),
+            sessions_max=config.limits.sessions_max,
+        )
+        self._holder = SnapshotHolder()
+        registry = new_registry()
+        self.metrics = Metrics(registry)
+        registry.register(SnapshotCollector(self._holder, clock.monotonic))
+        self._declare_metrics(config)
+        self._supervisor = Supervisor(self._task_failed)
+
+        # The path of a message, from its far end to its near one.
+        section = config.backends[0]
+        self._spool = SqliteSpool(
+            config.spool.path,
+            octets_max=config.spool.octets_max,
+            messages_max=config.spool.messages_max,
+            disk_reserve=config.spool.disk_reserve,
+            clock=clock,
+        )
+        self._backend = _build_backend(section, config.hostname, clock)
+        self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
+        self._journal = Journal(
+            maillog=self.maillog,
+            metrics=self.metrics,
+            backend=section.name,
+            clock=clock,
+            on_failure=self._task_failed,
+        )
+        self._drainer = Drainer(
+            policy=drain_policy(config),
+            gate=self._gate,
+            backend=self._backend,
+            spool=self._spool,
+            supervisor=self._supervisor,
+            journal=self._journal,
+            clock=clock,
+            rng=rng,
+        )
+        self._pipeline = Pipeline(
+            policies=pipeline_policies(config),
+            gate=self._gate,
+            backend=self._backend,
+            spool=self._spool,
+            on_spooled=self._drainer.on_spooled,
+            journal=self._journal,
+            clock=clock,
+        )
+        limits = config.limits
+        self._contents = ContentStore(
+            memory=Budget(limits.content_memory_max),
+            disk=Budget(limits.content_disk_max),
+            memory_per_message=limits.content_memory_per_message,
+            folder=config.spool.path,
+        )
+        self._handler = Handler(
+            pipeline=self._pipeline,
+            contents=self._contents,
+            supervisor=self._supervisor,
+            metrics=self.metrics,
+            clock=clock,
+            rng=rng,
+            client_kinds={each.name: ClientKind(each.clients) for each in config.listeners},
+        )
+        self._servers: list[SmtpServer] = []
+        self.operations = self._build_operations()
+        self._control = self._build_control(sink)
+
+    # Life.
+
+    async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> int:
+        """Start, serve until `stop` is set, stop; return how much work was cut off."""
+        await self._start()
+        self._notifier.ready()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._drainer.run(), name="drain"),
+                group.create_task(self._control.run(), name="control"),
+                group.create_task(self._reload_on(hangup), name="reload"),
+            ]
+            await stop.wait()
+            unfinished = await self._stop()
+            for task in tasks:
+                task.cancel()
+        return unfinished
+
+    async def _start(self) -> None:
+        bound = []
+        try:
+            for each in self.config.listeners:
+                bound += [bind(each.name, each.bind.host, each.bind.port)]
+            self.config.admin_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.operations.start()
+            await self._spool.open()
+        except (StartError, SpoolError, OSError) as error:
+            for listening in bound:
+                listening.close()
+            self.operations.stop()
+            await self._spool.close()
+            raise StartError(str(error)) from error
+        for section, listening in zip(self.config.listeners, bound, strict=True):
+            factory = SessionFactory(
+                listener=section.name,
+                hostname=self.config.hostname,
+                handler=self._handler,
+                limits=session_limits(self.config),
+            )
+            server = SmtpServer(factory, listening, handler=self._handler)
+            await server.start()
+            self._servers.append(server)
+        self._status.listeners = tuple(
+            f"{section.name} {section.bind.host}:{server.port}"
+            for section, server in zip(self.config.listeners, self._servers, strict=True)
+        )
+        await self._control.tick()
+        self.maillog.started(
+            version=__version__,
+            config=self._status.config_hash,
+            listeners=self._status.listeners,
+            backends=(f"{self._backend.name} {self._status.target}",),
+            metrics=f"{self.config.metrics.bind.host}:{self.operations.port}",
+            admin=str(self.config.admin_socket),
+        )
+
+    async def _stop(self) -> int:
+        """Finish what is open, within the configured time; return what was not finished."""
+        began = self._clock.monotonic()
+        deadline = began + self.config.limits.shutdown_timeout
+        self._status.is_stopping = True
+        self._notifier.stopping()
+        sessions = self._handler.open_sessions
+        self.maillog.stopping(
+            cause="signal", sessions=len(sessions), in_flight=self._gate.in_flight
+        )
+        for server in self._servers:
+            server.stop_accepting()
+        self._drainer.stop()
+        self._gate.close()
+        await finish_sessions(sessions, max(0.0, deadline - began - DRAIN_SHARE))
+        unfinished = await self._supervisor.join(max(0.0, deadline - self._clock.monotonic()))
+        await self._supervisor.cancel_all()
+        await self._backend.close()
+        await self._spool.close()
+        self.operations.stop()
+        self.maillog.stopped(seconds=self._clock.monotonic() - began, unfinished=unfinished)
+        return unfinished
+
+    # Reload.
+
+    async def _reload_on(self, hangup: asyncio.Event) -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
+            try:
+                await self.reload()
+            except ConfigError as error:
+                self.maillog.reload_refused(error=str(error))
+            self._notifier.ready()
+
+    async def reload(self) -> str:
+        """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
+        self._status.reload_ok = False
+        config = await asyncio.to_thread(self._reload)
+        if keys := needs_restart(self.config, config):
+            raise ConfigError(f"these changes need a restart of the service: {', '.join(keys)}")
+        self.config = config
+        self._declare_metrics(config)
+        self._pipeline.policies = pipeline_policies(config)
+        self._drainer.policy = drain_policy(config)
+        for server in self._servers:
+            server.factory.limits = session_limits(config)
+        self._status.config_hash = fingerprint(config)
+        self._status.config_loaded_wall = self._clock.wall()
+        self._status.sessions_max = config.limits.sessions_max
+        self._status.reload_ok = True
+        self.maillog.reloaded(config=self._status.config_hash)
+        return f"reloaded configuration {self._status.config_hash}"
+
+    # Parts that are only about seeing.
+
+    def _build_operations(self) -> OperationsThread:
+        config = self.config
+        return OperationsThread(
+            host=config.metrics.bind.host,
+            port=config.metrics.bind.port,
+            admin_socket=config.admin_socket,
+            metrics=self.metrics,
+            holder=self._holder,
+            commands=Commands(
+                list_messages=partial(list_messages, config.spool.path),
+                count_messages=partial(count_messages, config.spool.path),
+                reload=self.reload,
+            ),
+            on_failure=self._task_failed,
+        )
+
+    def _build_control(self, sink: LineWriter) -> ControlLoop:
+        painter = Painter(
+            status=self._status,
+            gate=self._gate,
+            backend=self._backend,
+            spool=self._spool,
+            contents=self._contents,
+            classification=lambda: self._pipeline.policies.classifier.policy,
+            sessions=lambda: len(self._handler.open_sessions),
+            lines_dropped=lambda: sink.dropped_total,
+            message_totals=self._message_totals,
+            clock=self._clock,
+        )
+        return ControlLoop(
+            take_snapshot=painter.take,
+            holder=self._holder,
+            spool=self._spool,
+            metrics=self.metrics,
+            maillog=self.maillog,
+            clock=self._clock,
+            feed_watchdog=self._notifier.watchdog,
+            show_status=self._notifier.status,
+        )
+
+    def _message_totals(self, name: str) -> tuple[int, int, int]:
+        journal = self._journal
+        return journal.relayed[name], journal.spooled_count[name], self._drainer.delivered[name]
+
+    def _declare_metrics(self, config: Config) -> None:
+        self.metrics.declare(
+            [each.name for each in config.classes],
+            [each.name for each in config.listeners],
+            [each.name for each in config.backends],
+        )
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._status.tasks_failed += 1
+        self.maillog.task_failed(name, error)
+
+
+def _build_backend(section: BackendSection, hostname: str, clock: SystemClock) -> Backend:
+    if section.maildir is not None:
+        return MaildirBackend(section.name, section.maildir, hostname=hostname, clock=clock)
+    assert section.host is not None, "the schema asks for a host or a Maildir"
+    return SmtpBackend(
+        section.name,
+        section.host,
+        section.port,
+        hostname=hostname,
+        connect_timeout=section.connect_timeout,
+        command_timeout=section.command_timeout,
+        dot_timeout=section.dot_timeout,
+        idle_timeout=section.idle_timeout,
+        messages_per_connection=section.messages_per_connection,
+        clock=clock,
+    )
+
+
+def _target(section: BackendSection) -> str:
+    if section.maildir is not None:
+        return f"Maildir {section.maildir}"
+    return f"{section.host}:{section.port}"
+
+
+def run(config: Config, *, reload: Callable[[], Config]) -> int:
+    """Run the service in this process until SIGTERM or SIGINT; return the exit status.
+
+    `reload` reads the configuration again. Raises StartError if the service cannot start.
+    """
+    return uvloop.run(_main(config, reload))
+
+
+async def _main(config: Config, reload: Callable[[], Config]) -> int:
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    sink = LineWriter(sys.stderr.fileno())
+    service = Service(config, reload=reload, sink=sink, notifier=Notifier(os.environ))
+    try:
+        unfinished = await service.run(stop, hangup)
+    finally:
+        sink.flush()
+    return 75 if unfinished else 0

@@ -1,0 +1,135 @@
+"""The one periodic task: take the picture of the service, look after the spool, feed the watchdog.
+
+Every `SNAPSHOT_SECONDS` it measures its own lateness, swaps in a new snapshot for the operations
+thread, and notices what has changed since the last one: a backend that went away or came back, a
+spool that fell sick. A sick spool is asked to recover about once a second; meanwhile mail is
+relayed as long as the backend takes it (relay-only mode) and promises on behalf of the spool are
+not made. The systemd watchdog is fed from here, so it sees the event loop and nothing else.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from mailshed.clock import Clock
+from mailshed.control.signals.event_loop import EventLoopLag
+from mailshed.errors import SpoolError
+from mailshed.maillog import MailLog
+from mailshed.metrics import SNAPSHOT_SECONDS, Metrics, Snapshot, SnapshotHolder
+
+LAG_WORTH_A_LINE = 1.0
+RECOVERY_PAUSE = 1.0
+STATUS_PAUSE = 5.0
+
+
+class WatchedSpool(Protocol):
+    """What the loop needs of the spool."""
+
+    def unhealthy_reason(self) -> str | None:
+        """Why the spool makes no promises, or None."""
+        ...
+
+    async def recover(self) -> None:
+        """Verify the spool and take it into service again. Raises SpoolError if it is not well."""
+        ...
+
+
+class ControlLoop:
+    """The periodic task of one service."""
+
+    def __init__(
+        self,
+        *,
+        take_snapshot: Callable[[EventLoopLag], Awaitable[Snapshot]],
+        holder: SnapshotHolder,
+        spool: WatchedSpool,
+        metrics: Metrics,
+        maillog: MailLog,
+        clock: Clock,
+        feed_watchdog: Callable[[], object],
+        show_status: Callable[[str], object],
+    ) -> None:
+        self._take_snapshot = take_snapshot
+        self._holder = holder
+        self._spool = spool
+        self._metrics = metrics
+        self._log = maillog
+        self._clock = clock
+        self._feed_watchdog = feed_watchdog
+        self._show_status = show_status
+        self._lag = EventLoopLag(SNAPSHOT_SECONDS)
+        self._away_since: dict[str, float] = {}
+        self._sick_since: float | None = None
+        self._next_recovery = 0.0
+        self._next_status = 0.0
+
+    async def run(self) -> None:
+        """Tick until cancelled. A tick that fails is reported, and the next one comes."""
+        while True:
+            try:
+                await self.tick()
+            except Exception as error:  # noqa: BLE001 - the service outlives its instruments
+                self._log.task_failed("control loop", error)
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+
+    async def tick(self) -> None:
+        """Do the work of one period."""
+        now = self._clock.monotonic()
+        lag = self._lag.tick(now)
+        self._metrics.loop_lag(lag)
+        if lag > LAG_WORTH_A_LINE:
+            self._log.watch(lag_seconds=lag)
+        await self._look_after_spool(now)
+        snapshot = await self._take_snapshot(self._lag)
+        self._holder.swap(snapshot)
+        self._note_backends(snapshot, now)
+        self._feed_watchdog()
+        if now >= self._next_status:
+            self._next_status = now + STATUS_PAUSE
+            self._show_status(summary(snapshot))
+
+    async def _look_after_spool(self, now: float) -> None:
+        reason = self._spool.unhealthy_reason()
+        if reason is None:
+            return
+        if self._sick_since is None:
+            self._sick_since = now
+            self._log.spool_sick(detail=reason)
+        if now < self._next_recovery:
+            return
+        self._next_recovery = now + RECOVERY_PAUSE
+        try:
+            await self._spool.recover()
+        except SpoolError:
+            return  # it says why by itself, in unhealthy_reason
+        self._log.spool_recovered(sick_seconds=now - self._sick_since)
+        self._sick_since = None
+
+    def _note_backends(self, snapshot: Snapshot, now: float) -> None:
+        for backend in snapshot.backends:
+            since = self._away_since.get(backend.name)
+            if not backend.is_up and since is None:
+                self._away_since[backend.name] = now
+                self._log.backend_away(
+                    backend.name,
+                    detail=backend.last_error,
+                    next_probe_seconds=backend.next_probe_seconds,
+                )
+            elif backend.is_up and since is not None:
+                del self._away_since[backend.name]
+                self._log.backend_back(backend.name, away_seconds=now - since)
+
+
+def summary(snapshot: Snapshot) -> str:
+    """One line for `systemctl status`."""
+    queued = snapshot.spool.messages
+    parts = [f"{queued} queued"]
+    parts += [
+        f"{backend.name} {backend.in_flight}/{backend.limit}"
+        if backend.is_up
+        else f"{backend.name} AWAY"
+        for backend in snapshot.backends
+    ]
+    if not snapshot.spool.is_healthy:
+        parts.append("SPOOL SICK, relaying only")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Measurements of the world that the control loop feeds to the core."""

@@ -1,0 +1,279 @@
+"""Hand over later what was kept: spool -> gate -> backend -> settle.
+
+The drain is a client of the gate like any live message: it offers due messages of each class, waits
+without bound, and transmits when it is given a slot. So clinical mail leaves the spool before bulk,
+live mail of a better class goes first, the limit paces the whole, and a backend that is away is
+probed by one message at a time. There are no timers per message: one sleeper waits for the earliest
+next attempt of them all.
+
+Which messages are in hand is known here and nowhere else (one process owns the spool). A message's
+mark is written before its place among the unsettled ones is free again, and there are as many
+places as slots: that is the bound on duplicates after a crash. If a mark cannot be written,
+draining stops until the spool is well again; to go on would be to duplicate without bound.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mailshed.clock import Clock
+from mailshed.config.policy import ClassificationPolicy
+from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.retry import ReportContext, RetryPolicy, expire, is_expired, settle_attempt
+from mailshed.errors import SpoolCorrupt, SpoolError
+from mailshed.journal import Journal
+from mailshed.mail.delivery import Bounced, Delivered, TransactionResult
+from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
+from mailshed.mail.header import OCTETS_MAX as HEADER_OCTETS
+from mailshed.relay.backend import Backend, OutboundMessage
+from mailshed.relay.gate import Gate, Slot
+from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
+from mailshed.supervisor import Supervisor
+from mailshed.terms import QueueId, TrafficClass
+
+# Messages of one class that are offered to the gate at a time, beyond the slots that there are;
+# more would only make the waiting room longer.
+OFFERS_BEYOND_LIMIT = 2
+# Seconds between two attempts to write to, or look into, a spool that failed.
+SICK_PAUSE = 1.0
+# Messages whose time is up are looked for this often (seconds), so many at a time.
+EXPIRY_INTERVAL = 60.0
+EXPIRY_BATCH = 100
+# Content up to this size is read before a slot is asked to transmit it; larger is streamed.
+READ_AT_ONCE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPolicy:
+    """What a reload replaces."""
+
+    classification: ClassificationPolicy
+    retry: RetryPolicy
+    reports: ReportPolicy
+
+
+class Drainer:
+    """The drain of one backend."""
+
+    def __init__(
+        self,
+        *,
+        policy: DrainPolicy,
+        gate: Gate,
+        backend: Backend,
+        spool: SpoolStore,
+        supervisor: Supervisor,
+        journal: Journal,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self.policy = policy
+        self._gate = gate
+        self._backend = backend
+        self._spool = spool
+        self._supervisor = supervisor
+        self._journal = journal
+        self._clock = clock
+        self._rng = rng
+        self._in_hand: dict[QueueId, str] = {}
+        self._stale: set[str] = set()
+        """Classes of which the spool may hold due messages that are not in hand."""
+        self._wakeup = asyncio.Event()
+        self._unsettled = asyncio.Semaphore(gate.limit)
+        self._can_mark = True
+        self._is_stopping = False
+        self.delivered: Counter[str] = Counter()
+        """Messages delivered from the spool since the start, by class."""
+
+    def on_spooled(self, traffic_class: TrafficClass) -> None:
+        """Note that a message of this class has entered the spool."""
+        self._stale.add(traffic_class.name)
+        self._wakeup.set()
+
+    def stop(self) -> None:
+        """Take no more messages in hand; those that are with the backend go on."""
+        self._is_stopping = True
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Drain until `stop`."""
+        next_expiry = 0.0
+        await self._look_everywhere()
+        while not self._is_stopping:
+            self._wakeup.clear()
+            try:
+                if self._clock.monotonic() >= next_expiry:
+                    next_expiry = self._clock.monotonic() + EXPIRY_INTERVAL
+                    await self._expire()
+                pause = await self._fill()
+            except SpoolError:  # the control loop reports it and sees to its recovery
+                pause = SICK_PAUSE
+            if not await self._is_woken_within(pause):
+                await self._look_everywhere()
+
+    async def _is_woken_within(self, pause: float) -> bool:
+        try:
+            async with asyncio.timeout(pause):
+                await self._wakeup.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # What to take in hand.
+
+    async def _look_everywhere(self) -> None:
+        """Consider every class of which the spool holds anything, in this configuration or not."""
+        with suppress(SpoolError):
+            totals = await self._spool.totals()
+            self._stale.update(each.traffic_class for each in totals.by_class if each.messages)
+
+    async def _fill(self) -> float:
+        """Take due messages in hand, class by class; return seconds until there may be more."""
+        if not self._can_mark:
+            return SICK_PAUSE
+        wall = self._clock.wall()
+        for name in sorted(self._stale, key=self._rank_of):
+            in_hand = [queue_id for queue_id, held in self._in_hand.items() if held == name]
+            wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - len(in_hand)
+            self._stale.discard(name)
+            if wanted > 0:
+                for record in await self._spool.due(wall, name, wanted, in_hand):
+                    self._take(record)
+        due = await self._spool.next_due()
+        if due is None or due <= wall:
+            return EXPIRY_INTERVAL  # nothing, or in hand: then its end wakes us
+        return min(EXPIRY_INTERVAL, due - wall)
+
+    def _rank_of(self, name: str) -> int:
+        return self.policy.classification.by_name(name).rank
+
+    def _take(self, record: SpoolRecord) -> None:
+        if record.queue_id in self._in_hand or self._is_stopping:
+            return
+        self._in_hand[record.queue_id] = record.traffic_class
+        self._supervisor.spawn(self._handle(record), name=f"drain {record.queue_id}")
+
+    async def _handle(self, record: SpoolRecord) -> None:
+        """Bring one message to the end of one attempt."""
+        try:
+            traffic_class = self.policy.classification.by_name(record.traffic_class)
+            slot = await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
+            if slot is not None:
+                async with self._unsettled:
+                    await self._attempt(record, slot)
+        finally:
+            del self._in_hand[record.queue_id]
+            self._stale.add(record.traffic_class)
+            self._wakeup.set()
+
+    # One attempt.
+
+    async def _attempt(self, record: SpoolRecord, slot: Slot) -> None:
+        waited = self._clock.wall() - record.received_wall
+        result: TransactionResult | None = None
+        try:
+            if not self._can_mark or self._is_stopping:
+                return
+            result = await self._backend.deliver(await self._outbound(record))
+        except SpoolCorrupt as error:
+            self._journal.spool_corrupt(record, str(error))
+            await self._write_mark(lambda: self._spool.quarantine(record.queue_id))
+            return
+        except SpoolError:
+            return  # the spool cannot be read; the message stays where it is
+        finally:
+            self._gate.release(slot, result, record.size)
+        self._journal.transaction(record.traffic_class, "spool", result)
+        await self._settle(record, result, waited)
+
+    async def _outbound(self, record: SpoolRecord) -> OutboundMessage:
+        """The message as the backend is to get it. Raises SpoolError if it cannot be read."""
+        in_memory = None
+        if record.size <= READ_AT_ONCE:
+            in_memory = [chunk async for chunk in self._spool.content(record.queue_id)]
+        return OutboundMessage(
+            queue_id=record.queue_id,
+            reverse_path=record.reverse_path,
+            parameters=record.parameters,
+            recipients=tuple((each.address, each.parameters) for each in record.recipients),
+            size=record.size,
+            in_memory=in_memory,
+            chunks=lambda: self._spool.content(record.queue_id),
+            partial_ok=True,
+        )
+
+    async def _settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
+        wall = self._clock.wall()
+        may_fail = is_expired(record, wall) or any(
+            isinstance(each, Bounced) for each in result.recipients
+        )
+        settlement = settle_attempt(
+            record,
+            result.recipients,
+            wall=wall,
+            random_unit=self._rng.random(),
+            retry=self.policy.retry,
+            report=self._report_context(await self._header(record) if may_fail else b""),
+        )
+        if result.is_backend_away and not settlement.endings:
+            return  # the breaker paces the attempts, and the message stays due as it was
+        await self._write_mark(lambda: self._spool.settle(settlement))
+        self._journal.attempted(record, result, settlement, waited)
+        if all(isinstance(each, Delivered) for each in result.recipients):
+            self.delivered[record.traffic_class] += 1
+        self._note_reports(settlement)
+
+    async def _expire(self) -> None:
+        """Give up messages whose time is up and that nobody is working on."""
+        wall = self._clock.wall()
+        for record in await self._spool.expired(wall, EXPIRY_BATCH):
+            if record.queue_id not in self._in_hand:
+                report = self._report_context(await self._header(record))
+                settlement = expire(record, wall=wall, report=report)
+                await self._spool.settle(settlement)
+                self._journal.expired(record, settlement, wall - record.received_wall)
+                self._note_reports(settlement)
+
+    def _note_reports(self, settlement: Settlement) -> None:
+        for report in settlement.reports:
+            self._stale.add(report.record.traffic_class)
+            self._wakeup.set()
+
+    def _report_context(self, header: bytes) -> ReportContext:
+        return ReportContext(
+            policy=self.policy.reports,
+            report_id=make_queue_id(self._clock.wall(), self._rng.getrandbits(RANDOM_BITS)),
+            header=header,
+            remote_mta=self._backend.name,
+        )
+
+    async def _header(self, record: SpoolRecord) -> bytes:
+        """The beginning of the content, for a report; empty if it cannot be read."""
+        head = b""
+        with suppress(SpoolError):
+            async for chunk in self._spool.content(record.queue_id):
+                head += chunk
+                if len(head) >= HEADER_OCTETS:
+                    break
+        return head
+
+    async def _write_mark(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write a mark, however long the spool takes to be well again; nothing drains meanwhile.
+
+        Only the end of the service ends the attempts; then the mark is lost, and the message is
+        sent once more after the start.
+        """
+        while True:
+            try:
+                await write()
+            except SpoolError:
+                self._can_mark = False
+                if self._is_stopping:
+                    raise
+                await asyncio.sleep(SICK_PAUSE)
+            else:
+                self._can_mark = True
+                return

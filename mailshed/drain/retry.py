@@ -1,0 +1,245 @@
+"""After an attempt: who is done, who is tried again and when, and who must be told.
+
+The input is what the backend said about each recipient, the output is one `Settlement` that the
+spool writes in one transaction, with the failure report that it causes. Nothing here knows the
+time or chance; both are passed in.
+
+Backoff is decorrelated jitter (Brooker, "Exponential Backoff And Jitter", 2015): the next delay is
+uniform between the minimum and three times the previous one. The record stores how many attempts
+there were rather than the last delay, so the bound that grows is `minimum * 3**attempts`, cut at
+the maximum. The cut is applied to the bound, not to the delay, so that messages which failed
+together do not come back together once they have reached the maximum.
+
+An attempt that never got to a dialog (no connection, no EHLO) says nothing about the message: it
+does not count and does not make the next delay grow. How often an absent backend is asked is the
+breaker's business.
+
+Doubt: if the backend did not answer our final dot, the message may have been delivered. It is tried
+again, since a duplicate is better than a loss; the second time it is held for an operator, since a
+message that makes a backend hang must not do so for ever.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from mailshed.drain.notify import (
+    FailedRecipient,
+    Original,
+    ReportPolicy,
+    failure_report,
+    wants_failure_report,
+)
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt
+from mailshed.spool.store import Report, Settlement, SpoolRecipient, SpoolRecord
+from mailshed.terms import Ending, QueueId, Reason, SpoolState, Stage
+
+GROWTH = 3.0
+"""Factor by which the bound of the delay grows with each attempt."""
+EXPIRED_STATUS = "4.4.7"
+"""Enhanced status code of a message that was tried for too long (RFC 3463, 3.5)."""
+
+# Beyond this many attempts the bound has long been cut, and a power might overflow.
+_ATTEMPTS_THAT_GROW = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When to try again: delays in seconds, and after how many doubtful endings not to."""
+
+    delay_min: float
+    delay_max: float
+    in_doubt_max: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportContext:
+    """What a report needs that the record does not have.
+
+    `report_id` is a fresh queue id, used if a report is due. `header` is the start of the message's
+    content, in wire form. `remote_mta` is the backend's host name, or empty.
+    """
+
+    policy: ReportPolicy
+    report_id: QueueId
+    header: bytes
+    remote_mta: str = ""
+
+
+def previous_delay(attempts: int, *, minimum: float, maximum: float) -> float:
+    """The bound of the delay that `attempts` counted attempts have led to; the stateless memory."""
+    return min(maximum, minimum * GROWTH ** min(attempts, _ATTEMPTS_THAT_GROW))
+
+
+def next_delay(previous: float, random_unit: float, *, minimum: float, maximum: float) -> float:
+    """Seconds until the next attempt, in [minimum, min(maximum, 3 * previous)].
+
+    `random_unit` is uniform in [0, 1).
+    """
+    bound = max(minimum, min(maximum, GROWTH * previous))
+    return minimum + random_unit * (bound - minimum)
+
+
+def is_expired(record: SpoolRecord, wall: float) -> bool:
+    """Whether the message's time is up."""
+    return wall >= record.expires_wall
+
+
+def may_report(record: SpoolRecord) -> bool:
+    """Whether anyone may be told of a failure: not strangers (backscatter), not nobody."""
+    return bool(record.reverse_path) and record.is_trusted and not record.is_generated
+
+
+def settle_attempt(
+    record: SpoolRecord,
+    results: Sequence[DeliveryResult],
+    *,
+    wall: float,
+    random_unit: float,
+    retry: RetryPolicy,
+    report: ReportContext,
+) -> Settlement:
+    """Say what one attempt changed. `results` has one result per recipient of `record`, in order.
+
+    A recipient that is deferred after the message's time is up has had its last attempt.
+    """
+    endings: dict[int, Ending] = {}
+    deferred: dict[int, str] = {}
+    failed: list[FailedRecipient] = []
+    for recipient, result in zip(record.recipients, results, strict=True):
+        match result:
+            case Delivered():
+                endings[recipient.index] = Ending.DELIVERED
+            case Bounced(_, reply):
+                is_told = may_report(record) and wants_failure_report(recipient.parameters)
+                endings[recipient.index] = Ending.BOUNCED if is_told else Ending.REFUSED
+                failed.append(_failed(recipient, reply.enhanced_status, reply.text))
+            case Deferred() if is_expired(record, wall):
+                endings[recipient.index] = Ending.EXPIRED
+                failed.append(_expired(recipient, _words(result)))
+            case Deferred() | InDoubt():
+                deferred[recipient.index] = _words(result)
+            case other:
+                assert_never(other)
+    is_doubtful = any(isinstance(result, InDoubt) for result in results)
+    in_doubt = record.in_doubt + is_doubtful
+    is_held = is_doubtful and in_doubt >= retry.in_doubt_max
+    was_dialog = not _was_no_dialog(results)
+    return Settlement(
+        queue_id=record.queue_id,
+        endings=endings,
+        deferred=deferred,
+        state=SpoolState.HOLD if is_held else SpoolState.DEFERRED,
+        attempts=record.attempts + was_dialog,
+        next_attempt_wall=_next_attempt(
+            record, record.attempts if was_dialog else 0, wall, random_unit, retry
+        ),
+        in_doubt=in_doubt,
+        reports=_reports(record, failed, report, wall),
+    )
+
+
+def _next_attempt(
+    record: SpoolRecord, attempts: int, wall: float, random_unit: float, retry: RetryPolicy
+) -> float:
+    minimum, maximum = retry.delay_min, retry.delay_max
+    previous = previous_delay(attempts, minimum=minimum, maximum=maximum)
+    delay = next_delay(previous, random_unit, minimum=minimum, maximum=maximum)
+    # The last attempt is at the end of the message's time, not at some point after it.
+    return min(wall + delay, max(wall, record.expires_wall))
+
+
+def expire(record: SpoolRecord, *, wall: float, report: ReportContext) -> Settlement:
+    """Give up on all recipients of `record`, whose time is up without a further attempt."""
+    failed = [_expired(recipient, recipient.last_reply) for recipient in record.recipients]
+    return Settlement(
+        queue_id=record.queue_id,
+        endings={recipient.index: Ending.EXPIRED for recipient in record.recipients},
+        attempts=record.attempts,
+        next_attempt_wall=record.next_attempt_wall,
+        in_doubt=record.in_doubt,
+        reports=_reports(record, failed, report, wall),
+    )
+
+
+def _was_no_dialog(results: Sequence[DeliveryResult]) -> bool:
+    """Whether the backend was not even told of a message."""
+    return all(
+        isinstance(result, Deferred) and result.stage in {Stage.CONNECT, Stage.EHLO}
+        for result in results
+    )
+
+
+def _words(result: Deferred | InDoubt) -> str:
+    """What is kept with the recipient: the reply, or our own words, which begin with a stage."""
+    match result:
+        case Deferred(_, reply, _) if reply is not None:
+            return reply.text
+        case Deferred(stage, _, detail):
+            return f"{stage.value}: {detail or 'no reply'}"
+        case InDoubt(detail):
+            return f"{Stage.DOT.value}: in doubt: {detail}"
+        case other:
+            assert_never(other)
+
+
+def _failed(recipient: SpoolRecipient, status: str, reply: str) -> FailedRecipient:
+    return FailedRecipient(
+        address=recipient.address, parameters=recipient.parameters, status=status, reply=reply
+    )
+
+
+def _expired(recipient: SpoolRecipient, reply: str) -> FailedRecipient:
+    return FailedRecipient(
+        address=recipient.address,
+        parameters=recipient.parameters,
+        status=EXPIRED_STATUS,
+        reply=reply,
+        is_expired=True,
+    )
+
+
+def _reports(
+    record: SpoolRecord, failed: Sequence[FailedRecipient], report: ReportContext, wall: float
+) -> tuple[Report, ...]:
+    """At most one report, about all who failed in this attempt and wanted one."""
+    told = [each for each in failed if wants_failure_report(each.parameters)]
+    if not told or not may_report(record):
+        return ()
+    original = Original(
+        queue_id=record.queue_id,
+        reverse_path=record.reverse_path,
+        parameters=record.parameters,
+        received_wall=record.received_wall,
+        header=report.header,
+    )
+    content = failure_report(
+        original,
+        told,
+        policy=report.policy,
+        report_id=report.report_id,
+        wall=wall,
+        remote_mta=report.remote_mta,
+    )
+    all_expired = all(each.is_expired for each in told)
+    return (
+        Report(
+            record=SpoolRecord(
+                queue_id=report.report_id,
+                # As urgent as what it is about.
+                traffic_class=record.traffic_class,
+                rank=record.rank,
+                reverse_path=b"",
+                recipients=(SpoolRecipient(index=0, address=record.reverse_path),),
+                size=len(content),
+                received_wall=wall,
+                expires_wall=wall + report.policy.lifetime,
+                next_attempt_wall=wall,
+                reason=Reason.EXPIRED if all_expired else Reason.BACKEND_REFUSED,
+                client_address="local",
+                is_trusted=False,
+                is_generated=True,
+            ),
+            content=content,
+        ),
+    )

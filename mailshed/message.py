@@ -1,0 +1,89 @@
+"""One live message on its way: what the steps of the pipeline know of it, and its two other forms.
+
+A message that goes to the backend becomes an `OutboundMessage`, one that is kept becomes a
+`SpoolRecord`; both are made here, so that the pipeline reads as steps and not as field lists.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from mailshed.classification.classifier import Verdict
+from mailshed.mail.content import Content
+from mailshed.mail.envelope import Envelope
+from mailshed.relay.backend import OutboundMessage
+from mailshed.spool.store import SpoolRecipient, SpoolRecord
+from mailshed.terms import Reason, TrafficClass
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A complete message between the client's final dot and our reply to it."""
+
+    envelope: Envelope
+    content: Content
+    prefix: bytes
+    """Our trace line; it goes out before the content."""
+    verdict: Verdict
+    is_client_gone: Callable[[], bool]
+
+    @property
+    def traffic_class(self) -> TrafficClass:
+        """What the message was classified as."""
+        return self.verdict.traffic_class
+
+    @property
+    def size(self) -> int:
+        """Octets in wire form, trace line included."""
+        return len(self.prefix) + self.content.size
+
+    @property
+    def reverse_path(self) -> bytes:
+        """The sender without brackets; empty for the null reverse-path."""
+        path = self.envelope.reverse_path
+        return path.raw if path is not None else b""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Trace line and content, as the spool stores them."""
+        yield self.prefix
+        async for chunk in self.content.chunks():
+            yield chunk
+
+    def outbound(self) -> OutboundMessage:
+        """The message as the backend is to get it; the client may still leave before our dot."""
+        envelope, content = self.envelope, self.content
+        is_client_gone = self.is_client_gone
+        return OutboundMessage(
+            queue_id=envelope.queue_id,
+            reverse_path=self.reverse_path,
+            parameters=envelope.parameters,
+            recipients=tuple((each.mailbox.raw, each.parameters) for each in envelope.recipients),
+            size=self.size,
+            prefix=self.prefix,
+            in_memory=None if content.is_spilled else content.chunks_in_memory,
+            chunks=content.chunks,
+            may_send_dot=lambda: not is_client_gone(),
+        )
+
+    def record(self, *, reason: Reason, in_doubt: int, lifetime: float) -> SpoolRecord:
+        """The message as the spool is to keep it, for `lifetime` seconds at most."""
+        envelope = self.envelope
+        wall = envelope.received_wall
+        return SpoolRecord(
+            queue_id=envelope.queue_id,
+            traffic_class=self.traffic_class.name,
+            rank=self.traffic_class.rank,
+            reverse_path=self.reverse_path,
+            parameters=envelope.parameters,
+            recipients=tuple(
+                SpoolRecipient(index=index, address=each.mailbox.raw, parameters=each.parameters)
+                for index, each in enumerate(envelope.recipients)
+            ),
+            received_wall=wall,
+            expires_wall=wall + lifetime,
+            next_attempt_wall=wall,
+            reason=reason,
+            client_address=str(envelope.client.address),
+            helo=envelope.helo,
+            is_trusted=envelope.client.is_trusted,
+            in_doubt=in_doubt,
+        )

@@ -1,0 +1,69 @@
+"""From one configuration to the policies that a reload replaces, and what a reload may not."""
+
+import hashlib
+
+from mailshed.classification.classifier import Classifier
+from mailshed.config.load import classification_policy, relay_policy
+from mailshed.config.render import render
+from mailshed.config.schema import Config
+from mailshed.drain.drainer import DrainPolicy
+from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.retry import RetryPolicy
+from mailshed.pipeline import Policies
+
+# What is bound, opened or sized when the service starts, by its key in the file.
+_NEED_RESTART = ("hostname", "listeners", "backends", "spool", "metrics", "admin", "log")
+_NEED_RESTART_LIMITS = (
+    "content_memory_max",
+    "content_memory_per_message",
+    "content_disk_max",
+)
+# Parts of the spool's section that are policy and not the spool itself.
+_SPOOL_POLICY = {"lifetime", "retry_min", "retry_max"}
+
+
+def pipeline_policies(config: Config) -> Policies:
+    """What the path of a message reads."""
+    return Policies(
+        hostname=config.hostname,
+        classifier=Classifier(classification_policy(config)),
+        relay=relay_policy(config),
+        lifetime=config.spool.lifetime,
+    )
+
+
+def drain_policy(config: Config) -> DrainPolicy:
+    """What the drain reads."""
+    return DrainPolicy(
+        classification=classification_policy(config),
+        retry=RetryPolicy(delay_min=config.spool.retry_min, delay_max=config.spool.retry_max),
+        reports=ReportPolicy(
+            hostname=config.hostname,
+            postmaster=config.postmaster or f"postmaster@{config.hostname}",
+            lifetime=config.spool.lifetime,
+        ),
+    )
+
+
+def fingerprint(config: Config) -> str:
+    """A short name for exactly this configuration, for logs and metrics."""
+    text = render(config, with_defaults=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """Keys that differ and cannot be changed while the service runs."""
+    keys = []
+    for key in _NEED_RESTART:
+        before, after = getattr(old, key), getattr(new, key)
+        if key == "spool":
+            before = before.model_dump(exclude=_SPOOL_POLICY)
+            after = after.model_dump(exclude=_SPOOL_POLICY)
+        if before != after:
+            keys.append(key)
+    keys += [
+        f"limits.{key}"
+        for key in _NEED_RESTART_LIMITS
+        if getattr(old.limits, key) != getattr(new.limits, key)
+    ]
+    return keys

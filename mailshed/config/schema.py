@@ -7,99 +7,75 @@ Relative paths are relative to the working directory of the process.
 """
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mailshed.config.fields import (
+    Count,
+    Domain,
+    Duration,
+    EndpointField,
+    FilePath,
+    HeaderName,
+    HeaderValue,
+    Host,
+    Hostname,
+    MailAddress,
+    Name,
+    NetworkField,
+    Share,
+    Size,
+    Text,
+    Version,
+    is_hostname,
 )
-
-from mailshed.config.policy import Network
-from mailshed.config.units import parse_duration, parse_size
-from mailshed.errors import AddressSyntaxError
-from mailshed.mail.address import parse_mailbox
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-
-
-def _parse_network(value: object) -> Network:
-    if isinstance(value, str):
-        return ip_network(value)  # strict: host bits set is a typing error worth a message
-    raise ValueError("expected a network such as 10.0.0.0/8")
-
-
-NetworkField = Annotated[Network, BeforeValidator(_parse_network)]
-Domain = Annotated[
-    str,
-    StringConstraints(
-        to_lower=True,
-        pattern=r"^(?i:\.?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*)$",
-    ),
-]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+from mailshed.config.units import format_duration
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
-class Endpoint(BaseModel):
-    """An address to listen on, written `127.0.0.1:2525`, `[::1]:2525` or `unix`-free as that."""
+def _fault(message: str, *path: str) -> PydanticCustomError:
+    """Make a fault that a section finds in the whole of itself, but that lies at `path` in it."""
+    return PydanticCustomError("relation", "{message}", {"message": message, "path": path})
 
-    model_config = ConfigDict(frozen=True)
 
-    host: str
-    port: int
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        host, colon, port = value.rpartition(":")
-        if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
-            raise ValueError("expected address:port, for example 127.0.0.1:2525")
-        host = host.removeprefix("[").removesuffix("]")
-        try:
-            ip_address(host)
-        except ValueError:
-            raise ValueError(f"'{host}' is not an IP address") from None
-        return {"host": host, "port": int(port)}
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def address(self) -> IPv4Address | IPv6Address:
-        """The host as an address object."""
-        return ip_address(self.host)
+def _default_hostname() -> str:
+    """Return the host's own name, made fully qualified the way Postfix does: `.localdomain`."""
+    name = socket.getfqdn()
+    for candidate in (name, f"{name}.localdomain"):
+        if is_hostname(candidate):
+            return candidate
+    return "localhost.localdomain"
 
 
 class Listener(_Section):
     """Where clients connect."""
 
     name: Name = Field(description="Name in logs and metrics.")
-    bind: Endpoint = Field(description="Address and port to listen on.")
+    bind: EndpointField = Field(description="Address and port to listen on.")
+    clients: Literal["mta", "user_agent", "device"] = Field(
+        "mta",
+        description="What connects here: a mail server (tries again after a 4xx), a mail program "
+        "or a device (do not, so their mail is spooled instead).",
+    )
 
 
 class Backend(_Section):
     """The mail server behind us: an SMTP server, or a Maildir for trials."""
 
     name: Name = Field(description="Name in logs and metrics.")
-    host: str | None = Field(None, description="Host name or address of the SMTP server.")
-    port: int = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
-    maildir: Path | None = Field(
+    host: Host | None = Field(None, description="Host name or address of the SMTP server.")
+    port: Count = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
+    maildir: FilePath | None = Field(
         None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
     )
-    in_flight_max: int = Field(
+    in_flight_max: Count = Field(
         20,
         ge=1,
         le=10_000,
@@ -119,25 +95,27 @@ class Backend(_Section):
     idle_timeout: Duration = Field(
         10.0, gt=0, description="Seconds after which an unused connection is closed."
     )
-    messages_per_connection: int = Field(
+    messages_per_connection: Count = Field(
         100, ge=1, description="Messages after which a connection is replaced by a new one."
     )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if (self.host is None) == (self.maildir is None):
-            raise ValueError("a backend needs either host (with port) or maildir")
+            raise ValueError("needs either host (with port) or maildir")
         return self
 
 
 class Spool(_Section):
     """Where acknowledged mail waits for the backend."""
 
-    path: Path = Field(description="Folder of the spool, on a local disk; created with mode 0700.")
+    path: FilePath = Field(
+        description="Folder of the spool, on a local disk; created with mode 0700."
+    )
     octets_max: Size = Field(
         10 * 1024**3, ge=1024**2, description="Most octets of mail data the spool may hold."
     )
-    messages_max: int = Field(1_000_000, ge=1, description="Most messages the spool may hold.")
+    messages_max: Count = Field(1_000_000, ge=1, description="Most messages the spool may hold.")
     disk_reserve: Size = Field(
         256 * 1024**2,
         ge=0,
@@ -156,22 +134,24 @@ class Spool(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.retry_min > self.retry_max:
-            raise ValueError("retry_min must not be greater than retry_max")
+            message = f"must not be greater than retry_max ({format_duration(self.retry_max)})"
+            raise _fault(message, "retry_min")
         if self.retry_max >= self.lifetime:
-            raise ValueError("retry_max must be less than lifetime, or mail expires untried")
+            message = f"must be less than lifetime ({format_duration(self.lifetime)})"
+            raise _fault(f"{message}, or mail expires untried", "retry_max")
         return self
 
 
 class Metrics(_Section):
     """The operations port: /metrics, /healthz, /readyz."""
 
-    bind: Endpoint = Field(description="Address and port of the operations HTTP server.")
+    bind: EndpointField = Field(description="Address and port of the operations HTTP server.")
 
 
 class Admin(_Section):
     """The socket that `mailshed status` and `mailshed queue` talk to."""
 
-    socket: Path | None = Field(
+    socket: FilePath | None = Field(
         None, description="Path of the Unix socket; by default admin.sock in the spool's folder."
     )
 
@@ -179,14 +159,14 @@ class Admin(_Section):
 class Limits(_Section):
     """Bounds on everything a client can make grow."""
 
-    sessions_max: int = Field(5000, ge=1, description="SMTP sessions at the same time; then 421.")
+    sessions_max: Count = Field(5000, ge=1, description="SMTP sessions at the same time; then 421.")
     message_size_max: Size = Field(
         50 * 1024**2, ge=64 * 1024, description="Largest message, in octets; then 552."
     )
-    recipients_max: int = Field(
+    recipients_max: Count = Field(
         1000, ge=100, description="Recipients of one message; then 452 (RFC 5321 asks for 100)."
     )
-    errors_max: int = Field(
+    errors_max: Count = Field(
         20, ge=1, description="Refused commands in one session; then 421 and the end."
     )
     command_timeout: Duration = Field(
@@ -195,7 +175,7 @@ class Limits(_Section):
     data_timeout: Duration = Field(
         180.0, gt=0, description="Seconds without progress in mail data; then 421."
     )
-    data_rate_min: int = Field(
+    data_rate_min: Count = Field(
         500, ge=0, description="Octets per second that mail data must reach after a minute."
     )
     content_memory_max: Size = Field(
@@ -225,8 +205,8 @@ class TrafficClassSection(_Section):
     """One class of mail and what it is promised."""
 
     name: Name = Field(description="Name in rules, logs and metrics.")
-    rank: int = Field(ge=0, le=99, description="Order; 0 first, and 0 is never shed.")
-    threshold: float = Field(
+    rank: Count = Field(ge=0, le=99, description="Order; 0 first, and 0 is never shed.")
+    threshold: Share = Field(
         gt=0, le=1, description="Share of in_flight_max above which the class may not start."
     )
     wait_max: Duration = Field(
@@ -241,22 +221,24 @@ class TrafficClassSection(_Section):
 def _default_classes() -> tuple[TrafficClassSection, ...]:
     table = (
         # name, rank, threshold, wait MTA, wait user agent, objective
-        ("clinical", 0, 1.0, 2.0, 2.0, 10.0),
-        ("continuity", 1, 0.95, 10.0, 5.0, 300.0),
-        ("personal", 1, 0.95, 10.0, 5.0, 120.0),
-        ("calendar", 2, 0.90, 10.0, 5.0, 300.0),
-        ("application", 3, 0.90, 5.0, 5.0, 300.0),
-        ("telework", 4, 0.80, 5.0, 3.0, 900.0),
-        ("bulk", 5, 0.60, 0.0, 0.0, 14400.0),
+        ("clinical", 0, 1.0, "2s", "2s", "10s"),
+        ("continuity", 1, 0.95, "10s", "5s", "5m"),
+        ("personal", 1, 0.95, "10s", "5s", "2m"),
+        ("calendar", 2, 0.90, "10s", "5s", "5m"),
+        ("application", 3, 0.90, "5s", "5s", "5m"),
+        ("telework", 4, 0.80, "5s", "3s", "15m"),
+        ("bulk", 5, 0.60, "0s", "0s", "4h"),
     )
     return tuple(
-        TrafficClassSection(
-            name=name,
-            rank=rank,
-            threshold=threshold,
-            wait_max=wait,
-            wait_max_user_agent=wait_user_agent,
-            objective=objective,
+        TrafficClassSection.model_validate(
+            {
+                "name": name,
+                "rank": rank,
+                "threshold": threshold,
+                "wait_max": wait,
+                "wait_max_user_agent": wait_user_agent,
+                "objective": objective,
+            }
         )
         for name, rank, threshold, wait, wait_user_agent, objective in table
     )
@@ -266,8 +248,8 @@ class RuleSection(_Section):
     """One classification rule; all conditions given must hold, and the first rule wins."""
 
     name: Name = Field(description="Name in logs.")
-    traffic_class: str = Field(alias="class", description="The class of mail that matches.")
-    client_networks: tuple[str, ...] = Field(
+    traffic_class: Text = Field(alias="class", description="The class of mail that matches.")
+    client_networks: tuple[Text, ...] = Field(
         (), description="Names of entries in networks, or networks such as 10.0.0.0/8."
     )
     sender_domains: tuple[Domain, ...] = Field(
@@ -276,7 +258,7 @@ class RuleSection(_Section):
     recipient_domains: tuple[Domain, ...] = Field(
         (), description="Domains of any recipient; with a leading dot, all subdomains."
     )
-    headers: dict[str, tuple[str, ...] | None] = Field(
+    headers: dict[HeaderName, tuple[HeaderValue, ...] | None] = Field(
         default_factory=dict,
         description="Header fields, each with the values that match; null for any value.",
     )
@@ -286,7 +268,21 @@ class RuleSection(_Section):
         if not (
             self.client_networks or self.sender_domains or self.recipient_domains or self.headers
         ):
-            raise ValueError("a rule needs at least one condition")
+            raise ValueError(
+                "needs at least one condition: client_networks, sender_domains,"
+                " recipient_domains or headers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _headers_are_distinct(self) -> Self:
+        seen: dict[str, str] = {}
+        for name, values in self.headers.items():
+            if values == ():
+                message = "an empty list matches nothing; write null for any value"
+                raise _fault(message, "headers", name)
+            if (first := seen.setdefault(name.lower(), name)) is not name:
+                raise _fault(f'is the same field as "{first}"', "headers", name)
         return self
 
 
@@ -299,18 +295,18 @@ class Classification(_Section):
     rules: tuple[RuleSection, ...] = Field(
         (), description="The site's rules, in order; the shipped rules for bulk mail come after."
     )
-    default: str = Field("personal", description="Class of mail that no rule names.")
+    default: Text = Field("personal", description="Class of mail that no rule names.")
 
 
 class Config(_Section):
     """The whole file."""
 
-    version: Literal[1] = Field(description="Version of this format.")
-    hostname: str = Field(
-        default_factory=socket.getfqdn,
+    version: Version = Field(description="Version of this format.")
+    hostname: Hostname = Field(
+        default_factory=_default_hostname,
         description="Our name in greetings and trace lines; by default the host's.",
     )
-    postmaster: str = Field(
+    postmaster: MailAddress = Field(
         "", description="Where our reports point people to; by default postmaster@hostname."
     )
     domains: tuple[Domain, ...] = Field(
@@ -339,16 +335,6 @@ class Config(_Section):
         (),
         description="Clients whose bare CR, LF and NUL are normalised instead of refused.",
     )
-
-    @field_validator("postmaster")
-    @classmethod
-    def _is_mailbox(cls, value: str) -> str:
-        if value:
-            try:
-                parse_mailbox(value)
-            except AddressSyntaxError as error:
-                raise ValueError(f"not a mail address: {error}") from None
-        return value
 
     @property
     def admin_socket(self) -> Path:

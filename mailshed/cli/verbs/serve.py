@@ -1,0 +1,81 @@
+"""`mailshed serve`: run the service in the foreground, as systemd wants it."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mailshed.cli.exit_codes import ExitCode, VerbFailed
+from mailshed.cli.places import SOCKET_VARIABLE, add_config_option, config_file
+
+if TYPE_CHECKING:
+    from mailshed.config.schema import Config
+
+LEVEL_VARIABLE = "MAILSHED_LOG_LEVEL"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add `serve`."""
+    parser = subparsers.add_parser(
+        "serve", help="run the service", description="Run the service in the foreground."
+    )
+    add_config_option(parser)
+    parser.add_argument(
+        "--backend",
+        metavar="HOST:PORT",
+        type=_endpoint,
+        help="relay to this SMTP server instead of the backend of the file (for trials)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the configuration and run until told to stop; a reload reads the same again."""
+    from mailshed import app
+
+    reload = loader(config_file(args.config), args.backend)
+    return app.run(reload(), reload=reload)
+
+
+def loader(file: Path, backend: tuple[str, int] | None) -> "Callable[[], Config]":
+    """Return what reads the configuration, with the overrides of command line and environment."""
+
+    def load_again() -> "Config":
+        from mailshed.config.load import load
+
+        return _override_environment(_override_backend(load(file), backend))
+
+    return load_again
+
+
+def _override_backend(config: "Config", backend: tuple[str, int] | None) -> "Config":
+    if backend is None:
+        return config
+    host, port = backend
+    replaced = config.backends[0].model_copy(update={"host": host, "port": port, "maildir": None})
+    return config.model_copy(update={"backends": (replaced,)})
+
+
+def _override_environment(config: "Config") -> "Config":
+    """Apply the two settings that may come from the environment; policy never does."""
+    level, socket = os.environ.get(LEVEL_VARIABLE), os.environ.get(SOCKET_VARIABLE)
+    if level:
+        if level not in ("debug", "info", "warning", "error"):
+            message = f"${LEVEL_VARIABLE} is {level!r}; expected debug, info, warning or error"
+            raise VerbFailed(message, ExitCode.CONFIG)
+        config = config.model_copy(update={"log": config.log.model_copy(update={"level": level})})
+    if socket:
+        admin = config.admin.model_copy(update={"socket": Path(socket)})
+        config = config.model_copy(update={"admin": admin})
+    return config
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
+    number = int(port[:6])
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"no such port: {port}")
+    return host.removeprefix("[").removesuffix("]"), number

@@ -1,0 +1,34 @@
+"""`mailshed status`: one screen that says how the service is and what limits it."""
+
+import argparse
+from typing import Any
+
+from mailshed.cli.exit_codes import ExitCode
+from mailshed.cli.places import add_service_options, find_service
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add `status`."""
+    parser = subparsers.add_parser(
+        "status",
+        help="show how the service is",
+        description="Show on one screen how the service is. Exits 69 if it is not running.",
+    )
+    add_service_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the service and print its answer, as a screen or as JSON."""
+    from mailshed.cli.client import get
+
+    status = get(find_service(args).socket, "/v1/status")
+    if args.json:
+        import json
+
+        print(json.dumps(status, indent=2))
+    else:
+        from mailshed.admin.screen import render
+
+        print(render(status).rstrip("\n"))
+    return ExitCode.OK

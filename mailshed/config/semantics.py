@@ -1,0 +1,260 @@
+"""Faults that no single key has: names used twice, names of nothing, settings that contradict.
+
+The checks read a `Draft`, the parts of a file that are valid by themselves, so that they speak
+even when other parts are not; a check keeps silent about what it cannot know. They do no I/O:
+whether a port is free or a folder is writable is found out by the service when it starts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mailshed.config.faults import KeyPath, did_you_mean
+from mailshed.config.fields import Endpoint, parse_network
+from mailshed.config.schema import (
+    Classification,
+    Config,
+    Limits,
+    Listener,
+    Metrics,
+    Spool,
+    TrafficClassSection,
+)
+
+M = TypeVar("M", bound=BaseModel)
+_NETWORK_MARK = frozenset(".:/")  # a name has none of these, a network has one at least
+Finding = tuple[KeyPath, str]
+"""A path and what is wrong there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What can be known of a file: its raw content, and the sections that are valid."""
+
+    raw: Mapping[str, object]
+    listeners: dict[int, Listener]
+    metrics: Metrics | None
+    spool: Spool | None
+    limits: Limits | None
+    classes: dict[int, TrafficClassSection]
+    class_names: frozenset[str] | None
+    """None if not all names are known."""
+    rules: tuple[Mapping[str, object], ...]
+    """As they are in the file: a rule's references are checked even if it has other faults."""
+    networks: frozenset[str]
+
+
+def draft(raw: Mapping[str, object]) -> Draft:
+    """Take what is valid from the plain content of a file."""
+    classes = _items(raw, "classes", TrafficClassSection)
+    names: frozenset[str] | None = frozenset(item.name for item in classes.values())
+    if "classes" not in raw:
+        shipped = Config.model_fields["classes"].get_default(call_default_factory=True)
+        classes = dict(enumerate(shipped))
+        names = frozenset(item.name for item in classes.values())
+    elif len(classes) < _length(raw["classes"]) or not classes:
+        names = _raw_names(raw["classes"])
+    classification = raw.get("classification")
+    inner = classification if isinstance(classification, dict) else {}
+    networks, rules = inner.get("networks"), inner.get("rules")
+    return Draft(
+        raw=raw,
+        listeners=_items(raw, "listeners", Listener),
+        metrics=_valid(Metrics, raw.get("metrics")),
+        spool=_valid(Spool, raw.get("spool")),
+        limits=_valid(Limits, raw.get("limits", {})),
+        classes=classes,
+        class_names=names,
+        rules=tuple(
+            rule if isinstance(rule, dict) else {}
+            for rule in (rules if isinstance(rules, list) else ())
+        ),
+        networks=frozenset(networks if isinstance(networks, dict) else ()),
+    )
+
+
+def findings(content: Draft) -> Iterator[Finding]:
+    """All faults across keys, in no particular order."""
+    for check in CHECKS:
+        yield from check(content)
+
+
+def _relay_is_closed(content: Draft) -> Iterator[Finding]:
+    """Beyond loopback there are strangers, and they need to be told what we accept mail for."""
+    if not content.raw.get("domains"):
+        for index, listener in content.listeners.items():
+            if not listener.bind.address.is_loopback:
+                message = (
+                    "listens beyond loopback while domains is empty;"
+                    " list the domains that anyone may send to"
+                )
+                yield ("listeners", index, "bind"), message
+    networks = content.raw.get("trusted_networks")
+    for index, text in enumerate(networks if isinstance(networks, list) else ()):
+        try:
+            network = parse_network(text)
+        except ValueError:
+            continue
+        if network.prefixlen == 0:
+            message = "trusts every client, which would be an open relay"
+            yield ("trusted_networks", index), message
+
+
+def _names_are_unique(content: Draft) -> Iterator[Finding]:
+    lists: tuple[tuple[KeyPath, object], ...] = (
+        (("listeners",), content.raw.get("listeners")),
+        (("backends",), content.raw.get("backends")),
+        (("classes",), content.raw.get("classes")),
+        (("classification", "rules"), _dig(content.raw, "classification", "rules")),
+    )
+    for path, items in lists:
+        first: dict[str, int] = {}
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            name = item.get("name") if isinstance(item, dict) else None
+            if isinstance(name, str) and first.setdefault(name, index) != index:
+                message = f'"{name}" is also the name of {path[-1]}[{first[name]}]'
+                yield (*path, index, "name"), message
+
+
+def _addresses_are_free(content: Draft) -> Iterator[Finding]:
+    binds: list[tuple[KeyPath, Endpoint]] = [
+        (("listeners", index, "bind"), listener.bind)
+        for index, listener in content.listeners.items()
+    ]
+    if content.metrics is not None:
+        binds.append((("metrics", "bind"), content.metrics.bind))
+    for position, (path, bind) in enumerate(binds):
+        for other_path, other in binds[:position]:
+            if _collide(bind, other):
+                owner = f"{other_path[0]}[{other_path[1]}]" if other_path[2:] else other_path[0]
+                yield path, f"{bind} is already taken by {owner} ({other})"
+                break
+
+
+def _collide(one: Endpoint, other: Endpoint) -> bool:
+    """Whether the kernel refuses to bind both; port 0 takes any free port."""
+    if one.port != other.port or one.port == 0:
+        return False
+    addresses: set[IPv4Address | IPv6Address] = {one.address, other.address}
+    if one.address.version != other.address.version:
+        return False
+    return len(addresses) == 1 or any(address.is_unspecified for address in addresses)
+
+
+def _classes_exist(content: Draft) -> Iterator[Finding]:
+    names = content.class_names
+    if names is None:
+        return
+    for index, rule in enumerate(content.rules):
+        name = rule.get("class")
+        if isinstance(name, str) and name not in names:
+            yield ("classification", "rules", index, "class"), _unknown("class", name, names)
+    default = _dig(content.raw, "classification", "default")
+    shipped: str = Classification.model_fields["default"].default
+    if isinstance(default, str) and default not in names:
+        yield ("classification", "default"), _unknown("class", default, names)
+    elif default is None and shipped not in names:
+        message = f'is "{shipped}" unless set, which is none of {", ".join(sorted(names))}'
+        yield ("classification", "default"), message
+
+
+def _networks_exist(content: Draft) -> Iterator[Finding]:
+    for index, rule in enumerate(content.rules):
+        entries = rule.get("client_networks")
+        for position, text in enumerate(entries if isinstance(entries, list) else ()):
+            if not isinstance(text, str) or text in content.networks:
+                continue
+            path = ("classification", "rules", index, "client_networks", position)
+            if _NETWORK_MARK.isdisjoint(text):
+                yield path, _unknown("network", text, content.networks)
+                continue
+            try:
+                parse_network(text)
+            except ValueError as error:
+                yield path, str(error)
+
+
+def _classes_are_ordered(content: Draft) -> Iterator[Finding]:
+    classes = content.classes
+    is_complete = len(classes) == _length(content.raw.get("classes", classes))
+    if is_complete and classes and min(item.rank for item in classes.values()) > 0:
+        yield ("classes",), "no class has rank 0, so none is sure never to be shed"
+    for index, item in classes.items():
+        below = [other for other in classes.values() if other.rank > item.rank]
+        favoured = max(below, key=lambda other: other.threshold, default=None)
+        if favoured is not None and favoured.threshold > item.threshold:
+            message = (
+                f"{item.threshold:g} is less than the {favoured.threshold:g} of"
+                f' "{favoured.name}", which is to be shed first by its rank'
+            )
+            yield ("classes", index, "threshold"), message
+
+
+def _bounds_agree(content: Draft) -> Iterator[Finding]:
+    limits, spool = content.limits, content.spool
+    if limits is None:
+        return
+    if limits.content_memory_per_message > limits.content_memory_max:
+        path: KeyPath = ("limits", "content_memory_per_message")
+        yield path, "must not be greater than content_memory_max"
+    if limits.message_size_max > limits.content_memory_max + limits.content_disk_max:
+        path = ("limits", "message_size_max")
+        yield path, "must not be greater than content_memory_max and content_disk_max together"
+    if spool is not None and limits.message_size_max > spool.octets_max:
+        path = ("spool", "octets_max")
+        yield path, "must not be less than limits.message_size_max"
+
+
+CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
+    _relay_is_closed,
+    _names_are_unique,
+    _addresses_are_free,
+    _classes_exist,
+    _networks_exist,
+    _classes_are_ordered,
+    _bounds_agree,
+)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    return f'unknown {what} "{name}"{did_you_mean(name, sorted(known))}'
+
+
+def _items(raw: Mapping[str, object], key: str, model: type[M]) -> dict[int, M]:
+    """Return the valid items of a list of sections, by their index."""
+    items = raw.get(key)
+    valid = (
+        (index, _valid(model, item))
+        for index, item in enumerate(items if isinstance(items, list) else ())
+    )
+    return {index: item for index, item in valid if item is not None}
+
+
+def _valid(model: type[M], value: object) -> M | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _raw_names(items: object) -> frozenset[str] | None:
+    """Return the names in a list of which some items are invalid; None if one has no name."""
+    if not isinstance(items, list):
+        return None
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    texts = [name for name in names if isinstance(name, str)]
+    return frozenset(texts) if texts and len(texts) == len(names) else None
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list | dict) else 0
+
+
+def _dig(raw: Mapping[str, object], *steps: str) -> object:
+    value: object = raw
+    for step in steps:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mailshed.cli.exit_codes import ExitCode
+from mailshed.cli.main import main
+from mailshed.cli.places import CONFIG_VARIABLE
+
+ROOT = Path(__file__).parents[4]
+QUICKSTART = str(ROOT / "config" / "quickstart.yaml")
+
+
+def test_check_says_ok_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", QUICKSTART]) == ExitCode.OK
+
+    captured = capsys.readouterr()
+    assert captured.out == (
+        f"{QUICKSTART}: ok"
+        " (version 1, 1 listener, backend maildir, 2 domains, 7 classes, 6 rules)\n"
+    )
+    assert captured.err == ""
+
+
+def test_check_lists_faults_on_standard_error_and_exits_78(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(Path(QUICKSTART).read_text().replace("spool:", "spol:"))
+
+    assert main(["config", "check", "--config", str(file)]) == ExitCode.CONFIG
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert 'spol: unknown key, did you mean "spool"?' in captured.err
+    assert captured.err.endswith("\n1 error\n")
+
+
+def test_the_file_may_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, QUICKSTART)
+
+    assert main(["config", "check"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith(QUICKSTART)
+
+
+def test_show_prints_what_differs_and_with_defaults_everything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "show", QUICKSTART]) == ExitCode.OK
+    short = capsys.readouterr().out
+    assert main(["config", "show", QUICKSTART, "--defaults"]) == ExitCode.OK
+    full = capsys.readouterr().out
+
+    assert "path: var/spool" in short
+    assert "retry_max" not in short
+    assert "retry_max: 15m" in full
+
+
+def test_what_show_prints_passes_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["config", "show", QUICKSTART, "--defaults"])
+    (tmp_path / "m.yaml").write_text(capsys.readouterr().out)
+
+    assert main(["config", "check", str(tmp_path / "m.yaml")]) == ExitCode.OK
+
+
+def test_show_prints_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", QUICKSTART, "--json", "--defaults"]) == ExitCode.OK
+
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "mailshed.config/1"
+    assert document["config"]["limits"]["command_timeout"] == 300.0
+
+
+def test_reference_prints_the_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "reference"]) == ExitCode.OK
+    assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text()

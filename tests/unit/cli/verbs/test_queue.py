@@ -1,0 +1,246 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailshed.cli.exit_codes import ExitCode
+from mailshed.cli.main import main
+from mailshed.clock import SystemClock
+from mailshed.spool.sqlite import SqliteSpool
+from mailshed.spool.store import SpoolRecipient, SpoolRecord
+from tests.support.builders import spool_record
+from tests.unit.cli.conftest import ScriptedService
+
+NUMBER = "190011234567890"
+PATIENT = f"{NUMBER}@patient.mssante.fr"
+
+
+def message(**changes: Any) -> dict[str, Any]:
+    return {
+        "queue_id": "01JZX4K7ABCDEFGH",
+        "class": "bulk",
+        "state": "deferred",
+        "received": "2026-11-21T09:31:02Z",
+        "received_epoch": 1795253462.0,
+        "age_seconds": 250.0,
+        "size": 12_345,
+        "attempts": 3,
+        "next_attempt": "2026-11-21T09:40:00Z",
+        "reason": "saturated",
+        "sender": "news@example.org",
+        "recipients": [
+            {"address": "a@example.net", "state": "deferred", "last_reply": "451 4.3.0 later"},
+            {"address": "b@example.net", "state": "queued", "last_reply": ""},
+        ],
+        **changes,
+    }
+
+
+def counts(**changes: Any) -> dict[str, Any]:
+    return {
+        "class": "bulk",
+        "state": "queued",
+        "messages": 2,
+        "recipients": 5,
+        "octets": 20_000,
+        "oldest_age_seconds": 3700.0,
+        **changes,
+    }
+
+
+def queue(service: ScriptedService, *arguments: str) -> int:
+    return main(["queue", *arguments, "--config", str(service.config)])
+
+
+def test_lists_two_lines_per_message_and_a_total(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=100", {"messages": [message(), message(state="hold")]})
+
+    assert queue(service, "list") == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        "QUEUE ID          CLASS  STATE       AGE   SIZE  TRIES  REASON",
+        "01JZX4K7ABCDEFGH  bulk   deferred  4m10s  12KiB      3  saturated",
+        "    news@example.org -> a@example.net and 1 more",
+        "01JZX4K7ABCDEFGH  bulk   hold      4m10s  12KiB      3  saturated",
+        "    news@example.org -> a@example.net and 1 more",
+        "2 messages, 4 recipients, 24KiB",
+    ]
+    assert captured.err == ""
+
+
+def test_the_list_fits_80_columns_whatever_is_in_it(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = message(
+        **{"class": "c" * 32},
+        state="deferred",
+        age_seconds=1e9,
+        size=2**60,
+        attempts=10**6,
+        reason="mixed_recipients",
+        sender="s" * 64 + "@" + "d" * 200 + "\x1b[2J",
+    )
+    service.answer("/v1/queue?limit=100", {"messages": [huge]})
+
+    queue(service, "list")
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    assert "\x1b" not in output
+
+
+def test_lists_as_one_json_document(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=7&class=bulk", {"messages": [message()]})
+
+    assert queue(service, "list", "--json", "--limit", "7", "--class", "bulk") == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "mailshed.queue/1",
+        "messages": [message()],
+    }
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_no_patient_is_named_in_any_form(
+    form: list[str], service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The address, the same address in a reply, and its local part alone in a reply."""
+    replies = (f"550 5.1.1 <{PATIENT}>: unknown", f"550 user {NUMBER} unknown")
+    recipients = [
+        {"address": PATIENT, "state": "deferred", "last_reply": reply} for reply in replies
+    ]
+    service.answer(
+        "/v1/queue?limit=100", {"messages": [message(sender=PATIENT, recipients=recipients)]}
+    )
+
+    assert queue(service, "list", *form) == ExitCode.OK
+    output = capsys.readouterr().out
+    assert NUMBER not in output
+    assert "***@patient.mssante.fr" in output
+
+
+def test_says_when_there_may_be_more(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=1", {"messages": [message()]})
+
+    assert queue(service, "list", "--limit", "1") == ExitCode.OK
+    assert "more than 1" in capsys.readouterr().err
+
+
+def test_an_empty_queue_is_an_answer_with_its_own_exit_code(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=100", {"messages": []})
+    service.answer("/v1/queue/count", {"classes": []})
+
+    assert queue(service, "list") == ExitCode.NO_MATCH
+    assert queue(service, "count") == ExitCode.NO_MATCH
+    assert capsys.readouterr().out == "0 messages, 0 recipients, 0B\n" * 2
+    assert queue(service, "list", "--json") == ExitCode.NO_MATCH
+    assert json.loads(capsys.readouterr().out)["messages"] == []
+
+
+def test_counts_by_class_and_state_with_a_total(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [counts(), counts(**{"class": "clinical"}, state="hold", messages=1, octets=100)]
+    service.answer("/v1/queue/count", {"classes": rows})
+
+    assert queue(service, "count") == ExitCode.OK
+    assert capsys.readouterr().out.splitlines() == [
+        "CLASS     STATE   MESSAGES  RECIPIENTS   SIZE  OLDEST",
+        "bulk      queued         2           5  20KiB    1h1m",
+        "clinical  hold           1           5   100B    1h1m",
+        "3 messages, 10 recipients, 20KiB",
+    ]
+
+
+def test_counts_one_class_as_json(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue/count", {"classes": [counts(), counts(**{"class": "x"})]})
+
+    assert queue(service, "count", "--class", "x", "--json") == ExitCode.OK
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "mailshed.queue-count/1",
+        "classes": [counts(**{"class": "x"})],
+    }
+    assert queue(service, "count", "--class", "y") == ExitCode.NO_MATCH
+
+
+def test_a_busy_service_is_not_taken_for_one_that_is_down(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=100", {"error": "the spool does not answer"}, 503)
+
+    assert queue(service, "list") == ExitCode.TRY_AGAIN
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("answered 503: the spool does not answer\n")
+
+
+def test_without_service_and_without_file_nothing_can_be_read(
+    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["queue", "list", "--config", "/nonexistent", "--socket", str(offline.socket)])
+
+    assert code == ExitCode.UNAVAILABLE
+    assert "no socket at" in capsys.readouterr().err
+
+
+async def _content() -> AsyncIterator[bytes]:
+    yield b"Subject: hello\r\n\r\nHello.\r\n"
+
+
+async def _store(path: Path, *records: SpoolRecord) -> None:
+    spool = SqliteSpool(
+        path, octets_max=2**30, messages_max=100, disk_reserve=0, clock=SystemClock()
+    )
+    await spool.open()
+    try:
+        for record in records:
+            await spool.add(record, _content())
+    finally:
+        await spool.close()
+
+
+def test_with_the_service_down_the_spool_is_read_and_standard_error_says_so(
+    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same masking, the same forms, the same exit codes."""
+    spool = offline.config.parent / "spool"
+    patient = SpoolRecipient(index=0, address=PATIENT.encode())
+    records = (
+        spool_record(traffic_class="clinical", rank=0, recipients=(patient,)),
+        spool_record(traffic_class="bulk", rank=5),
+    )
+    asyncio.run(_store(spool, *records))
+
+    assert queue(offline, "list", "--json", "--class", "clinical") == ExitCode.OK
+    captured = capsys.readouterr()
+    (listed,) = json.loads(captured.out)["messages"]
+    assert set(listed) == set(message())
+    assert listed["queue_id"] == records[0].queue_id
+    assert listed["recipients"][0]["address"] == "***@patient.mssante.fr"
+    assert f"reading the spool at {spool} instead" in captured.err
+
+    assert queue(offline, "list") == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 messages")
+    assert queue(offline, "count", "--json") == ExitCode.OK
+    counted = json.loads(capsys.readouterr().out)["classes"]
+    assert {entry["class"] for entry in counted} == {"clinical", "bulk"}
+    assert set(counts()) <= set(counted[0])
+    assert queue(offline, "list", "--class", "telework") == ExitCode.NO_MATCH
+
+
+def test_a_service_that_is_down_and_has_no_spool_is_an_error(
+    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert queue(offline, "list") == ExitCode.IO_ERROR
+    assert "there is no spool in" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+import tempfile
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailshed.config.load import (
+    classification_policy,
+    load,
+    relay_policy,
+    session_limits,
+    shipped_rules,
+)
+from mailshed.config.schema import Config
+from mailshed.errors import ConfigError
+
+DATA = Path(__file__).parent / "data"
+EXAMPLES = Path(__file__).parents[3] / "config"
+
+MINIMAL = """\
+version: 1
+hostname: relay.example.org
+domains: [Example.ORG, .example.org]
+listeners:
+  - {name: internal, bind: "127.0.0.1:0"}
+backends:
+  - {name: mail, host: mail.example.org}
+spool: {path: /var/lib/mailshed}
+metrics: {bind: "127.0.0.1:0"}
+"""
+
+
+def load_text(folder: Path, text: str) -> Config:
+    file = folder / "mailshed.yaml"
+    file.write_text(text)
+    return load(file)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in DATA.glob("*.yaml")))
+def test_reports_exactly_what_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file in data/ has one kind of fault; the text beside it is the whole report."""
+    monkeypatch.chdir(DATA)
+
+    with pytest.raises(ConfigError) as caught:
+        load(Path(f"{name}.yaml"))
+
+    assert str(caught.value) + "\n" == (DATA / f"{name}.txt").read_text()
+
+
+def test_every_expected_report_has_its_file() -> None:
+    assert {file.stem for file in DATA.glob("*.txt")} == {file.stem for file in DATA.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", ["mailshed.yaml", "quickstart.yaml"])
+def test_the_examples_have_no_fault(name: str) -> None:
+    assert load(EXAMPLES / name).version == 1
+
+
+def test_the_production_example_says_every_key_and_every_default() -> None:
+    """What it does not change on purpose it repeats as shipped, and it leaves nothing out."""
+    config = load(EXAMPLES / "mailshed.yaml")
+
+    backend, listener, traffic_class = config.backends[0], config.listeners[0], config.classes[0]
+    sections = (config, config.limits, config.spool, config.log, listener, traffic_class)
+    for section in sections:
+        assert section.model_fields_set == set(type(section).model_fields)
+    assert backend.model_fields_set == set(type(backend).model_fields) - {"maildir"}
+    assert config.limits == type(config.limits)()
+    assert config.classes == Config.model_fields["classes"].get_default(call_default_factory=True)
+
+
+def test_the_quickstart_needs_no_privileges_and_reaches_every_class() -> None:
+    config = load(EXAMPLES / "quickstart.yaml")
+
+    assert all(item.bind.address.is_loopback and item.bind.port > 1023 for item in config.listeners)
+    assert not any(
+        path.is_absolute()
+        for path in (config.spool.path, config.admin_socket, config.backends[0].maildir)
+        if path is not None
+    )
+    reachable = {rule.traffic_class for rule in config.classification.rules}
+    assert reachable | {config.classification.default} == {item.name for item in config.classes}
+
+
+def test_port_0_may_be_bound_more_than_once(tmp_path: Path) -> None:
+    assert load_text(tmp_path, MINIMAL).listeners[0].bind.port == 0
+
+
+def test_defaults_need_not_be_written(tmp_path: Path) -> None:
+    config = load_text(tmp_path, MINIMAL)
+
+    assert config.admin_socket == Path("/var/lib/mailshed/admin.sock")
+    assert [item.name for item in config.classes][:2] == ["clinical", "continuity"]
+    assert config.spool.retry_min == 30.0
+
+
+def test_missing_file_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"missing: error: cannot be read: No such file.*\n1 error"
+    ):
+        load(tmp_path / "missing")
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_never_fails_but_with_a_report(data: st.DataObject) -> None:
+    """Invariant: any damage to a valid file gives a Config or a ConfigError, nothing else."""
+    text = (EXAMPLES / "quickstart.yaml").read_text()
+    position = data.draw(st.integers(0, len(text)))
+    removed = data.draw(st.integers(0, 12))
+    inserted = data.draw(st.text("ab:-[]{}#&*!|>'\"\n\t 0~", max_size=6))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "m.yaml")
+        file.write_text(text[:position] + inserted + text[position + removed :])
+        try:
+            assert load(file).version == 1
+        except ConfigError as error:
+            assert str(error).endswith((" error", " errors"))  # noqa: PT017
+
+
+def test_site_rules_come_first_and_shipped_rules_after_them(tmp_path: Path) -> None:
+    config = load_text(
+        tmp_path,
+        MINIMAL
+        + """\
+classification:
+  networks: {vpn: [10.64.0.0/14, 10.80.0.0/16]}
+  rules:
+    - {name: remote, class: telework, client_networks: [vpn, 10.9.0.0/16, "2001:db8::1"]}
+    - {name: results, class: clinical, headers: {X-Result: [FINAL, Draft], X-Ward: null}}
+  default: application
+""",
+    )
+    policy = classification_policy(config)
+    remote, results, *shipped = policy.rules
+
+    assert policy.default.name == "application"
+    assert remote.traffic_class.name == "telework"
+    assert remote.client_networks == tuple(
+        map(ip_network, ("10.64.0.0/14", "10.80.0.0/16", "10.9.0.0/16", "2001:db8::1"))
+    )
+    assert results.headers == (("x-result", ("final", "draft")), ("x-ward", ()))
+    assert {rule.traffic_class.name for rule in shipped} == {"bulk"}
+    assert [rule.headers[0] for rule in shipped] == [
+        ("list-id", ()),
+        ("list-unsubscribe", ()),
+        ("list-post", ()),
+        ("list-help", ()),
+        ("precedence", ("bulk", "list", "junk")),
+    ]
+
+
+def test_a_site_without_class_bulk_has_no_shipped_rules(tmp_path: Path) -> None:
+    config = load_text(
+        tmp_path,
+        MINIMAL
+        + """\
+classes:
+  - {name: first, rank: 0, threshold: 1.0, wait_max: 2s, objective: 10s}
+  - {name: rest, rank: 1, threshold: 0.9, wait_max: 4s, wait_max_user_agent: 1s, objective: 1h}
+classification: {default: rest}
+""",
+    )
+    policy = classification_policy(config)
+
+    assert policy.rules == () == shipped_rules(None)
+    assert [item.wait_max_user_agent for item in policy.classes] == [2.0, 1.0]
+    assert policy.default is policy.classes[1]
+
+
+def test_relay_policy_holds_lower_case_domains_and_trusted_networks(tmp_path: Path) -> None:
+    policy = relay_policy(load_text(tmp_path, MINIMAL))
+
+    assert "example.org" in policy.domains
+    assert "ward.example.org" in policy.domains
+    assert "example.com" not in policy.domains
+    assert any(ip_address("127.0.0.1") in network for network in policy.trusted_networks)
+
+
+def test_session_limits_are_the_limits_of_the_file(tmp_path: Path) -> None:
+    text = (
+        MINIMAL
+        + "limits: {sessions_max: 7, command_timeout: 1m}\nnormalize_networks: [10.1.0.0/16]\n"
+    )
+    limits = session_limits(load_text(tmp_path, text))
+
+    assert limits.sessions_max == 7
+    assert limits.command_timeout == 60.0
+    assert limits.normalize_networks == (ip_network("10.1.0.0/16"),)
+    assert limits.message_size_max == 50 * 1024**2

@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+
+from mailshed.config.semantics import draft, findings
+
+LISTENER = {"name": "internal", "bind": "127.0.0.1:25"}
+
+
+def paths(raw: dict[str, Any]) -> list[str]:
+    return [".".join(map(str, path)) for path, _ in findings(draft(raw))]
+
+
+def rule(**conditions: object) -> dict[str, Any]:
+    return {"classification": {"rules": [{"name": "r", "class": "bulk", **conditions}]}}
+
+
+def test_says_nothing_about_an_empty_file() -> None:
+    """Missing sections are faults of the schema; what is not there cannot contradict."""
+    assert paths({}) == []
+
+
+@pytest.mark.parametrize(
+    ("bind", "is_fault"),
+    [
+        ("127.0.0.1:25", False),
+        ("127.9.9.9:25", False),
+        ("[::1]:25", False),
+        ("10.0.0.1:25", True),
+        ("[::]:25", True),
+    ],
+)
+def test_needs_domains_as_soon_as_strangers_can_connect(bind: str, is_fault: bool) -> None:
+    raw = {"listeners": [{"name": "a", "bind": bind}]}
+
+    assert paths(raw) == (["listeners.0.bind"] if is_fault else [])
+    assert paths({**raw, "domains": ["example.org"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_fault"),
+    [
+        ("127.0.0.1:25", "127.0.0.1:25", True),
+        ("0.0.0.0:25", "127.0.0.1:25", True),
+        ("127.0.0.1:25", "0.0.0.0:25", True),
+        ("[::]:25", "[::1]:25", True),
+        ("0.0.0.0:25", "[::1]:25", False),
+        ("127.0.0.1:25", "127.0.0.2:25", False),
+        ("127.0.0.1:25", "127.0.0.1:26", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_knows_which_addresses_collide(one: str, other: str, is_fault: bool) -> None:
+    listeners = [{"name": "a", "bind": one}, {"name": "b", "bind": other}]
+    expected = ["listeners.1.bind"] if is_fault else []
+
+    assert paths({"listeners": listeners, "domains": ["example.org"]}) == expected
+    metrics = {"listeners": listeners[:1], "metrics": {"bind": other}, "domains": ["example.org"]}
+    assert paths(metrics) == (["metrics.bind"] if is_fault else [])
+
+
+def test_checks_the_valid_sections_of_a_file_that_has_other_faults() -> None:
+    raw = {
+        "listeners": [{"name": "a"}, LISTENER, {**LISTENER, "typo": 1}, {**LISTENER, "name": "b"}],
+        "spool": "nonsense",
+        **rule(typo=1, client_networks=[7, "vpm"]),
+    }
+
+    assert paths(raw) == [
+        "listeners.2.name",
+        "listeners.3.bind",
+        "classification.rules.0.client_networks.1",
+    ]
+
+
+def test_does_not_call_a_class_unknown_that_is_only_faulty() -> None:
+    classes = [{"name": "bulk", "rank": "low"}, {"name": "personal", "rank": 0}]
+
+    assert paths({"classes": classes, **rule()}) == []
+    assert paths({"classes": [{"nam": "bulk"}], **rule()}) == []
+
+
+def test_equal_ranks_and_equal_thresholds_are_in_order() -> None:
+    promises = {"wait_max": "1s", "objective": "1s"}
+
+    def ordered(*pairs: tuple[int, float]) -> list[str]:
+        classes = [
+            {"name": f"c{index}", "rank": rank, "threshold": threshold, **promises}
+            for index, (rank, threshold) in enumerate(pairs)
+        ]
+        return paths({"classes": classes, "classification": {"default": "c0"}})
+
+    assert ordered((0, 1.0), (1, 1.0), (1, 0.5)) == []
+    assert ordered((1, 0.5), (0, 0.6)) == []
+    assert ordered((0, 0.5), (1, 0.6), (2, 0.6)) == ["classes.0.threshold"]
+    assert ordered((1, 0.5), (2, 0.5)) == ["classes"]
+
+
+def test_limits_must_leave_room_for_the_largest_message() -> None:
+    limits = {"message_size_max": "3GiB"}
+
+    assert paths({"limits": limits}) == ["limits.message_size_max"]
+    assert paths({"limits": {**limits, "content_disk_max": "4GiB"}}) == []

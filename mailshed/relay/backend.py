@@ -5,7 +5,7 @@ whether it may be asked (the gate does) and does not log or count (the caller do
 possible ending into a `TransactionResult`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,8 +37,30 @@ class OutboundMessage:
     prefix: bytes = b""
     in_memory: Sequence[bytes] | None = None
     chunks: Callable[[], AsyncIterator[bytes]] | None = None
+    partial_ok: bool = False
+    """Whether the message may go to some recipients if others are refused.
+
+    Not while a client waits for its one reply; then a mixed outcome ends without a message. What
+    comes from the spool is settled recipient by recipient.
+    """
     may_send_dot: Callable[[], bool] = field(default=_always)
     """Asked right before the final dot; False (the client left) ends it without one."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield prefix and content in order, wherever the content is. Close it when done."""
+        yield self.prefix
+        if self.in_memory is not None:
+            for chunk in self.in_memory:
+                yield chunk
+            return
+        assert self.chunks is not None, "a message without content"
+        source = self.chunks()
+        try:
+            async for chunk in source:
+                yield chunk
+        finally:
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
 
 @dataclass(frozen=True, slots=True)

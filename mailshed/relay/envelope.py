@@ -1,0 +1,86 @@
+"""The envelope in words of SMTP: which commands to send, and what their replies mean.
+
+The pure half of `transaction`: commands from an `OutboundMessage`, verdicts from replies.
+
+Addresses and parameters go out byte for byte. Parameters that the backend does not offer are left
+out, BODY=8BITMIME included: an 8-bit message to a server that does not say it can is sent
+unlabelled, as nearly every server can and a conversion would break signatures. SMTPUTF8 is never
+sent. SIZE is ours, since our trace line makes the message longer than the client said.
+"""
+
+from collections.abc import Sequence
+
+from mailshed.errors import BackendError
+from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult
+from mailshed.mail.reply import Reply
+from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.connection import Offers
+from mailshed.terms import Stage
+
+OTHERS_REFUSED = "other recipients were refused"
+"""Detail of a recipient that was accepted, in a transaction that ended without a message."""
+
+
+def mail_command(message: OutboundMessage, offers: Offers) -> bytes:
+    """Build MAIL, with SIZE if it is offered, and with the parameters that are."""
+    command = b"MAIL FROM:<%b>" % message.reverse_path
+    if offers.size:
+        command += b" SIZE=%d" % message.size
+    if message.parameters:
+        command += _offered(message.parameters, offers)
+    return command
+
+
+def rcpt_command(path: bytes, parameters: Sequence[bytes], offers: Offers) -> bytes:
+    """Build RCPT for one forward-path, with the parameters that are offered."""
+    command = b"RCPT TO:<%b>" % path
+    if parameters:
+        command += _offered(parameters, offers)
+    return command
+
+
+def _offered(parameters: Sequence[bytes], offers: Offers) -> bytes:
+    kept = b""
+    for parameter in parameters:
+        # A space would make two parameters of one (`NOTIFY=NEVER AUTH=<somebody@else>`).
+        assert b" " not in parameter, "parameter with a space"
+        keyword, _, value = parameter.upper().partition(b"=")
+        if keyword in offers.keywords and value != b"BINARYMIME":
+            kept += b" " + parameter
+    return kept
+
+
+def refusal(stage: Stage, reply: Reply) -> Deferred | Bounced | None:
+    """Map a reply to its result; None if it is positive."""
+    if reply.is_permanent:
+        return Bounced(stage, reply)
+    if reply.is_transient:
+        return Deferred(stage, reply)
+    return None
+
+
+def judge(
+    replies: Sequence[Reply], fault: BackendError | None, recipients: int, *, partial_ok: bool
+) -> list[DeliveryResult | None]:
+    """Say for each recipient how it fared so far; None for one whose message may be sent.
+
+    `replies` are those to MAIL, to each RCPT, and to DATA if that was sent already; fewer only if
+    `fault` tells why. Refused recipients keep the backend's word whatever happens to the others.
+    """
+    if fault is None and all(reply.code < 400 for reply in replies):
+        return [None] * recipients  # nearly always
+    if replies and (refused := refusal(Stage.MAIL, replies[0])) is not None:
+        return [refused] * recipients  # what RCPT was answered then is about the sequence only
+    verdicts: list[DeliveryResult | None] = [
+        refusal(Stage.RCPT, reply) for reply in replies[1 : recipients + 1]
+    ]
+    rest: DeliveryResult | None = None
+    if fault is not None:
+        last = replies[-1] if replies and replies[-1].code == 421 else None
+        rest = Deferred(fault.stage, last, str(fault))
+        verdicts += [rest] * (recipients - len(verdicts))
+    elif len(replies) > recipients + 1:
+        rest = refusal(Stage.DATA, replies[recipients + 1])
+    if rest is None and not partial_ok and any(verdicts):
+        rest = Deferred(Stage.RCPT, None, OTHERS_REFUSED)
+    return [rest if verdict is None else verdict for verdict in verdicts]

@@ -1,0 +1,194 @@
+"""Connections to one backend that wait for their next message.
+
+`IdleStack` decides, purely: the connection used last is used first, so that a quiet backend keeps
+few connections and the others grow old; one that has waited for `idle_timeout` or has carried
+`messages_per_connection` messages is closed. `Pool` obeys: it opens, counts, and says QUIT in the
+background, so that no delivery ever waits for a farewell.
+
+How many connections there are is not decided here: one message holds one connection, and the gate
+bounds how many messages are in flight. Only a connection whose last reply was consumed comes back;
+anything else is aborted. A server that says something to an idle connection (421 before a
+restart) or closes it takes it off the stack at once.
+
+Times are seconds on the monotonic clock.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from mailshed.clock import Clock
+from mailshed.mail.delivery import Deferred
+from mailshed.relay.backend import BackendConnections
+from mailshed.relay.connection import QUIT_TIMEOUT, Connection
+from mailshed.supervisor import Supervisor
+from mailshed.terms import Stage
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPolicy:
+    """When a connection has served long enough."""
+
+    idle_timeout: float
+    """Seconds without a message."""
+    messages_per_connection: int
+
+
+class IdleStack(Generic[C]):
+    """Idle connections, oldest first. Pure: it chooses, and does nothing with what it chooses."""
+
+    def __init__(self, policy: PoolPolicy) -> None:
+        self._policy = policy
+        self._stack: deque[tuple[C, float]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def put(self, connection: C, messages: int, now: float) -> bool:
+        """Keep a connection that has carried `messages`; False if it is to be closed."""
+        if messages >= self._policy.messages_per_connection:
+            return False
+        self._stack.append((connection, now))
+        return True
+
+    def take(self, now: float) -> C | None:
+        """Take the connection that was used last, or None if there is no young enough one."""
+        if not self._stack or self._stack[-1][1] + self._policy.idle_timeout <= now:
+            return None
+        return self._stack.pop()[0]
+
+    def remove(self, connection: C) -> None:
+        """Forget a connection, if it is here. O(idle)."""
+        for entry in self._stack:
+            if entry[0] is connection:
+                self._stack.remove(entry)
+                return
+
+    def expire(self, now: float) -> list[C]:
+        """Take out all that have waited too long; the caller closes them."""
+        expired: list[C] = []
+        while self._stack and self._stack[0][1] + self._policy.idle_timeout <= now:
+            expired.append(self._stack.popleft()[0])
+        return expired
+
+    def next_expiry(self) -> float | None:
+        """When `expire` will have something to do; None if nothing is idle."""
+        return self._stack[0][1] + self._policy.idle_timeout if self._stack else None
+
+    def clear(self) -> list[C]:
+        """Take out all; the caller closes them."""
+        everything = [connection for connection, _ in self._stack]
+        self._stack.clear()
+        return everything
+
+
+class Pool:
+    """The connections of one backend. Each one taken must be given back or dropped."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection | Deferred]],
+        policy: PoolPolicy,
+        clock: Clock,
+    ) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._idle: IdleStack[Connection] = IdleStack(policy)
+        self._farewells = Supervisor(_report)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._busy = 0
+        self._opened = 0
+        self._failed = 0
+        self._reused = 0
+
+    def take_idle(self) -> Connection | None:
+        """Take an open connection that is known to be good so far; None if there is none."""
+        connection = self._idle.take(self._clock.monotonic())
+        if connection is not None:
+            assert connection.wire.is_idle
+            connection.connect_seconds = 0.0
+            self._busy += 1
+            self._reused += 1
+        return connection
+
+    async def open(self) -> Connection | Deferred:
+        """Open a new connection; Deferred if the backend is away."""
+        if self._is_closed:
+            return Deferred(Stage.CONNECT, None, "the service is stopping")
+        began = self._clock.monotonic()
+        connection = await self._connect()
+        if isinstance(connection, Deferred):
+            self._failed += 1
+            return connection
+        self._busy += 1
+        self._opened += 1
+        connection.connect_seconds = self._clock.monotonic() - began
+        connection.wire.on_break = partial(self._idle.remove, connection)
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Return a connection after its mail transaction; one in an unknown state is aborted."""
+        self._busy -= 1
+        if not connection.wire.is_idle:
+            connection.wire.abort()
+        elif self._is_closed or not self._idle.put(
+            connection, connection.messages, self._clock.monotonic()
+        ):
+            self._say_quit(connection)
+        elif self._sweeper is None:
+            self._schedule_sweep()
+
+    def drop(self, connection: Connection) -> None:
+        """Abort a connection whose mail transaction did not come to its end."""
+        self._busy -= 1
+        connection.wire.abort()
+
+    def connections(self) -> BackendConnections:
+        """How they stand now; those that only wait for the reply to QUIT do not count."""
+        return BackendConnections(
+            busy=self._busy,
+            idle=len(self._idle),
+            opened_total=self._opened,
+            failed_total=self._failed,
+            reused_total=self._reused,
+        )
+
+    async def close(self) -> None:
+        """Say QUIT on all idle connections, wait for it briefly, and open no more."""
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in self._idle.clear():
+            self._say_quit(connection)
+        await self._farewells.join(QUIT_TIMEOUT + 1.0)
+
+    def _say_quit(self, connection: Connection) -> None:
+        self._farewells.spawn(connection.quit(), "quit")
+
+    def _schedule_sweep(self) -> None:
+        expiry = self._idle.next_expiry()
+        if expiry is None:
+            self._sweeper = None
+            return
+        # Never sooner than a second from now: connections that expire together go together.
+        delay = max(1.0, expiry - self._clock.monotonic())
+        self._sweeper = asyncio.get_running_loop().call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        for connection in self._idle.expire(self._clock.monotonic()):
+            self._say_quit(connection)
+        self._schedule_sweep()
+
+
+def _report(name: str, error: BaseException) -> None:
+    """Tell the loop of a fault of ours; a farewell has nobody else to tell."""
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": f"{name} failed", "exception": error}
+    )

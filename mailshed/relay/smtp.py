@@ -1,0 +1,85 @@
+"""`SmtpBackend`: a mail server behind us, reached over pooled connections.
+
+The pool gives a connection, `transaction.run` speaks on it, and the connection goes back if its
+dialog came to an end. What is added here is one rule: a pooled connection may have died while
+nobody looked (the server's idle timeout, its restart), and the first command finds out. Then the
+message is tried once more on a new connection, as nothing of it has been judged.
+
+Whoever is cancelled in the middle loses the connection: a reply that is still on its way would
+answer the next message's command.
+"""
+
+from functools import partial
+
+from mailshed.clock import Clock
+from mailshed.mail.delivery import Deferred, StageTimes, TransactionResult, everyone
+from mailshed.relay import transaction
+from mailshed.relay.backend import BackendConnections, OutboundMessage
+from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
+from mailshed.relay.pool import Pool, PoolPolicy
+
+
+class SmtpBackend:
+    """A mail server. Implements `mailshed.relay.backend.Backend`."""
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        hostname: str,
+        connect_timeout: float,
+        command_timeout: float,
+        dot_timeout: float,
+        idle_timeout: float,
+        messages_per_connection: int,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        address = Address(host=host, port=port, hostname=hostname)
+        timeouts = Timeouts(connect=connect_timeout, command=command_timeout, dot=dot_timeout)
+        policy = PoolPolicy(
+            idle_timeout=idle_timeout, messages_per_connection=messages_per_connection
+        )
+        self._pool = Pool(partial(open_connection, address, timeouts), policy, clock)
+
+    @property
+    def name(self) -> str:
+        """Name in logs and metrics."""
+        return self._name
+
+    async def deliver(self, message: OutboundMessage) -> TransactionResult:
+        """Run one mail transaction to its end; see `Backend.deliver`."""
+        connection = self._pool.take_idle()
+        if connection is not None:
+            result = await self._run(connection, message)
+            if not transaction.is_stale(connection):
+                return result
+        began = self._clock.monotonic()
+        opened = await self._pool.open()
+        if isinstance(opened, Deferred):
+            return TransactionResult(
+                recipients=everyone(opened, len(message.recipients)),
+                times=StageTimes(connect=self._clock.monotonic() - began),
+                is_backend_away=True,
+            )
+        return await self._run(opened, message)
+
+    async def _run(self, connection: Connection, message: OutboundMessage) -> TransactionResult:
+        try:
+            result = await transaction.run(connection, message, self._clock)
+        except BaseException:
+            self._pool.drop(connection)
+            raise
+        self._pool.give_back(connection)
+        return result
+
+    def connections(self) -> BackendConnections:
+        """How the connections stand now."""
+        return self._pool.connections()
+
+    async def close(self) -> None:
+        """Close idle connections politely (QUIT) and stop; safe to call twice."""
+        await self._pool.close()

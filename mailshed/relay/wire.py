@@ -1,0 +1,254 @@
+"""The bytes between us and one backend: groups of commands out, raw replies back, paired by count.
+
+aiosmtplib connects and greets; then `WireProtocol` takes its transport over, because a relay needs
+four things that the stock protocol does not do. Commands go out in one write and their replies are
+awaited as one group (RFC 2920). Replies stay the bytes that came. The mail data honours flow
+control, so a slow backend does not fill our memory. And nothing is ever guessed about pairing:
+the n-th reply answers the n-th command, a reply that nobody asked for ends the connection, and
+so does every timeout.
+
+A dialog that breaks is not an exception here. `fault` says what broke and at which stage, and the
+replies that came before it stay valid; `transaction` turns both into results. After a fault the
+transport is gone and every call returns at once.
+
+Memory is bounded by `reply.LINES_MAX` lines of `reply.LINE_OCTETS_MAX`, and by the write buffer's
+high-water mark plus one chunk. Timeouts are seconds; one timer per connection is moved lazily,
+since arming one for each message costs more than the message's own bookkeeping.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from aiosmtplib.protocol import SMTPProtocol
+
+from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut
+from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, Reply, from_backend
+from mailshed.terms import Stage
+
+WRITE_BUFFER_OCTETS = 256 * 1024
+"""High-water mark of the transport's buffer: over it, `drain` waits."""
+
+# Everything that could end a command line early or hide in one (RFC 5321, 4.1.1).
+_CONTROLS = bytes((*range(32), 127))
+
+
+class WireProtocol(SMTPProtocol):
+    """One connection to a backend after EHLO. Used by one mail transaction at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.replies: list[Reply] = []
+        """The replies of the group that was sent last, as far as they have come."""
+        self.fault: BackendError | None = None
+        """What broke the dialog; None as long as the connection is good."""
+        self.on_break: Callable[[], None] | None = None
+        """Called once, when `fault` is set."""
+        self._stages: Sequence[Stage] = ()  # of the replies awaited; len() is the count to pair
+        self._lines: list[bytes] = []  # of a multi-line reply that is not complete yet
+        self._rest = b""  # of a line that is not complete yet
+        self._out: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timeout = 0.0
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What the transaction calls.
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last reply was consumed, nothing is buffered and the connection is good."""
+        return self.fault is None and len(self.replies) == len(self._stages)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a reply of the current group has come, or the dialog broke."""
+        return self.fault is not None or bool(self.replies)
+
+    async def exchange(
+        self, commands: Sequence[bytes], stages: Sequence[Stage], timeout: float
+    ) -> list[Reply]:
+        """Send `commands` in one write and wait for their replies, one per stage, in order.
+
+        Fewer replies come back only if the dialog broke; then `fault` is set. `timeout` is what
+        each reply may take after the one before it.
+        """
+        assert len(commands) == len(stages)
+        octets = b"\r\n".join(commands) + b"\r\n"
+        # One test for all of them: besides the line ends of ours there is no control character.
+        printable = len(octets.translate(None, _CONTROLS))
+        assert printable == len(octets) - 2 * len(commands), "control character in a command"
+        self.expect(stages)
+        self.send(octets)
+        return await self.receive(timeout)
+
+    def expect(self, stages: Sequence[Stage]) -> None:
+        """Begin a group: from now on replies may come, one for each of `stages`."""
+        assert self.fault is not None or self.is_idle, "the last group is not complete"
+        self.replies = []
+        self._stages = stages
+
+    def send(self, data: bytes | memoryview) -> bool:
+        """Hand `data` to the transport as it is; False if the connection is gone."""
+        out = self._out
+        if self.fault is not None or out is None:
+            return False
+        if not out.is_closing():
+            try:
+                out.write(data)
+            except RuntimeError:  # uvloop, if the handle was closed a moment ago
+                pass
+            else:
+                return True
+        self._break(ConnectionLost, "the connection was closed")
+        return False
+
+    async def receive(self, timeout: float) -> list[Reply]:
+        """Wait until the group is complete or the dialog broke; return the replies so far."""
+        while self.fault is None and len(self.replies) < len(self._stages):
+            await self._event(timeout)
+        return self.replies
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until the backend has taken enough of what was sent, or there is news."""
+        while self._paused and not self.has_news:
+            await self._event(timeout)
+
+    def abort(self) -> None:
+        """End the connection now, without QUIT; for a dialog in an unknown state."""
+        self._break(ConnectionLost, "the connection was given up")
+
+    def close(self) -> None:
+        """End the connection after everything sent has left."""
+        if self._out is not None:
+            self._out.close()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport over."""
+        super().connection_made(transport)
+        self._out = cast("asyncio.Transport", transport)
+        self._out.set_write_buffer_limits(high=WRITE_BUFFER_OCTETS, low=WRITE_BUFFER_OCTETS // 2)
+
+    def data_received(self, data: bytes) -> None:
+        """Split what came into replies and pair them with the stages, in order."""
+        if self.fault is not None:
+            return
+        if self._rest:
+            data = self._rest + data
+        known = len(self.replies)
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            # Bare LF ends a line, too: one cannot smuggle anything into a list of lines.
+            line = data[start : end - (end > start and data[end - 1] == 13)]
+            start = end + 1
+            self._lines.append(line)
+            if line[3:4] == b"-" and line[:3].isdigit() and len(self._lines) < LINES_MAX:
+                continue
+            lines, self._lines = self._lines, []
+            if not self._take(lines):
+                return
+        self._rest = data[start:]
+        if len(self._rest) > LINE_OCTETS_MAX:
+            self._break(ProtocolViolation, "a reply line without end")
+        elif len(self.replies) < len(self._stages):
+            if len(self.replies) > known:
+                self._deadline = self._loop.time() + self._timeout
+        elif self._rest or self._lines:
+            self._break(ProtocolViolation, f"more than the replies: {_printable(self._rest)}")
+        else:
+            self._wake()
+
+    def eof_received(self) -> bool:
+        """Give up the connection: nobody half-closes an SMTP session that goes on."""
+        self._break(ConnectionLost, "the backend closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end, whoever caused it."""
+        super().connection_lost(exc)
+        self._out = None
+        self._break(ConnectionLost, f"connection lost: {exc or 'closed'}")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def resume_writing(self) -> None:
+        """Let `drain` return."""
+        super().resume_writing()
+        self._wake()
+
+    # Inside.
+
+    def _take(self, lines: list[bytes]) -> bool:
+        """Pair one complete reply; False if the dialog is over."""
+        reply = from_backend(lines)
+        if reply is None:
+            self._break(ProtocolViolation, f"not an SMTP reply: {_printable(lines[0])}")
+            return False
+        position = len(self.replies)
+        if position == len(self._stages):
+            self._break(ProtocolViolation, f"a reply to nothing: {reply.text[:80]}")
+            return False
+        stage = self._stages[position]
+        code = reply.code
+        # 354 is the answer to DATA and to nothing else; the other positive answers are 2xx.
+        is_positive = code == 354 if stage is Stage.DATA else code < 300
+        if code < 400 and not is_positive:
+            self._break(ProtocolViolation, f"{stage.value} was answered: {reply.text[:80]}")
+            return False
+        if code == 421:
+            # RFC 5321, 3.8: the backend closes after it, so no further reply is waited for.
+            self._break(ConnectionLost, f"the backend said: {reply.text}", reply)
+            return False
+        self.replies.append(reply)
+        return True
+
+    def _break(self, kind: type[BackendError], text: str, last: Reply | None = None) -> None:
+        """Set `fault` at the stage that was awaited, drop the transport, wake who waits."""
+        if self.fault is not None:
+            return
+        position = min(len(self.replies), len(self._stages) - 1)
+        self.fault = kind(text, self._stages[position] if self._stages else Stage.EHLO)
+        if last is not None:
+            self.replies.append(last)
+        self._rest, self._lines = b"", []
+        if self._out is not None:
+            self._out.abort()
+        self._wake()
+        if self.on_break is not None:
+            self.on_break()
+            self.on_break = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _event(self, timeout: float) -> asyncio.Future[None]:
+        """Return a future of the next event that matters, which comes by the deadline at last."""
+        loop = self._loop
+        self._timeout = timeout
+        self._deadline = deadline = loop.time() + timeout
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            if timer is not None:
+                timer.cancel()
+            self._timer = loop.call_at(deadline, self._on_timer)
+        self._waiter = waiter = loop.create_future()
+        return waiter
+
+    def _on_timer(self) -> None:
+        """Break the dialog if its deadline has passed; otherwise look again when it will have."""
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return  # nobody waits; the next one who does sets the timer again
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        else:
+            self._break(TimedOut, f"no progress within {self._timeout:g} s")
+
+
+def _printable(data: bytes) -> str:
+    """The start of what a backend sent, safe for a log line."""
+    return repr(data[:80])[2:-1]

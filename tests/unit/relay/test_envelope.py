@@ -1,0 +1,138 @@
+"""Commands from a message, verdicts from replies."""
+
+import pytest
+
+from mailshed.errors import ConnectionLost
+from mailshed.mail.delivery import Bounced, Deferred
+from mailshed.mail.reply import Reply, make
+from mailshed.relay.connection import Offers
+from mailshed.relay.envelope import OTHERS_REFUSED, judge, mail_command, rcpt_command, refusal
+from mailshed.terms import Stage
+from tests.support.outbound import outbound
+
+NOTHING = Offers()
+EVERYTHING = Offers.from_extensions(("pipelining", "size", "8bitmime", "dsn", "smtputf8"))
+
+OK = make(250, "2.0.0 Ok")
+GO_AHEAD = make(354, "go ahead")
+LATER = make(450, "4.2.1 later")
+NEVER = make(550, "5.1.1 no such user")
+CLOSING = make(421, "4.3.2 closing")
+
+
+def test_null_reverse_path_is_written_as_empty_brackets() -> None:
+    assert mail_command(outbound(sender=b""), NOTHING) == b"MAIL FROM:<>"
+
+
+def test_addresses_go_out_byte_for_byte() -> None:
+    """No parser touches them: this one would become `a b@example.com` in the standard library."""
+    odd = b'"a\\ b"@Example.COM'
+    assert mail_command(outbound(sender=odd), NOTHING) == b"MAIL FROM:<" + odd + b">"
+    assert rcpt_command(odd, (), NOTHING) == b"RCPT TO:<" + odd + b">"
+
+
+def test_size_is_ours_and_only_if_offered() -> None:
+    message = outbound(b"12345\r\n", prefix=b"123\r\n", parameters=(b"SIZE=7",))
+    assert mail_command(message, EVERYTHING).endswith(b" SIZE=12")
+    assert mail_command(message, NOTHING) == b"MAIL FROM:<sender@example.com>"
+
+
+def test_dsn_parameters_pass_verbatim_if_offered() -> None:
+    """Case and xtext matter to who sent them (RFC 3461, 4)."""
+    message = outbound(parameters=(b"BODY=8BITMIME", b"ret=HDRS", b"ENVID=QQ+2B314159"))
+    assert mail_command(message, EVERYTHING).endswith(b" BODY=8BITMIME ret=HDRS ENVID=QQ+2B314159")
+    options = (b"NOTIFY=SUCCESS,DELAY", b"ORCPT=rfc822;Bob+2Bx@Example.COM")
+    assert rcpt_command(b"bob@example.com", options, EVERYTHING) == (
+        b"RCPT TO:<bob@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+2Bx@Example.COM"
+    )
+
+
+def test_parameters_that_are_not_offered_are_left_out() -> None:
+    message = outbound(parameters=(b"BODY=8BITMIME", b"RET=FULL", b"ENVID=x"))
+    assert mail_command(message, NOTHING) == b"MAIL FROM:<sender@example.com>"
+    assert rcpt_command(b"a@b", (b"NOTIFY=NEVER",), NOTHING) == b"RCPT TO:<a@b>"
+    no_dsn = Offers.from_extensions(("8bitmime",))
+    assert mail_command(message, no_dsn).endswith(b"> BODY=8BITMIME")
+
+
+@pytest.mark.parametrize(
+    "parameter", [b"SMTPUTF8", b"BODY=BINARYMIME", b"REQUIRETLS", b"AUTH=<>", b"MT-PRIORITY=9"]
+)
+def test_parameters_that_a_relay_does_not_know_are_left_out(parameter: bytes) -> None:
+    message = outbound(parameters=(parameter,), content=b"")
+    assert mail_command(message, EVERYTHING) == b"MAIL FROM:<sender@example.com> SIZE=0"
+
+
+def test_a_parameter_cannot_bring_another_one_along() -> None:
+    with pytest.raises(AssertionError, match="space"):
+        rcpt_command(b"a@b", (b"NOTIFY=NEVER X=1",), EVERYTHING)
+
+
+def test_refusal_maps_each_class_of_reply() -> None:
+    assert refusal(Stage.MAIL, OK) is None
+    assert refusal(Stage.MAIL, LATER) == Deferred(Stage.MAIL, LATER)
+    assert refusal(Stage.DOT, NEVER) == Bounced(Stage.DOT, NEVER)
+
+
+class TestJudge:
+    @staticmethod
+    def verdicts(
+        *replies: Reply, recipients: int, partial_ok: bool = False, lost_at: Stage | None = None
+    ) -> list[object]:
+        fault = None if lost_at is None else ConnectionLost("lost", lost_at)
+        return list(judge(replies, fault, recipients, partial_ok=partial_ok))
+
+    def test_all_accepted_may_be_sent(self) -> None:
+        assert self.verdicts(OK, OK, OK, recipients=2) == [None, None]
+        assert self.verdicts(OK, OK, GO_AHEAD, recipients=1) == [None]
+
+    def test_a_refused_sender_decides_for_everyone(self) -> None:
+        """Not the 503 that RCPT was answered behind it."""
+        out_of_order = make(503, "5.5.1 need MAIL")
+        bounced = Bounced(Stage.MAIL, NEVER)
+        assert self.verdicts(NEVER, out_of_order, out_of_order, recipients=2) == [bounced, bounced]
+
+    def test_everyone_refused_keeps_the_own_word(self) -> None:
+        assert self.verdicts(OK, NEVER, LATER, recipients=2) == [
+            Bounced(Stage.RCPT, NEVER),
+            Deferred(Stage.RCPT, LATER),
+        ]
+
+    def test_a_mixed_outcome_defers_those_who_were_accepted(self) -> None:
+        others = Deferred(Stage.RCPT, None, OTHERS_REFUSED)
+        assert self.verdicts(OK, OK, NEVER, LATER, recipients=3) == [
+            others,
+            Bounced(Stage.RCPT, NEVER),
+            Deferred(Stage.RCPT, LATER),
+        ]
+
+    def test_partial_ok_lets_a_mixed_outcome_go_on(self) -> None:
+        assert self.verdicts(OK, OK, NEVER, recipients=2, partial_ok=True) == [
+            None,
+            Bounced(Stage.RCPT, NEVER),
+        ]
+
+    def test_refused_data_is_for_those_who_were_accepted(self) -> None:
+        assert self.verdicts(OK, OK, NEVER, LATER, recipients=2, partial_ok=True) == [
+            Deferred(Stage.DATA, LATER),
+            Bounced(Stage.RCPT, NEVER),
+        ]
+
+    def test_a_lost_connection_defers_all_who_have_no_word_yet(self) -> None:
+        lost = Deferred(Stage.RCPT, None, "lost")
+        assert self.verdicts(OK, OK, NEVER, recipients=3, lost_at=Stage.RCPT) == [
+            lost,
+            Bounced(Stage.RCPT, NEVER),
+            lost,
+        ]
+        assert self.verdicts(recipients=1, lost_at=Stage.MAIL) == [
+            Deferred(Stage.MAIL, None, "lost")
+        ]
+
+    def test_421_is_the_word_for_all_who_have_none_yet(self) -> None:
+        assert self.verdicts(OK, OK, NEVER, CLOSING, recipients=4, lost_at=Stage.RCPT) == [
+            Deferred(Stage.RCPT, CLOSING, "lost"),
+            Bounced(Stage.RCPT, NEVER),
+            Deferred(Stage.RCPT, CLOSING),
+            Deferred(Stage.RCPT, CLOSING, "lost"),
+        ]

@@ -1,0 +1,35 @@
+"""What monitoring sees: the catalogue, the counters, the snapshot behind the gauges, the page.
+
+The only importer of prometheus-client. `Metrics` counts as mail passes; `Snapshot` is one picture
+of the service, which the main loop leaves in a `SnapshotHolder`; `SnapshotCollector` exports it;
+`render` makes the page.
+"""
+
+from mailshed.metrics.collector import SnapshotCollector
+from mailshed.metrics.exporter import new_registry, render
+from mailshed.metrics.recorder import Metrics
+from mailshed.metrics.snapshot import (
+    SNAPSHOT_SECONDS,
+    BackendSnapshot,
+    ClassSnapshot,
+    QueueSnapshot,
+    Snapshot,
+    SnapshotHolder,
+    SpoolSnapshot,
+    Usage,
+)
+
+__all__ = [
+    "SNAPSHOT_SECONDS",
+    "BackendSnapshot",
+    "ClassSnapshot",
+    "Metrics",
+    "QueueSnapshot",
+    "Snapshot",
+    "SnapshotCollector",
+    "SnapshotHolder",
+    "SpoolSnapshot",
+    "Usage",
+    "new_registry",
+    "render",
+]

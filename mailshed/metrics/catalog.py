@@ -1,0 +1,408 @@
+"""Every metric, once: name, kind, labels, what it is and how to read it.
+
+`recorder` makes counters and histograms of these families and updates them as mail passes;
+`collector` exports the others from the snapshot. Both look families up by name here, so a metric
+that is not in the catalogue cannot exist, and docs/metrics.md is generated from it
+(`python -m mailshed.metrics > docs/metrics.md`).
+
+Names are `mailshed_<noun>_<unit>[_total]` in base units. Labels come from closed sets (below) or
+from the configuration (class, listener, backend); never an address, a client, a queue id or
+anything else a peer can choose. Whatever has a limit is exported with it, as used and limit.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, get_args
+
+PREFIX = "mailshed_"
+
+# SMTP spans five milliseconds to ten minutes; the objectives of the shipped classes are edges.
+SECONDS_BUCKETS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    *(2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
+# A spooled message waits for seconds or for days: up to the lifetime of a spool, five days.
+WAIT_BUCKETS = (
+    *(1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0),
+    *(3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 432000.0),
+)
+# Powers of four, and the size limits that mail servers really have.
+SIZE_BUCKETS = (
+    *(1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0),
+    *(10485760.0, 26214400.0, 52428800.0),
+)
+
+Result = Literal["accepted", "refused"]
+Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
+Disposition = Literal["relayed", "spooled"]
+Action = Literal["relay", "wait", "spool", "defer", "reject"]
+Source = Literal["live", "spool"]
+Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
+
+VERBS = (
+    *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
+    *("rset", "noop", "quit", "vrfy", "starttls", "auth", "other"),
+)
+"""Commands that are a label of their own; `connect` is the greeting, `dot` the end of mail data."""
+CODES = frozenset(
+    {
+        *("220", "221", "235", "250", "251", "252", "334", "354", "421", "450", "451", "452"),
+        *("454", "455", "500", "501", "502", "503", "504", "521", "530", "534", "535", "538"),
+        *("550", "551", "552", "553", "554", "555"),
+    }
+)
+"""Reply codes that are a label of their own; any other is `other`."""
+CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
+STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "dot", "quit")
+STAGE_TIMES = ("connect", "envelope", "content", "service")
+STATES = ("queued", "deferred", "hold", "corrupt")
+TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
+RESOURCES = (
+    *("backend_slots", "sessions", "spool_bytes", "spool_messages"),
+    *("content_memory", "content_disk", "event_loop"),
+)
+CLOSED_SETS: dict[str, tuple[str, ...]] = {
+    "result": (*get_args(Result), *get_args(Fate)),
+    "outcome": get_args(Outcome),
+    "disposition": get_args(Disposition),
+    "action": get_args(Action),
+    "source": get_args(Source),
+    "verb": VERBS,
+    "code": (*sorted(CODES), "other"),
+    "code_class": CODE_CLASSES,
+    "stage": (*STAGES, *STAGE_TIMES),
+    "state": (*STATES, "busy", "idle"),
+    "term": TERMS,
+    "resource": RESOURCES,
+}
+"""Values of the labels that are not names from the configuration (`reason`: `terms.Reason`)."""
+CONFIGURED = frozenset({"class", "listener", "backend", "hash", "version"})
+"""Labels whose values come from the configuration or from the release."""
+
+
+class Kind(Enum):
+    """Prometheus' metric types, as far as they are used."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: `name` without the prefix, `help` as exported, `reading` for people."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+    reading: str
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as it is scraped."""
+        return PREFIX + self.name
+
+
+def _counter(name: str, labels: str, help_text: str, reading: str) -> Family:
+    return Family(name, Kind.COUNTER, tuple(labels.split()), help_text, reading)
+
+
+def _gauge(name: str, labels: str, help_text: str, reading: str) -> Family:
+    return Family(name, Kind.GAUGE, tuple(labels.split()), help_text, reading)
+
+
+def _histogram(
+    name: str, labels: str, help_text: str, reading: str, buckets: tuple[float, ...]
+) -> Family:
+    return Family(name, Kind.HISTOGRAM, tuple(labels.split()), help_text, reading, buckets)
+
+
+SECTIONS: dict[str, tuple[Family, ...]] = {
+    "Traffic": (
+        _counter(
+            "smtp_connections_total",
+            "listener result",
+            "SMTP connections, by whether they got a session.",
+            "`refused` got 421 at once: the limit of sessions, or a service that is stopping.",
+        ),
+        _counter(
+            "smtp_replies_total",
+            "listener verb code",
+            "Replies to SMTP clients, by command and reply code.",
+            "`dot` is the reply to the mail data. A rise of 4xx there means that senders keep "
+            "their mail; of 5xx, that mail is refused.",
+        ),
+        _counter(
+            "messages_accepted_total",
+            "class disposition",
+            "Messages that got our 250, by what stood behind it.",
+            "`relayed`: the backend's own 250. `spooled`: a durable commit. The share of `spooled` "
+            "is how much is being shed.",
+        ),
+        _counter(
+            "recipients_accepted_total",
+            "class",
+            "Recipients of the messages that got our 250.",
+            "Divided by the messages: how many people one message reaches.",
+        ),
+        _counter(
+            "decisions_total",
+            "class action reason",
+            "Decisions on messages, by action and reason.",
+            "Why mail was not relayed at once: `saturated` is load, `backend_away` an outage, "
+            "`spool_full` and `spool_sick` need an operator.",
+        ),
+        _histogram(
+            "message_size_bytes",
+            "class",
+            "Size of accepted messages in wire form.",
+            "A class that grows here costs the backend more per message.",
+            SIZE_BUCKETS,
+        ),
+    ),
+    "Latency": (
+        _histogram(
+            "transaction_duration_seconds",
+            "class outcome",
+            "Time from MAIL to the reply to the mail data.",
+            "What the client waits. The objective of a class is met by the share of `delivered` "
+            "in the buckets up to it.",
+            SECONDS_BUCKETS,
+        ),
+        _histogram(
+            "delivery_stage_seconds",
+            "backend stage",
+            "Time of deliveries to the backend, by stage.",
+            "`service` is from MAIL sent to the reply to the final dot: the backend's own speed. "
+            "`connect` only counts new connections.",
+            SECONDS_BUCKETS,
+        ),
+        _histogram(
+            "queue_wait_seconds",
+            "class",
+            "Time that delivered messages had been in the spool.",
+            "The price of shedding. Compare with `queue_age_objective_seconds`.",
+            WAIT_BUCKETS,
+        ),
+        _histogram(
+            "spool_sync_seconds",
+            "",
+            "Time of one durable commit of the spool.",
+            "Each spooled message waits for one. Over 0.1 s the disk is the bottleneck.",
+            SECONDS_BUCKETS,
+        ),
+        _histogram(
+            "event_loop_lag_seconds",
+            "",
+            "How late the event loop ran a timer.",
+            "Over 0.1 s something computes or blocks where it must not; all sessions wait.",
+            SECONDS_BUCKETS,
+        ),
+    ),
+    "Backend": (
+        _gauge(
+            "backend_up",
+            "backend",
+            "Whether the backend answers.",
+            "0: the breaker is open, mail goes to the spool, one message at a time probes.",
+        ),
+        _gauge(
+            "backend_in_flight",
+            "backend",
+            "Messages being handed to the backend.",
+            "At `backend_in_flight_limit` the backend is used fully and classes begin to wait.",
+        ),
+        _gauge(
+            "backend_in_flight_limit",
+            "backend",
+            "Most messages that may be handed to the backend at a time.",
+            "The limit in force.",
+        ),
+        _gauge(
+            "backend_waiting",
+            "backend",
+            "Messages that wait for a slot of the backend, live and spooled.",
+            "Above 0 for long: more mail comes than the backend takes.",
+        ),
+        _gauge(
+            "backend_connections",
+            "backend state",
+            "Open connections to the backend.",
+            "`idle` ones are kept for the next message.",
+        ),
+        _counter(
+            "backend_connections_opened_total",
+            "backend",
+            "Connections that were opened to the backend.",
+            "Nearly as many as messages means that connections are not reused.",
+        ),
+        _counter(
+            "backend_connection_failures_total",
+            "backend",
+            "Connections to the backend that could not be opened.",
+            "The network, the name, or the backend's own limit of connections.",
+        ),
+        _counter(
+            "backend_replies_total",
+            "backend stage code_class",
+            "Replies of the backend, by stage of the dialog; `none` is no reply in time.",
+            "`4xx` at `connect` or `dot` is a backend under load; `none` at `dot`, mail in doubt.",
+        ),
+        _counter(
+            "deliveries_total",
+            "class source result",
+            "Results of delivery attempts, in recipients.",
+            "`source` is `live` (the client is waiting) or `spool`. `in_doubt` bounds duplicates.",
+        ),
+        _counter(
+            "in_doubt_total",
+            "class",
+            "Messages whose final dot got no answer.",
+            "Each may have been delivered and is delivered again: the bound on duplicates.",
+        ),
+    ),
+    "Spool": (
+        _gauge(
+            "queue_messages",
+            "class state",
+            "Messages in the spool.",
+            "`hold` and `corrupt` wait for an operator.",
+        ),
+        _gauge("queue_recipients", "class state", "Recipients in the spool.", "As the ledger."),
+        _gauge("queue_bytes", "class", "Mail data in the spool.", "What each class fills."),
+        _gauge(
+            "queue_oldest_message_age_seconds",
+            "class",
+            "Age of the oldest message in the spool; 0 if there is none.",
+            "Alarm when it passes `queue_age_objective_seconds`.",
+        ),
+        _gauge(
+            "queue_age_objective_seconds",
+            "class",
+            "Delay that is promised for the class.",
+            "From the configuration, so that alerts need no figures of their own.",
+        ),
+        _gauge("spool_bytes", "", "Mail data in the spool.", "At the limit, clients get 452."),
+        _gauge("spool_bytes_limit", "", "Most mail data the spool may hold.", "`octets_max`."),
+        _gauge("spool_messages", "", "Messages in the spool.", "At the limit, clients get 452."),
+        _gauge("spool_messages_limit", "", "Most messages the spool may hold.", "`messages_max`."),
+        _gauge(
+            "spool_disk_free_bytes",
+            "",
+            "Free space on the spool's file system.",
+            "Below `spool_disk_reserve_bytes` nothing is spooled, so that marks can be written.",
+        ),
+        _gauge("spool_disk_reserve_bytes", "", "Space that stays free.", "`disk_reserve`."),
+        _gauge(
+            "spool_healthy",
+            "",
+            "Whether the spool takes mail.",
+            "0 is relay-only mode: mail passes while the backend takes it, otherwise clients "
+            "get 4xx.",
+        ),
+        _counter(
+            "recipients_ledger_total",
+            "class term",
+            "Recipients that entered the spool and left it, by term of the conservation law.",
+            "accepted + generated - delivered - bounced - refused - expired - removed must equal "
+            "`queue_recipients`. Anything else is lost or invented mail.",
+        ),
+    ),
+    "Saturation": (
+        _gauge(
+            "saturation_ratio",
+            "resource",
+            "How full each resource is, 1 being its limit.",
+            "The highest one is what binds: more of any other would not help.",
+        ),
+        _gauge("smtp_sessions", "", "Open SMTP sessions.", "At the limit, clients get 421."),
+        _gauge("smtp_sessions_limit", "", "Most SMTP sessions.", "`sessions_max`."),
+        _gauge(
+            "content_memory_bytes",
+            "",
+            "Memory used by mail data in transit.",
+            "At the limit, mail data goes to disk.",
+        ),
+        _gauge("content_memory_limit_bytes", "", "Most of it.", "`content_memory_max`."),
+        _gauge(
+            "content_disk_bytes",
+            "",
+            "Disk used by mail data in transit.",
+            "At the limit, clients get 452.",
+        ),
+        _gauge("content_disk_limit_bytes", "", "Most of it.", "`content_disk_max`."),
+    ),
+    "Health": (
+        _gauge("build_info", "version", "Always 1.", "Which release runs where."),
+        _gauge("config_info", "hash", "Always 1.", "Which configuration is in force."),
+        _gauge(
+            "config_last_reload_successful",
+            "",
+            "Whether the last reload was accepted.",
+            "0: the file on disk is faulty, and a restart would fail.",
+        ),
+        _gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "",
+            "Unix time at which the configuration in force was loaded.",
+            "Older than the file: someone forgot to reload.",
+        ),
+        _gauge(
+            "snapshot_age_seconds",
+            "",
+            "Age of the snapshot behind all gauges.",
+            "Over 1 s the main loop is blocked, and the gauges are of then.",
+        ),
+        _counter(
+            "tasks_failed_total",
+            "",
+            "Tasks that ended with an unexpected exception.",
+            "Each is in the log with its traceback. Please report it.",
+        ),
+        _counter(
+            "log_lines_dropped_total",
+            "",
+            "Log lines lost because their reader had stalled.",
+            "journald, or whatever reads standard error, does not keep up.",
+        ),
+    ),
+}
+"""All families, by the question they answer."""
+
+FAMILIES: dict[str, Family] = {
+    family.name: family for section in SECTIONS.values() for family in section
+}
+
+
+def reference() -> str:
+    """The page docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "Generated from `mailshed/metrics/catalog.py`; do not edit. Every metric is exported on",
+        "`/metrics` with the prefix `mailshed_`, in base units. Gauges are of one snapshot, made",
+        "every 250 ms, so they agree with each other. No label ever holds an address, a client or",
+        "a queue id.",
+        "",
+    ]
+    for title, families in SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for family in families:
+            labels = f" by {', '.join(f'`{label}`' for label in family.labels)}"
+            lines += [
+                f"### `{family.full_name}`",
+                "",
+                f"{family.kind.value.capitalize()}{labels if family.labels else ''}. {family.help}",
+                "",
+                f"*How to read it:* {family.reading}",
+                "",
+            ]
+    lines += ["## Labels", ""]
+    lines += [
+        f"- `{label}`: {', '.join(f'`{value}`' for value in values)}"
+        for label, values in CLOSED_SETS.items()
+    ]
+    lines += ["- `class`, `listener`, `backend`: names from the configuration", ""]
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""All gauges, and the counters that live elsewhere, from one snapshot.
+
+At each scrape the collector takes the current snapshot once and makes every family of it, so the
+values of one scrape belong together, and updating them costs the main loop nothing. Without a
+snapshot (the service is starting) the families are there without samples.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mailshed.metrics.catalog import FAMILIES, RESOURCES, STATES, TERMS, Kind
+from mailshed.metrics.snapshot import Snapshot, SnapshotHolder
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+_Source = Callable[[Snapshot], Samples]
+
+
+class SnapshotCollector(Collector):
+    """Exports what the holder's current snapshot says; `now` is the monotonic clock."""
+
+    def __init__(self, holder: SnapshotHolder, now: Callable[[], float]) -> None:
+        self._holder = holder
+        self._now = now
+
+    def describe(self) -> Iterator[Metric]:
+        """The families alone, so that the registry knows the names."""
+        for name in (*_SOURCES, "snapshot_age_seconds"):
+            yield _family(name, ())
+
+    def collect(self) -> Iterator[Metric]:
+        """The families with the samples of the current snapshot."""
+        snapshot = self._holder.current
+        if snapshot is None:
+            yield from self.describe()
+            return
+        for name, source in _SOURCES.items():
+            yield _family(name, source(snapshot))
+        yield _family("snapshot_age_seconds", [((), snapshot.age(self._now()))])
+
+
+def _family(name: str, samples: Samples) -> Metric:
+    family = FAMILIES[name]
+    made: CounterMetricFamily | GaugeMetricFamily
+    if family.kind is Kind.COUNTER:
+        made = CounterMetricFamily(family.full_name, family.help, labels=family.labels)
+    else:
+        made = GaugeMetricFamily(family.full_name, family.help, labels=family.labels)
+    for labels, value in samples:
+        made.add_metric(labels, value)
+    return made
+
+
+def _one(get: Callable[[Snapshot], float]) -> _Source:
+    return lambda snapshot: [((), get(snapshot))]
+
+
+def _connections(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        yield (backend.name, "busy"), backend.connections_busy
+        yield (backend.name, "idle"), backend.connections_idle
+
+
+def _queue(get: str) -> _Source:
+    """Per class and state, with 0 for the states a class has nothing in."""
+
+    def samples(snapshot: Snapshot) -> Samples:
+        found = {(q.traffic_class, q.state): getattr(q, get) for q in snapshot.spool.queues}
+        known = {(c.name, state): 0 for c in snapshot.classes for state in STATES}
+        return (known | found).items()
+
+    return samples
+
+
+def _ledger(snapshot: Snapshot) -> Samples:
+    for name in {**dict.fromkeys(c.name for c in snapshot.classes), **snapshot.spool.ledger}:
+        terms = snapshot.spool.ledger.get(name, {})
+        for term in TERMS:
+            yield (name, term), terms.get(term, 0)
+
+
+_SOURCES: dict[str, _Source] = {
+    "backend_up": lambda s: [((b.name,), b.is_up) for b in s.backends],
+    "backend_in_flight": lambda s: [((b.name,), b.in_flight) for b in s.backends],
+    "backend_in_flight_limit": lambda s: [((b.name,), b.limit) for b in s.backends],
+    "backend_waiting": lambda s: [((b.name,), b.waiting) for b in s.backends],
+    "backend_connections": _connections,
+    "backend_connections_opened_total": lambda s: [
+        ((b.name,), b.connections_opened_total) for b in s.backends
+    ],
+    "backend_connection_failures_total": lambda s: [
+        ((b.name,), b.connections_failed_total) for b in s.backends
+    ],
+    "queue_messages": _queue("messages"),
+    "queue_recipients": _queue("recipients"),
+    "queue_bytes": lambda s: [((c.name,), c.queued_octets) for c in s.classes],
+    "queue_oldest_message_age_seconds": lambda s: [
+        ((c.name,), c.oldest_age_seconds) for c in s.classes
+    ],
+    "queue_age_objective_seconds": lambda s: [((c.name,), c.objective_seconds) for c in s.classes],
+    "spool_bytes": _one(lambda s: s.spool.octets),
+    "spool_bytes_limit": _one(lambda s: s.spool.octets_max),
+    "spool_messages": _one(lambda s: s.spool.messages),
+    "spool_messages_limit": _one(lambda s: s.spool.messages_max),
+    "spool_disk_free_bytes": _one(lambda s: s.spool.disk_free),
+    "spool_disk_reserve_bytes": _one(lambda s: s.spool.disk_reserve),
+    "spool_healthy": _one(lambda s: s.spool.is_healthy),
+    "recipients_ledger_total": _ledger,
+    "saturation_ratio": lambda s: [((r,), s.saturation.get(r, 0.0)) for r in RESOURCES],
+    "smtp_sessions": _one(lambda s: s.sessions.used),
+    "smtp_sessions_limit": _one(lambda s: s.sessions.limit),
+    "content_memory_bytes": _one(lambda s: s.content_memory.used),
+    "content_memory_limit_bytes": _one(lambda s: s.content_memory.limit),
+    "content_disk_bytes": _one(lambda s: s.content_disk.used),
+    "content_disk_limit_bytes": _one(lambda s: s.content_disk.limit),
+    "build_info": lambda s: [((s.version,), 1)],
+    "config_info": lambda s: [((s.config_hash,), 1)],
+    "config_last_reload_successful": _one(lambda s: s.reload_ok),
+    "config_last_reload_success_timestamp_seconds": _one(lambda s: s.config_loaded_wall),
+    "tasks_failed_total": _one(lambda s: s.tasks_failed_total),
+    "log_lines_dropped_total": _one(lambda s: s.log_lines_dropped_total),
+}
+"""Each family that is exported from the snapshot, and where its samples are in it."""

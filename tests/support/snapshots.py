@@ -1,0 +1,111 @@
+"""Snapshots of a busy service, for tests of what shows them."""
+
+from mailshed.metrics import (
+    BackendSnapshot,
+    ClassSnapshot,
+    QueueSnapshot,
+    Snapshot,
+    SpoolSnapshot,
+    Usage,
+)
+
+CLASS_NAMES = (
+    *("clinical", "continuity", "personal", "calendar"),
+    *("application", "telework", "bulk", "extra"),
+)
+_OBJECTIVES = (10.0, 300.0, 120.0, 300.0, 300.0, 900.0, 14400.0, 14400.0)
+WALL = 1795339862.0
+
+
+def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
+    """Eight classes, two backends of which one is away, mail in every state, books that balance."""
+    classes = tuple(
+        ClassSnapshot(
+            name=name,
+            rank=rank,
+            objective_seconds=objective,
+            waiting=rank,
+            in_flight=3,
+            relayed_total=11_203 * (rank + 1),
+            spooled_total=2_880 * rank,
+            delivered_total=100,
+            queued_messages=9_412 if name == "bulk" else rank,
+            queued_octets=1_000_000 * rank,
+            oldest_age_seconds=15_000.0 if name == "bulk" else 4.0 * rank,
+        )
+        for rank, (name, objective) in enumerate(zip(CLASS_NAMES, _OBJECTIVES, strict=True))
+    )
+    queues = (
+        QueueSnapshot(
+            traffic_class="bulk", state="queued", messages=9_400, recipients=9_614, octets=10**7
+        ),
+        QueueSnapshot(traffic_class="bulk", state="hold", messages=12, recipients=12, octets=10**5),
+    )
+    ledger = {
+        "clinical": {"accepted": 10, "delivered": 10},
+        "bulk": {
+            "accepted": 46_047,
+            "generated": 3,
+            "delivered": 36_420,
+            "bounced": 1,
+            "refused": 1,
+            "expired": 1,
+            "removed": 1,
+        },
+    }
+    return Snapshot(
+        made_at=made_at,
+        wall=WALL,
+        hostname="smtp-int-1.hospital.example",
+        version="1.0.0",
+        started_wall=WALL - 12.3 * 86400,
+        config_hash="3f9a2c1d77aa",
+        config_loaded_wall=WALL - 7_300,
+        sessions=Usage(used=140, limit=5000),
+        listeners=("smtp 10.0.0.5:25",),
+        backends=(
+            BackendSnapshot(
+                name="exch01",
+                target="exch01.hospital.example:25",
+                is_up=True,
+                in_flight=20,
+                limit=20,
+                waiting=14,
+                connections_busy=20,
+                connections_idle=2,
+                connections_opened_total=400,
+                connections_failed_total=3,
+            ),
+            BackendSnapshot(
+                name="exch02",
+                target="exch02.hospital.example:25",
+                is_up=False,
+                limit=20,
+                next_probe_seconds=12.4,
+                last_error="connection refused \x1b[2J by 10.0.0.9",
+            ),
+        ),
+        classes=classes,
+        spool=SpoolSnapshot(
+            queues=queues,
+            ledger=ledger,
+            octets=1_288_490_188,
+            octets_max=10 * 1024**3,
+            messages=9_412,
+            messages_max=1_000_000,
+            disk_free=40 * 1024**3,
+            disk_reserve=256 * 1024**2,
+        ),
+        content_memory=Usage(used=10_000, limit=64 * 1024**2),
+        content_disk=Usage(used=0, limit=2 * 1024**3),
+        loop_lag_seconds=0.004,
+        saturation={
+            "backend_slots": 1.0,
+            "spool_bytes": 0.12,
+            "spool_messages": 0.01,
+            "sessions": 0.03,
+            "content_memory": 0.0,
+            "content_disk": 0.0,
+            "event_loop": 0.06,
+        },
+    )

@@ -1,0 +1,114 @@
+"""The shape of the project: what lies where, who may import whom, and that tests have partners."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.tidy.project import ROOT, name, sources
+
+TOP_LEVEL = {
+    *("mailshed", "config", "systemd", "tests", "docs"),
+    *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"),
+}
+"""Anything else at the top, dotfiles aside, needs a decision record."""
+
+WITHOUT_UNIT_TEST = {
+    "mailshed/__main__.py",  # one call; the tests of the command line run it
+}
+
+LINES_MAX = 600
+"""A file over 300 lines is a question to ask, one over this is an answer nobody gave."""
+
+
+def _ignored() -> set[str]:
+    """Names at the top that git ignores, such as `var`."""
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    return {line.strip("/") for line in lines}
+
+
+def test_the_top_level_holds_only_what_is_agreed() -> None:
+    """A newcomer sees at one glance what there is."""
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert found - TOP_LEVEL - _ignored() - {"__pycache__"} == set()
+    assert TOP_LEVEL - found == set()
+
+
+def test_layers_and_adapters_keep_to_their_contracts() -> None:
+    """import-linter finds no import that the contracts of pyproject.toml forbid."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_has_its_unit_test() -> None:
+    """`mailshed/a/b.py` is tested by `tests/unit/a/test_b.py`, so nobody has to search."""
+    missing = [
+        name(module)
+        for module in sources("mailshed")
+        if module.name != "__init__.py"
+        and name(module) not in WITHOUT_UNIT_TEST
+        and not _unit_test_of(module).exists()
+    ]
+    assert missing == []
+
+
+def test_every_unit_test_has_its_module() -> None:
+    """A module that was renamed or removed takes its test along."""
+    modules = {_unit_test_of(module) for module in sources("mailshed")}
+    packages = {
+        _unit_test_of(module.parent.with_suffix(".py"))
+        for module in sources("mailshed")
+        if module.name == "__init__.py"
+    }
+    found = {path for path in sources("tests/unit") if path.name.startswith("test_")}
+    assert sorted(name(path) for path in found - modules - packages) == []
+
+
+def _unit_test_of(module: Path) -> Path:
+    place = module.relative_to(ROOT / "mailshed") if module != ROOT / "mailshed.py" else module
+    return ROOT / "tests/unit" / place.with_name(f"test_{place.name}")
+
+
+def test_every_test_folder_is_a_package() -> None:
+    """Otherwise two tests of the same name in different folders clash."""
+    folders = {path.parent for path in sources("tests")}
+    assert [name(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []
+
+
+def test_modules_say_what_they_are_for() -> None:
+    """Every module of the package opens with a docstring."""
+    silent = [
+        name(module)
+        for module in sources("mailshed")
+        if not module.read_text().lstrip().startswith(('"""', 'r"""'))
+    ]
+    assert silent == []
+
+
+def test_no_module_outgrows_its_reader() -> None:
+    """In mail software, the file that grows without bound is the SMTP session."""
+    long = {
+        name(module): lines
+        for module in sources("mailshed")
+        if (lines := module.read_text().count("\n")) > LINES_MAX
+    }
+    assert long == {}
+
+
+def test_nothing_is_left_to_be_done_in_a_comment() -> None:
+    """What is missing stands in the README, not in the middle of the code."""
+    marks = ("TO" + "DO", "FIX" + "ME", "XX" + "X")
+    found = [
+        f"{name(path)}: {mark}"
+        for folder in ("mailshed", "tests", "docs")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".md"} and ".cache" not in path.parts
+        for mark in marks
+        if mark in path.read_text()
+    ]
+    assert found == []

@@ -1,0 +1,106 @@
+"""All gauges of one scrape are of one snapshot."""
+
+import dataclasses
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mailshed.metrics.catalog import RESOURCES
+from mailshed.metrics.collector import SnapshotCollector
+from mailshed.metrics.snapshot import SnapshotHolder
+from tests.support.clock import ManualClock
+from tests.support.snapshots import busy_snapshot
+
+
+class Scrape:
+    """A registry with the collector, and a clock."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(monotonic=1000.0)
+        self.holder = SnapshotHolder()
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.registry.register(SnapshotCollector(self.holder, self.clock.monotonic))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        labels = {key.rstrip("_"): text for key, text in labels.items()}
+        return self.registry.get_sample_value(f"mailshed_{name}", labels)
+
+
+@pytest.fixture
+def scrape() -> Scrape:
+    return Scrape()
+
+
+def test_without_a_snapshot_there_are_families_and_no_samples(scrape: Scrape) -> None:
+    families = list(scrape.registry.collect())
+    assert families
+    assert not any(family.samples for family in families)
+
+
+def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
+    scrape.holder.swap(busy_snapshot())
+    expected: list[tuple[str, dict[str, str], float]] = [
+        ("backend_up", {"backend": "exch01"}, 1),
+        ("backend_up", {"backend": "exch02"}, 0),
+        ("backend_in_flight", {"backend": "exch01"}, 20),
+        ("backend_in_flight_limit", {"backend": "exch01"}, 20),
+        ("backend_waiting", {"backend": "exch01"}, 14),
+        ("backend_connections", {"backend": "exch01", "state": "idle"}, 2),
+        ("backend_connections_opened_total", {"backend": "exch01"}, 400),
+        ("backend_connection_failures_total", {"backend": "exch01"}, 3),
+        ("queue_messages", {"class_": "bulk", "state": "hold"}, 12),
+        ("queue_messages", {"class_": "clinical", "state": "queued"}, 0),
+        ("queue_recipients", {"class_": "bulk", "state": "queued"}, 9614),
+        ("queue_bytes", {"class_": "bulk"}, 6_000_000),
+        ("queue_oldest_message_age_seconds", {"class_": "bulk"}, 15_000),
+        ("queue_age_objective_seconds", {"class_": "clinical"}, 10),
+        ("spool_healthy", {}, 1),
+        ("spool_bytes_limit", {}, 10 * 1024**3),
+        ("recipients_ledger_total", {"class_": "bulk", "term": "delivered"}, 36_420),
+        ("recipients_ledger_total", {"class_": "calendar", "term": "expired"}, 0),
+        ("saturation_ratio", {"resource": "backend_slots"}, 1.0),
+        ("smtp_sessions", {}, 140),
+        ("smtp_sessions_limit", {}, 5000),
+        ("content_memory_limit_bytes", {}, 64 * 1024**2),
+        ("build_info", {"version": "1.0.0"}, 1),
+        ("config_info", {"hash": "3f9a2c1d77aa"}, 1),
+        ("config_last_reload_successful", {}, 1),
+        ("tasks_failed_total", {}, 0),
+    ]
+    for name, labels, value in expected:
+        assert scrape.value(name, **labels) == value, (name, labels)
+
+
+def test_the_age_grows_between_snapshots(scrape: Scrape) -> None:
+    scrape.holder.swap(busy_snapshot(made_at=1000.0))
+    scrape.clock.advance(7.5)
+    assert scrape.value("snapshot_age_seconds") == 7.5
+
+
+def test_a_class_that_left_the_configuration_keeps_its_ledger(scrape: Scrape) -> None:
+    """Its mail is still accounted for."""
+    snapshot = busy_snapshot()
+    scrape.holder.swap(dataclasses.replace(snapshot, classes=snapshot.classes[:2]))
+    assert scrape.value("recipients_ledger_total", class_="bulk", term="accepted") == 46_047
+    assert scrape.value("queue_messages", class_="bulk", state="hold") == 12
+
+
+def test_every_resource_has_a_ratio_even_if_nobody_measured_it(scrape: Scrape) -> None:
+    scrape.holder.swap(dataclasses.replace(busy_snapshot(), saturation={}))
+    for resource in RESOURCES:
+        assert scrape.value("saturation_ratio", resource=resource) == 0.0
+
+
+def test_ledger_and_queue_of_a_scrape_balance(scrape: Scrape) -> None:
+    """The conservation law can be computed from one page."""
+    scrape.holder.swap(busy_snapshot())
+    samples = {
+        family.name: family.samples
+        for family in scrape.registry.collect()
+        if family.name in ("mailshed_recipients_ledger", "mailshed_queue_recipients")
+    }
+    balance = 0.0
+    for sample in samples["mailshed_recipients_ledger"]:
+        sign = 1 if sample.labels["term"] in ("accepted", "generated") else -1
+        balance += sign * sample.value
+    assert balance == sum(sample.value for sample in samples["mailshed_queue_recipients"]) == 9626

@@ -1,0 +1,174 @@
+"""What is counted appears on the page, under labels that nobody outside can choose."""
+
+import sys
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mailshed.mail.delivery import StageTimes
+from mailshed.metrics.catalog import FAMILIES, Kind
+from mailshed.metrics.recorder import Metrics
+from mailshed.terms import Reason, Stage
+
+CLASSES = [f"class{number}" for number in range(8)]
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry(auto_describe=True)
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry)
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """One sample; `class_` stands for the label `class`."""
+    labels = {key.rstrip("_"): text for key, text in labels.items()}
+    return registry.get_sample_value(f"mailshed_{name}", labels)
+
+
+def test_declared_names_are_there_with_zero(registry: CollectorRegistry, metrics: Metrics) -> None:
+    metrics.declare(["clinical"], ["smtp"], ["exch"])
+    assert value(registry, "messages_accepted_total", class_="clinical", disposition="relayed") == 0
+    assert value(registry, "smtp_connections_total", listener="smtp", result="refused") == 0
+    assert value(registry, "queue_wait_seconds_count", class_="clinical") == 0
+    assert value(registry, "delivery_stage_seconds_count", backend="exch", stage="service") == 0
+    none = {"backend": "exch", "stage": "dot", "code_class": "none"}
+    assert value(registry, "backend_replies_total", **none) == 0
+    assert value(registry, "spool_sync_seconds_count") == 0
+
+
+def test_declaring_again_after_a_reload_keeps_what_was_counted(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.declare(["clinical"], ["smtp"], ["exch"])
+    metrics.in_doubt("clinical")
+    metrics.declare(["clinical", "new"], ["smtp"], ["exch"])
+    assert value(registry, "in_doubt_total", class_="clinical") == 1
+    assert value(registry, "in_doubt_total", class_="new") == 0
+
+
+def test_a_relayed_message_is_counted(registry: CollectorRegistry, metrics: Metrics) -> None:
+    metrics.connection("smtp", "accepted")
+    metrics.decision("bulk", "spool", Reason.SATURATED)
+    metrics.accepted("bulk", "spooled", size=5000, recipients=3)
+    metrics.transaction("bulk", "spooled", 0.3)
+    metrics.deliveries("bulk", "spool", "delivered", 3)
+    metrics.queue_wait("bulk", 70.0)
+    assert value(registry, "smtp_connections_total", listener="smtp", result="accepted") == 1
+    saturated = {"class_": "bulk", "action": "spool", "reason": "saturated"}
+    assert value(registry, "decisions_total", **saturated) == 1
+    assert value(registry, "messages_accepted_total", class_="bulk", disposition="spooled") == 1
+    assert value(registry, "recipients_accepted_total", class_="bulk") == 3
+    assert value(registry, "message_size_bytes_sum", class_="bulk") == 5000
+    spooled = {"class_": "bulk", "outcome": "spooled"}
+    assert value(registry, "transaction_duration_seconds_bucket", **spooled, le="0.25") == 0
+    assert value(registry, "transaction_duration_seconds_bucket", **spooled, le="0.5") == 1
+    delivered = {"class_": "bulk", "source": "spool", "result": "delivered"}
+    assert value(registry, "deliveries_total", **delivered) == 3
+    assert value(registry, "queue_wait_seconds_sum", class_="bulk") == 70.0
+
+
+def test_a_value_on_an_edge_belongs_to_that_bucket(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """`le` means less or equal; +Inf takes the rest; buckets accumulate."""
+    for seconds in (0.005, 0.0050001, 600.0, 601.0):
+        metrics.spool_sync(seconds)
+    assert value(registry, "spool_sync_seconds_bucket", le="0.005") == 1
+    assert value(registry, "spool_sync_seconds_bucket", le="0.01") == 2
+    assert value(registry, "spool_sync_seconds_bucket", le="600.0") == 3
+    assert value(registry, "spool_sync_seconds_bucket", le="+Inf") == 4
+    assert value(registry, "spool_sync_seconds_count") == 4
+    assert value(registry, "spool_sync_seconds_sum") == pytest.approx(1201.0100001)
+
+
+def test_a_client_cannot_choose_labels(registry: CollectorRegistry, metrics: Metrics) -> None:
+    for verb in ("x" * 500, "MAIL FROM", "évil", ""):
+        metrics.reply("smtp", verb, 500)
+    metrics.reply("smtp", "mail", 599)
+    other = {"listener": "smtp", "verb": "other", "code": "500"}
+    assert value(registry, "smtp_replies_total", **other) == 4
+    assert value(registry, "smtp_replies_total", listener="smtp", verb="mail", code="other") == 1
+
+
+def test_replies_of_the_backend_count_by_class(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    for code in (250, 354, 451, 550, 666, None):
+        metrics.backend_reply("exch", Stage.DOT, code)
+    counts = {
+        code_class: value(
+            registry, "backend_replies_total", backend="exch", stage="dot", code_class=code_class
+        )
+        for code_class in ("2xx", "4xx", "5xx", "none")
+    }
+    assert counts == {"2xx": 2, "4xx": 1, "5xx": 1, "none": 2}
+
+
+def test_a_stage_that_was_not_reached_has_no_time(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.declare([], [], ["exch"])
+    metrics.stage_times("exch", StageTimes(connect=0.0, envelope=0.1, content=0.0, service=0.2))
+    counts = {
+        stage: value(registry, "delivery_stage_seconds_count", backend="exch", stage=stage)
+        for stage in ("connect", "envelope", "content", "service")
+    }
+    assert counts == {"connect": 0, "envelope": 1, "content": 0, "service": 1}
+
+
+def test_a_clock_that_jumped_back_observes_zero(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """A negative sum would look like a restart to Prometheus."""
+    metrics.queue_wait("bulk", -5.0)
+    metrics.loop_lag(-0.1)
+    assert value(registry, "queue_wait_seconds_sum", class_="bulk") == 0.0
+    assert value(registry, "event_loop_lag_seconds_sum") == 0.0
+
+
+def test_every_counter_and_histogram_of_the_catalogue_has_a_home(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    """Here, or in the snapshot's collector; the tidy test looks at both together."""
+    recorded = {metric.name.removeprefix("mailshed_") for metric in metrics.collect()}
+    known = {name.removesuffix("_total") for name in FAMILIES}
+    assert recorded <= known
+    histograms = {name for name, family in FAMILIES.items() if family.kind is Kind.HISTOGRAM}
+    assert histograms <= recorded
+
+
+def test_series_stay_within_the_budget(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """Eight classes, four listeners, two backends: the larger part of the 1500 of the design."""
+    metrics.declare(CLASSES, ["a", "b", "c", "d"], ["x", "y"])
+    assert sum(len(metric.samples) for metric in registry.collect()) < 1200
+
+
+def test_scraping_while_counting_never_fails(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """The reader copies what the writer goes on changing, new labels included."""
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def count() -> None:
+        for number in range(2000):
+            metrics.accepted(f"class{number}", "relayed", size=number, recipients=1)
+        done.set()
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        scrapes = 0
+        while not done.is_set():
+            for metric in metrics.collect():
+                assert metric.samples is not None
+            scrapes += 1
+    finally:
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert scrapes > 0
+    assert value(registry, "recipients_accepted_total", class_="class1999") == 1

@@ -16,6 +16,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import uvloop
@@ -228,18 +229,18 @@ class Service:
             await hangup.wait()
             hangup.clear()
             self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
-            try:
+            with suppress(ConfigError):
                 await self.reload()
-            except ConfigError as error:
-                self.maillog.reload_refused(error=str(error))
             self._notifier.ready()
 
     async def reload(self) -> str:
         """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
-        self._status.reload_ok = False
-        config = await asyncio.to_thread(self._reload)
-        if keys := needs_restart(self.config, config):
-            raise ConfigError(f"these changes need a restart of the service: {', '.join(keys)}")
+        try:
+            config = await asyncio.to_thread(self._read_again)
+        except ConfigError as error:
+            self._status.reload_ok = False
+            self.maillog.reload_refused(error=str(error))
+            raise
         self.config = config
         self._declare_metrics(config)
         self._pipeline.policies = pipeline_policies(config)
@@ -252,6 +253,12 @@ class Service:
         self._status.reload_ok = True
         self.maillog.reloaded(config=self._status.config_hash)
         return f"reloaded configuration {self._status.config_hash}"
+
+    def _read_again(self) -> Config:
+        config = self._reload()
+        if keys := needs_restart(self.config, config):
+            raise ConfigError(f"these changes need a restart of the service: {', '.join(keys)}")
+        return config
 
     # Parts that are only about seeing.
 
@@ -293,6 +300,7 @@ class Service:
             clock=self._clock,
             feed_watchdog=self._notifier.watchdog,
             show_status=self._notifier.status,
+            on_failure=self._task_failed,
         )
 
     def _message_totals(self, name: str) -> tuple[int, int, int]:

@@ -1,13 +1,16 @@
 """Makes the snapshot: reads each part of the running service once and puts it side by side."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from mailshed import __version__
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.control.saturation import LOOP_LAG_FULL, Level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
+from mailshed.errors import SpoolError
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.metrics import (
     BackendSnapshot,
@@ -21,6 +24,9 @@ from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.spool.store import SpoolTotals
+
+# A snapshot does not wait for a slow disk longer than this (seconds).
+TOTALS_PATIENCE = 0.5
 
 
 @dataclass(slots=True)
@@ -37,6 +43,8 @@ class Status:
     reload_ok: bool = True
     is_stopping: bool = False
     tasks_failed: int = 0
+    totals: SpoolTotals = field(default_factory=SpoolTotals)
+    """The spool's totals when it was last asked with success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ class Painter:
     async def take(self, lag: EventLoopLag) -> Snapshot:
         """Make a snapshot of this instant."""
         status, wall = self.status, self.clock.wall()
-        totals = await self.spool.totals()
+        totals = await self._totals()
         backend = self._backend()
         return Snapshot(
             made_at=self.clock.monotonic(),
@@ -82,6 +90,13 @@ class Painter:
             log_lines_dropped_total=self.lines_dropped(),
             saturation=self._saturation(backend, totals, lag),
         )
+
+    async def _totals(self) -> SpoolTotals:
+        """The spool's totals, or the last known ones while it is sick or slow to answer."""
+        with suppress(SpoolError, TimeoutError):
+            async with asyncio.timeout(TOTALS_PATIENCE):
+                self.status.totals = await self.spool.totals()
+        return self.status.totals
 
     def _backend(self) -> BackendSnapshot:
         gate, connections = self.gate, self.backend.connections()

@@ -31,9 +31,14 @@ class Supervisor:
         return task
 
     async def join(self, timeout: float) -> int:
-        """Wait up to `timeout` seconds for all tasks; return how many are still running."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout)
+        """Wait up to `timeout` seconds for all tasks; return how many are still running.
+
+        Tasks that are spawned meanwhile are waited for too.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left)
         return len(self._tasks)
 
     async def cancel_all(self) -> None:

@@ -48,6 +48,7 @@ class ControlLoop:
         clock: Clock,
         feed_watchdog: Callable[[], object],
         show_status: Callable[[str], object],
+        on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self._take_snapshot = take_snapshot
         self._holder = holder
@@ -57,6 +58,7 @@ class ControlLoop:
         self._clock = clock
         self._feed_watchdog = feed_watchdog
         self._show_status = show_status
+        self._on_failure = on_failure
         self._lag = EventLoopLag(SNAPSHOT_SECONDS)
         self._away_since: dict[str, float] = {}
         self._sick_since: float | None = None
@@ -69,7 +71,7 @@ class ControlLoop:
             try:
                 await self.tick()
             except Exception as error:  # noqa: BLE001 - the service outlives its instruments
-                self._log.task_failed("control loop", error)
+                self._on_failure("control loop", error)
             await asyncio.sleep(SNAPSHOT_SECONDS)
 
     async def tick(self) -> None:
@@ -77,13 +79,13 @@ class ControlLoop:
         now = self._clock.monotonic()
         lag = self._lag.tick(now)
         self._metrics.loop_lag(lag)
+        self._feed_watchdog()  # first: what follows may fail, and the loop is alive all the same
         if lag > LAG_WORTH_A_LINE:
             self._log.watch(lag_seconds=lag)
         await self._look_after_spool(now)
         snapshot = await self._take_snapshot(self._lag)
         self._holder.swap(snapshot)
         self._note_backends(snapshot, now)
-        self._feed_watchdog()
         if now >= self._next_status:
             self._next_status = now + STATUS_PAUSE
             self._show_status(summary(snapshot))

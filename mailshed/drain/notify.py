@@ -218,7 +218,7 @@ def _quoted_printable(line: bytes) -> bytes:
 
 def _header_section(content: bytes) -> bytes:
     """Header lines at the start of `content`, undotted, whole lines, at most the bound."""
-    if content.startswith(b"\r\n"):
+    if not content or content.startswith(b"\r\n"):
         return b""
     end = content.find(b"\r\n\r\n")
     section = content[: end + 2] if end >= 0 else content

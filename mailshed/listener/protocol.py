@@ -19,7 +19,7 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 
 import asyncio
 import math
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Envelope as LibraryEnvelope
@@ -170,10 +170,10 @@ class SmtpSession(SMTP):
 
     def end(self, last: Reply) -> None:
         """Say `last` (a 421) without being asked, and close the connection."""
-        transport = self.transport
-        if transport is None or self._is_closing:
+        if self.transport is None or self._is_closing:
             return
-        assert isinstance(transport, asyncio.WriteTransport)
+        # uvloop's transports have the methods, but are no subclasses.
+        transport = cast("asyncio.WriteTransport", self.transport)
         self._is_closing = True
         self.handler.replied(self, "other", last)
         if transport.get_write_buffer_size() > 0:

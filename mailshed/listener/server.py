@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import StartError
@@ -86,16 +86,17 @@ class _Refusal(asyncio.Protocol):
         self._count = count
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
         self._count()
-        transport.write(reply.TOO_MANY_SESSIONS.wire)
+        # uvloop's transports have the methods, but are no subclasses.
+        cast("asyncio.WriteTransport", transport).write(reply.TOO_MANY_SESSIONS.wire)
         transport.close()
 
 
 def bind(name: str, host: str, port: int) -> socket.socket:
     """Open a listening socket; raises StartError with advice if it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Without the protocol named, asyncio does not set TCP_NODELAY on accepted connections.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
@@ -177,6 +178,6 @@ async def finish_sessions(sessions: set[SmtpSession], timeout: float) -> int:
                 await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
     left = list(sessions)
     for session in left:
-        if isinstance(session.transport, asyncio.WriteTransport):
-            session.transport.abort()
+        if session.transport is not None:
+            cast("asyncio.WriteTransport", session.transport).abort()
     return len(left)

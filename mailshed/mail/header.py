@@ -34,7 +34,8 @@ class HeaderView:
         lines = unfolded.split(b"\r\n", FIELDS_MAX)
         if len(lines) > FIELDS_MAX:
             self.is_truncated = True
-            lines.pop()
+        if self.is_truncated:
+            lines.pop()  # it is not whole
         for line in lines:
             name, colon, value = line.partition(b":")
             if colon:

@@ -73,7 +73,9 @@ class Settlement:
     """What one attempt changed, written in one transaction.
 
     `endings` maps recipient indexes to how they left; `deferred` maps indexes to the reply that
-    keeps them. A message whose recipients have all ended is removed with its content.
+    keeps them; no index is in both. Recipients in neither stay as they are. A message whose
+    recipients have all ended is removed with its content. `attempts`, `next_attempt_wall` and
+    `in_doubt` are the new values, not increments.
     """
 
     queue_id: QueueId
@@ -89,7 +91,11 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassTotals:
-    """What the spool holds of one traffic class, in one state."""
+    """What the spool holds of one traffic class, in one state.
+
+    Each message counts once, under the state of its liveliest recipient (queued before deferred
+    before hold before corrupt), with all its recipients; so the rows add up.
+    """
 
     traffic_class: str
     state: SpoolState
@@ -122,7 +128,11 @@ class SpoolStore(Protocol):
     """A durable set of messages. Every method may raise SpoolSick when the store has failed."""
 
     async def open(self) -> None:
-        """Take exclusive ownership, verify, recover. Raises SpoolLocked, SpoolSick."""
+        """Take exclusive ownership, verify, recover.
+
+        Raises SpoolLocked if another process owns it, SpoolSick if it is damaged or made by a
+        newer version, and plain SpoolError if the place cannot be used at all.
+        """
         ...
 
     async def close(self) -> None:
@@ -132,30 +142,46 @@ class SpoolStore(Protocol):
     async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
         """Store a message; it is durable when this returns, and absent if it raises.
 
-        Raises SpoolFull if a limit or the disk reserve is reached. Cancelling leaves the message
-        either whole or absent.
+        Raises SpoolFull if a limit or the disk reserve is reached; the last 3 % of the limits are
+        for rank 0. A queue id that is there already is a plain SpoolError. Cancelling leaves the
+        message either whole or absent.
         """
         ...
 
     async def settle(self, settlement: Settlement) -> None:
-        """Record the outcome of an attempt, durably."""
+        """Record the outcome of an attempt, durably.
+
+        Recipients that are no longer there are ignored, and if none is left of those it names,
+        nothing happens and no report is stored: settling twice is settling once. Reports are
+        stored whatever the limits say.
+        """
+        ...
+
+    async def quarantine(self, queue_id: QueueId) -> None:
+        """Set all recipients of a damaged message to `SpoolState.CORRUPT`: kept, never tried."""
         ...
 
     async def due(
         self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
-        """Up to `limit` messages of the class with a recipient to try at `wall`, oldest first.
+        """Up to `limit` messages of the class with a recipient to try at `wall`.
 
-        Held and corrupt recipients are not due; a record lists only its due-able recipients.
+        Those due longest come first (by `next_attempt_wall`, then by arrival). Held and corrupt
+        recipients are not due; a record lists only its due-able recipients.
         """
         ...
 
     async def next_due(self) -> float | None:
-        """The earliest `next_attempt_wall` of any message that is not held, or None if empty."""
+        """The earliest `next_attempt_wall` of any message with a due-able recipient, or None."""
         ...
 
-    async def expired(self, wall: float, limit: int) -> list[SpoolRecord]:
-        """Up to `limit` messages whose `expires_wall` has passed, oldest first; not held ones."""
+    async def expired(
+        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        """Up to `limit` messages whose `expires_wall` has come, those first that expired first.
+
+        As with `due`, held and corrupt recipients are left out.
+        """
         ...
 
     def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
@@ -168,4 +194,12 @@ class SpoolStore(Protocol):
 
     async def totals(self) -> SpoolTotals:
         """Counts for metrics, status and the conservation law; cheap."""
+        ...
+
+    def unhealthy_reason(self) -> str | None:
+        """Why every operation raises SpoolSick, in one line; None while the store is well."""
+        ...
+
+    async def recover(self) -> None:
+        """Reopen and verify a sick store; raises SpoolSick if it still is. No-op if well."""
         ...

@@ -1,0 +1,212 @@
+"""What the spool holds and has ever done, as numbers in memory, and whether there is room for more.
+
+The database has the truth; this is its sum, so that limits are checked for each piece of a message
+and metrics are read four times a second without asking it. The writer thread describes what each
+commit changed (`Changes`); the event loop adds that up here before it tells anyone that the commit
+is done. Everything but `Changes` belongs to the event loop, so there are no locks.
+
+Conservation (`terms.Ending`): accepted + generated - endings = recipients spooled, always.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mailshed.errors import SpoolFull
+from mailshed.spool.rows import BY_LIVELINESS
+from mailshed.terms import SpoolState
+
+# Parts per hundred of each limit that only rank 0 may use.
+CLINICAL_PERCENT = 3
+# How long a look at the free disk space is good for. Between two, our own writing is counted.
+DISK_SECONDS = 0.25
+# Content is written twice before it stands where it stays: to the WAL and to the database.
+WRITE_FACTOR = 2
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one class has in one state."""
+
+    messages: int = 0
+    recipients: int = 0
+    octets: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction did: moves between states, and ledger terms by (class, term)."""
+
+    holdings: dict[tuple[str, SpoolState], Holding] = field(default_factory=dict)
+    ledger: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stored: list[int] = field(default_factory=list)
+    """Ids of messages that became valid."""
+    removed: list[int] = field(default_factory=list)
+    """Ids of messages that left."""
+    written: int = 0
+    """Octets of content that went to disk."""
+
+    def hold(
+        self, traffic_class: str, state: SpoolState, messages: int, recipients: int, octets: int
+    ) -> None:
+        """Add to (or with negative numbers, take from) what a class has in a state."""
+        holding = self.holdings.get((traffic_class, state))
+        if holding is None:
+            holding = self.holdings[traffic_class, state] = Holding()
+        holding.messages += messages
+        holding.recipients += recipients
+        holding.octets += octets
+
+    def count(self, traffic_class: str, term: str, recipients: int) -> None:
+        """Add recipients to a term of the conservation law."""
+        self.ledger[traffic_class, term] += recipients
+
+    def merge(self, other: "Changes") -> None:
+        """Add what another transaction did."""
+        for (traffic_class, state), holding in other.holdings.items():
+            self.hold(traffic_class, state, holding.messages, holding.recipients, holding.octets)
+        self.ledger.update(other.ledger)
+        self.stored.extend(other.stored)
+        self.removed.extend(other.removed)
+        self.written += other.written
+
+
+def free_space(folder: Path) -> int:
+    """Octets that a service without privileges may still write to the file system of `folder`."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+class DiskGauge:
+    """Free disk space, measured at most every `DISK_SECONDS`."""
+
+    def __init__(
+        self, folder: Path, monotonic: Callable[[], float], measure: Callable[[Path], int]
+    ) -> None:
+        self._folder = folder
+        self._monotonic = monotonic
+        self._measure = measure
+        self._measured_at = float("-inf")
+        self._free = 0
+
+    def free(self) -> int:
+        """Octets free, by the last measurement and what has been written since."""
+        now = self._monotonic()
+        if now - self._measured_at >= DISK_SECONDS:
+            self._free = self._measure(self._folder)
+            self._measured_at = now
+        return self._free
+
+    def note_written(self, octets: int) -> None:
+        """Content of ours went to disk; the next measurement will see it."""
+        self._free -= WRITE_FACTOR * octets
+
+
+class Claim:
+    """Room that a message on its way in has taken. Released once, when its outcome is known."""
+
+    __slots__ = ("_accounts", "_octets", "_rank", "_unwritten")
+
+    def __init__(self, accounts: "Accounts", rank: int) -> None:
+        self._accounts: Accounts | None = accounts
+        self._rank = rank
+        self._octets = 0
+        self._unwritten = 0
+
+    def grow(self, octets: int) -> None:
+        """Take room for more content; raises SpoolFull."""
+        assert self._accounts is not None, "released"
+        self._accounts.require_room(0, octets, self._rank)
+        self._accounts.arriving_octets += octets
+        self._accounts.unwritten_octets += octets
+        self._octets += octets
+        self._unwritten += octets
+
+    def note_written(self, octets: int) -> None:
+        """Part of the content is on disk, and counts there."""
+        assert self._accounts is not None, "released"
+        self._accounts.unwritten_octets -= octets
+        self._unwritten -= octets
+
+    def release(self) -> None:
+        """The message is stored, or will not be; safe to call twice."""
+        if self._accounts is not None:
+            self._accounts.arriving_messages -= 1
+            self._accounts.arriving_octets -= self._octets
+            self._accounts.unwritten_octets -= self._unwritten
+            self._accounts = None
+
+
+class Accounts:
+    """Sums over the whole spool, and its limits."""
+
+    def __init__(
+        self, *, octets_max: int, messages_max: int, disk_reserve: int, disk: DiskGauge
+    ) -> None:
+        self.octets_max = octets_max
+        self.messages_max = messages_max
+        self.disk_reserve = disk_reserve
+        self.disk = disk
+        self.holdings: dict[tuple[str, SpoolState], Holding] = {}
+        self.ledger: dict[str, dict[str, int]] = {}
+        self.messages = 0
+        self.octets = 0
+        self.arriving_messages = 0
+        self.arriving_octets = 0
+        self.unwritten_octets = 0
+        """Those of the arriving ones that are not yet on disk."""
+
+    def reset(self, contents: Changes) -> None:
+        """Begin anew with what the database holds."""
+        self.holdings.clear()
+        self.ledger.clear()
+        self.messages = self.octets = 0
+        self.apply(contents)
+
+    def apply(self, changes: Changes) -> None:
+        """Add what a commit changed."""
+        for key, change in changes.holdings.items():
+            holding = self.holdings.setdefault(key, Holding())
+            holding.messages += change.messages
+            holding.recipients += change.recipients
+            holding.octets += change.octets
+            assert holding.messages >= 0, "more messages left than came"
+            assert holding.recipients >= holding.messages, "a message without recipients"
+            self.messages += change.messages
+            self.octets += change.octets
+        for (traffic_class, term), recipients in changes.ledger.items():
+            terms = self.ledger.setdefault(traffic_class, {})
+            terms[term] = terms.get(term, 0) + recipients
+        self.disk.note_written(changes.written)
+
+    def held(self) -> list[tuple[tuple[str, SpoolState], Holding]]:
+        """What each class has in each state, as a copy: by class, then the liveliest first."""
+        return [
+            (key, replace(holding))
+            for key, holding in sorted(
+                self.holdings.items(),
+                key=lambda item: (item[0][0], BY_LIVELINESS.index(item[0][1])),
+            )
+            if holding.messages
+        ]
+
+    def claim(self, rank: int) -> Claim:
+        """Take room for one message; raises SpoolFull."""
+        self.require_room(1, 0, rank)
+        self.arriving_messages += 1
+        return Claim(self, rank)
+
+    def require_room(self, messages: int, octets: int, rank: int) -> None:
+        """Raise SpoolFull if so much more, beside all that is arriving, does not fit."""
+        percent = 0 if rank == 0 else CLINICAL_PERCENT
+        messages += self.messages + self.arriving_messages
+        if messages > self.messages_max - self.messages_max * percent // 100:
+            raise SpoolFull(f"the spool holds {self.messages} of {self.messages_max} messages")
+        held = self.octets + self.arriving_octets
+        if held + octets > self.octets_max - self.octets_max * percent // 100:
+            raise SpoolFull(f"the spool holds {self.octets} of {self.octets_max} octets")
+        free = self.disk.free() - WRITE_FACTOR * (self.unwritten_octets + octets)
+        if free < self.disk_reserve:
+            raise SpoolFull(f"{free} octets of disk are free, {self.disk_reserve} are reserved")

@@ -1,0 +1,196 @@
+"""Reading the spool: a few threads, each with a connection that cannot write.
+
+In WAL mode readers neither wait for the writer nor hold it up, and see what was committed before
+they began. Their transactions are short, one query or one piece of content, because a long one
+keeps the WAL from being reset.
+
+`INDEXED BY` turns a query that would have become a scan of a million rows into an error that every
+test sees.
+"""
+
+import hashlib
+import json
+import sqlite3
+import threading
+from asyncio import get_running_loop
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mailshed.errors import SpoolCorrupt, SpoolSick
+from mailshed.spool.rows import MessageRow, RecipientRow, records_from
+from mailshed.spool.schema import CHUNK_BITS, open_reader
+from mailshed.spool.store import SpoolRecord
+from mailshed.terms import QueueId, SpoolState
+
+T = TypeVar("T")
+THREADS = 2
+
+DUE = """
+    SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
+        expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
+        in_doubt
+    FROM message INDEXED BY message_due
+    WHERE traffic_class = ? AND next_attempt <= ? AND state IN ('queued', 'deferred')
+    ORDER BY next_attempt, received, message_id LIMIT ?
+"""
+EXPIRED = """
+    SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
+        expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
+        in_doubt
+    FROM message INDEXED BY message_expiry
+    WHERE expires <= ? AND state IN ('queued', 'deferred')
+    ORDER BY expires, message_id LIMIT ?
+"""
+LIVE_RECIPIENTS = """
+    SELECT message_id, position, address, parameters, state, last_reply FROM recipient
+    WHERE message_id IN (SELECT value FROM json_each(?)) AND state IN ('queued', 'deferred')
+    ORDER BY message_id, position
+"""
+# MIN of an index's column is one step into the index.
+NEXT_DUE = """
+    SELECT min(next_attempt) FROM message INDEXED BY message_due
+    WHERE traffic_class = ? AND state IN ('queued', 'deferred')
+"""
+OLDEST = """
+    SELECT min(received) FROM message INDEXED BY message_oldest
+    WHERE traffic_class = ? AND state = ?
+"""
+
+
+class Lookup:
+    """The reading side of an open spool."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="spool-reader")
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._generation = 0
+        self._is_closed = False
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` in a thread of ours, in one read transaction."""
+        if self._is_closed:
+            raise SpoolSick("the spool is closed")
+        return await get_running_loop().run_in_executor(self._threads, self._run, query)
+
+    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._connect()
+        connection.execute("BEGIN")
+        try:
+            return query(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _connect(self) -> sqlite3.Connection:
+        """The connection of this thread, made when it is first needed."""
+        local, generation = self._local, self._generation
+        if getattr(local, "generation", None) != generation:
+            if (old := getattr(local, "connection", None)) is not None:
+                old.close()
+            local.connection = open_reader(self._database)
+            local.generation = generation
+            self._connections.append(local.connection)
+        connection: sqlite3.Connection = local.connection
+        return connection
+
+    def renew(self) -> None:
+        """Forget the connections of before a fault; each thread makes a new one."""
+        self._generation += 1
+
+    def close(self) -> None:
+        """End the threads, after what they are doing, and close the connections."""
+        self._is_closed = True
+        self._threads.shutdown(wait=True)
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
+        """See `SpoolStore.content`; each piece is a step of its own in a thread."""
+        found = await self.run(lambda connection: _find(connection, queue_id))
+        if found is None:
+            raise SpoolCorrupt(f"{queue_id} is not in the spool")
+        message_id, size, expected = found
+        digest, place = hashlib.sha256(), 0
+        while size:
+            key = message_id << CHUNK_BITS | place
+            piece = await self.run(partial(_piece, key=key, digest=digest))
+            if not piece or len(piece) > size:
+                raise SpoolCorrupt(f"{queue_id}: content is missing")
+            size -= len(piece)
+            if not size and digest.digest() != expected:
+                raise SpoolCorrupt(f"{queue_id}: content does not match its checksum")
+            yield piece
+            place += 1
+
+
+def due(
+    connection: sqlite3.Connection,
+    wall: float,
+    traffic_class: str,
+    limit: int,
+    exclude: Sequence[QueueId],
+) -> list[SpoolRecord]:
+    """See `SpoolStore.due`. What is excluded stands among the first, so it is read and left out."""
+    rows = connection.execute(DUE, (traffic_class, wall, limit + len(exclude)))
+    return _records(connection, rows.fetchall(), limit, exclude)
+
+
+def expired(
+    connection: sqlite3.Connection, wall: float, limit: int, exclude: Sequence[QueueId]
+) -> list[SpoolRecord]:
+    """See `SpoolStore.expired`."""
+    rows = connection.execute(EXPIRED, (wall, limit + len(exclude)))
+    return _records(connection, rows.fetchall(), limit, exclude)
+
+
+def next_due(connection: sqlite3.Connection, traffic_classes: Sequence[str]) -> float | None:
+    """See `SpoolStore.next_due`; asks each class for its own."""
+    found = (connection.execute(NEXT_DUE, (name,)).fetchone()[0] for name in traffic_classes)
+    return min((instant for instant in found if instant is not None), default=None)
+
+
+def oldest(
+    connection: sqlite3.Connection, keys: Sequence[tuple[str, SpoolState]]
+) -> list[float | None]:
+    """Arrival of the oldest message of each class and state, None where there is none."""
+    return [
+        connection.execute(OLDEST, (traffic_class, state.value)).fetchone()[0]
+        for traffic_class, state in keys
+    ]
+
+
+def _records(
+    connection: sqlite3.Connection,
+    rows: list[MessageRow],
+    limit: int,
+    exclude: Sequence[QueueId],
+) -> list[SpoolRecord]:
+    excluded = set(exclude)
+    wanted = [row for row in rows if row[1] not in excluded][:limit]
+    ids = json.dumps([row[0] for row in wanted])
+    recipients: list[RecipientRow] = connection.execute(LIVE_RECIPIENTS, (ids,)).fetchall()
+    return records_from(wanted, recipients)
+
+
+def _find(connection: sqlite3.Connection, queue_id: QueueId) -> tuple[int, int, bytes] | None:
+    found: tuple[int, int, bytes] | None = connection.execute(
+        "SELECT message_id, size, digest FROM message WHERE queue_id = ?", (queue_id,)
+    ).fetchone()
+    return found
+
+
+def _piece(connection: sqlite3.Connection, key: int, digest: "hashlib._Hash") -> bytes | None:
+    """Read one piece and add it to the digest, both away from the event loop."""
+    row: tuple[bytes] | None = connection.execute(
+        "SELECT octets FROM chunk WHERE chunk_id = ?", (key,)
+    ).fetchone()
+    if row is None:
+        return None
+    digest.update(row[0])
+    return row[0]

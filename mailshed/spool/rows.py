@@ -1,0 +1,128 @@
+"""Between records and rows: the one place that knows the order of the columns.
+
+Addresses and parameters are stored as the bytes they are. Parameters cannot hold a space (RFC 5321,
+4.1.2), so a space separates them. Text that came from outside may hold what UTF-8 cannot express;
+it is for people to read, so such characters become '?'.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mailshed.spool.store import SpoolRecipient, SpoolRecord
+from mailshed.terms import QueueId, Reason, SpoolState
+
+LIVE_STATES = (SpoolState.QUEUED, SpoolState.DEFERRED)
+"""States of a recipient that may be tried."""
+BY_LIVELINESS = (*LIVE_STATES, SpoolState.HOLD, SpoolState.CORRUPT)
+"""All states; a message has the first of these that one of its recipients has."""
+
+INSERT_MESSAGE = """
+    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
+
+# What the queries of `lookup` select, column by column.
+MessageRow = tuple[
+    int, str, str, int, bytes, bytes, int,
+    float, float, float, int, str, str, str, int,
+    int, int,
+]  # fmt: skip
+RecipientRow = tuple[int, int, bytes, bytes, str, str]
+
+
+def message_values(
+    message_id: int, record: SpoolRecord, size: int, digest: bytes
+) -> tuple[object, ...]:
+    """The row of `message` for a record, for INSERT_MESSAGE."""
+    return (
+        message_id,
+        record.queue_id,
+        record.traffic_class,
+        record.rank,
+        liveliest([recipient.state for recipient in record.recipients]).value,
+        record.reverse_path,
+        b" ".join(record.parameters),
+        size,
+        digest,
+        record.received_wall,
+        record.expires_wall,
+        record.next_attempt_wall,
+        record.attempts,
+        record.reason.value,
+        printable(record.client_address),
+        printable(record.helo),
+        int(record.is_trusted),
+        int(record.is_generated),
+        record.in_doubt,
+    )
+
+
+def recipient_values(message_id: int, recipient: SpoolRecipient) -> tuple[object, ...]:
+    """The row of `recipient`, for INSERT_RECIPIENT."""
+    return (
+        message_id,
+        recipient.index,
+        recipient.address,
+        b" ".join(recipient.parameters),
+        recipient.state.value,
+        printable(recipient.last_reply),
+    )
+
+
+def records_from(
+    messages: Sequence[MessageRow], recipients: Sequence[RecipientRow]
+) -> list[SpoolRecord]:
+    """Records in the order of `messages`, each with its `recipients`, which are in order."""
+    by_message: defaultdict[int, list[SpoolRecipient]] = defaultdict(list)
+    for message_id, position, address, parameters, state, last_reply in recipients:
+        by_message[message_id].append(
+            SpoolRecipient(
+                index=position,
+                address=address,
+                parameters=tuple(parameters.split()),
+                state=SpoolState(state),
+                last_reply=last_reply,
+            )
+        )
+    return [_record_from(row, tuple(by_message[row[0]])) for row in messages]
+
+
+def _record_from(row: MessageRow, recipients: tuple[SpoolRecipient, ...]) -> SpoolRecord:
+    return SpoolRecord(
+        queue_id=QueueId(row[1]),
+        traffic_class=row[2],
+        rank=row[3],
+        reverse_path=row[4],
+        parameters=tuple(row[5].split()),
+        recipients=recipients,
+        size=row[6],
+        received_wall=row[7],
+        expires_wall=row[8],
+        next_attempt_wall=row[9],
+        attempts=row[10],
+        reason=Reason(row[11]),
+        client_address=row[12],
+        helo=row[13],
+        is_trusted=bool(row[14]),
+        is_generated=bool(row[15]),
+        in_doubt=row[16],
+    )
+
+
+def liveliest(states: Sequence[SpoolState]) -> SpoolState:
+    """The state of a message whose recipients have these (at least one)."""
+    if len(states) == 1:
+        return states[0]
+    return min(states, key=BY_LIVELINESS.index)
+
+
+def printable(text: str) -> str:
+    """`text` with what UTF-8 cannot express replaced."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the disk, or the size a database may have, is used up."""
+    # The low byte is the primary code; extended ones say where it happened.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

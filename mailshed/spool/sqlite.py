@@ -1,0 +1,390 @@
+"""The spool of one instance in one SQLite file: `SpoolStore` for the event loop.
+
+Three parts, each in a module of its own: the thread that writes (`writer`, fed with `jobs`), the
+threads that read (`lookup`), and the sums that limits and metrics need (`accounts`). This one
+joins them: it takes requests on the event loop, cuts content into pieces, and resolves the futures
+of a whole group in one callback once the writer says that the group is on disk. Nothing here
+touches the disk on the loop but a statvfs(2), four times a second.
+
+A store that has failed is sick: every operation raises SpoolSick at once, until `recover` has
+reopened and verified it. Content that cannot be read is SpoolCorrupt and concerns one message.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from mailshed.clock import Clock
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolSick
+from mailshed.spool import lookup
+from mailshed.spool.accounts import Accounts, Claim, DiskGauge, free_space
+from mailshed.spool.jobs import (
+    MARK_PRIORITY,
+    Arrival,
+    ForgetArrival,
+    Job,
+    Quarantine,
+    Settle,
+    StoreMessage,
+    StorePiece,
+)
+from mailshed.spool.lock import SpoolLock, prepare_folder
+from mailshed.spool.lookup import Lookup
+from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
+from mailshed.spool.store import ClassTotals, Settlement, SpoolRecord, SpoolTotals
+from mailshed.spool.writer import Opened, Outcome, Writer
+from mailshed.terms import QueueId
+
+T = TypeVar("T")
+
+# A command line that reads a spool without a daemon holds the lock for some milliseconds.
+LOCK_PATIENCE_SECONDS = 1.0
+
+
+class SqliteSpool:
+    """A SpoolStore in the folder `path`, which is created if need be.
+
+    `octets_max` and `messages_max` bound what is held; below `disk_reserve` octets of free disk no
+    mail is taken, so that there is room for marks. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        octets_max: int,
+        messages_max: int,
+        disk_reserve: int,
+        clock: Clock,
+        allow_network_filesystem: bool = False,
+        measure_disk: Callable[[Path], int] = free_space,
+        connection_factory: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> None:
+        self._path = path
+        self._database = path / DATABASE
+        self._allow_network_filesystem = allow_network_filesystem
+        self._connection_factory = connection_factory
+        self._clock = clock
+        self._accounts = Accounts(
+            octets_max=octets_max,
+            messages_max=messages_max,
+            disk_reserve=disk_reserve,
+            disk=DiskGauge(path, clock.monotonic, measure_disk),
+        )
+        self._lock = SpoolLock(path)
+        self._next_id = 1
+        self._sick: str | None = "the spool is not open"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer: Writer | None = None
+        self._lookup: Lookup | None = None
+
+    # Life.
+
+    async def open(self) -> None:
+        """Take the lock, open, migrate, verify, sweep. See `SpoolStore.open`."""
+        assert self._writer is None, "open already"
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._take_folder)
+        self._writer = Writer(
+            lambda: open_writer(self._database, self._connection_factory), self._deliver
+        )
+        self._writer.start()
+        try:
+            await self._open_database(self._writer)
+        except BaseException:
+            await self.close()
+            raise
+        self._lookup = Lookup(self._database)
+
+    def _take_folder(self) -> None:
+        prepare_folder(self._path, allow_network_filesystem=self._allow_network_filesystem)
+        self._lock.acquire(LOCK_PATIENCE_SECONDS)
+        self._lock.write_owner()
+
+    async def _open_database(self, writer: Writer) -> None:
+        opened = await self._ask(writer.open)
+        if isinstance(opened, SpoolError):
+            self._sick = str(opened)
+            raise opened
+        self._accounts.reset(opened.contents)
+        self._next_id = max(self._next_id, opened.next_id)
+        self._sick = None
+
+    async def _ask(
+        self, order: Callable[[Callable[[Opened | SpoolError], None]], None]
+    ) -> Opened | SpoolError:
+        """Give the writer an order and wait for its answer."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Opened | SpoolError] = loop.create_future()
+
+        def answer(value: Opened | SpoolError) -> None:
+            loop.call_soon_threadsafe(_resolve, answered, value)
+
+        order(answer)
+        return await answered
+
+    async def close(self) -> None:
+        """Commit what is waiting, move the WAL into the database, give up the lock."""
+        writer, self._writer = self._writer, None
+        reader, self._lookup = self._lookup, None
+        self._sick = "the spool is closed"
+        if reader is not None:
+            await asyncio.to_thread(reader.close)
+        if writer is not None:
+            await self._ask(writer.stop)
+            await asyncio.to_thread(writer.join)
+        self._lock.release()
+
+    def unhealthy_reason(self) -> str | None:
+        """Why every operation raises SpoolSick, or None."""
+        return self._sick
+
+    async def recover(self) -> None:
+        """Reopen and verify; see `SpoolStore.recover`. Reads the whole database."""
+        if self._sick is None:
+            return
+        if self._writer is None:
+            raise SpoolSick(self._sick)
+        await self._open_database(self._writer)
+        if self._lookup is not None:
+            self._lookup.renew()
+
+    # Writing.
+
+    async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        """Store a message durably. See `SpoolStore.add`."""
+        assert record.recipients, "a message needs a recipient"
+        self._require_healthy()
+        claim = self._accounts.claim(record.rank)
+        try:
+            await self._add(record, content, claim)
+        finally:
+            claim.release()
+
+    async def _add(self, record: SpoolRecord, content: AsyncIterable[bytes], claim: Claim) -> None:
+        pieces: list[bytes] = []
+        octets = 0
+        source = aiter(content)
+        async for piece in source:
+            claim.grow(len(piece))
+            pieces.append(piece)
+            octets += len(piece)
+            if octets > CHUNK_OCTETS:
+                await self._add_large(record, b"".join(pieces), source, claim)
+                return
+        await self._submit(
+            StoreMessage(
+                done=self._future(),
+                priority=record.rank,
+                octets=octets,
+                claim=claim,
+                message_id=self._take_id(),
+                record=record,
+                piece=pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            )
+        )
+
+    async def _add_large(
+        self, record: SpoolRecord, begun: bytes, source: AsyncIterator[bytes], claim: Claim
+    ) -> None:
+        """Store a message piece by piece; each is on disk before the next is asked for."""
+        arrival = Arrival(message_id=self._take_id())
+        buffer = bytearray(begun)
+        try:
+            await self._store_pieces(arrival, record.rank, buffer, claim)
+            async for piece in source:
+                claim.grow(len(piece))
+                buffer += piece
+                await self._store_pieces(arrival, record.rank, buffer, claim)
+            await self._submit(
+                StoreMessage(
+                    done=self._future(),
+                    priority=record.rank,
+                    octets=len(buffer),
+                    claim=claim,
+                    message_id=arrival.message_id,
+                    record=record,
+                    piece=bytes(buffer),
+                    arrival=arrival,
+                )
+            )
+        except BaseException:
+            # Nobody waits for this; if it fails, the next start sweeps.
+            if self._writer is not None and self._sick is None:
+                self._writer.submit(
+                    ForgetArrival(done=self._future(), priority=record.rank, arrival=arrival)
+                )
+            raise
+
+    async def _store_pieces(
+        self, arrival: Arrival, rank: int, buffer: bytearray, claim: Claim
+    ) -> None:
+        """Store all of `buffer` but what may become the last piece."""
+        while len(buffer) > CHUNK_OCTETS:
+            piece = bytes(buffer[:CHUNK_OCTETS])
+            del buffer[:CHUNK_OCTETS]
+            await self._submit(
+                StorePiece(
+                    done=self._future(),
+                    priority=rank,
+                    octets=CHUNK_OCTETS,
+                    arrival=arrival,
+                    place=arrival.pieces,
+                    piece=piece,
+                )
+            )
+            claim.note_written(CHUNK_OCTETS)
+            arrival.pieces += 1
+            arrival.octets += CHUNK_OCTETS
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Record the outcome of an attempt, durably. See `SpoolStore.settle`."""
+        assert not settlement.endings.keys() & settlement.deferred.keys(), "both ended and kept"
+        self._require_healthy()
+        await self._submit(
+            Settle(
+                done=self._future(),
+                priority=MARK_PRIORITY,
+                octets=sum(len(report.content) for report in settlement.reports),
+                settlement=settlement,
+                report_ids=[self._take_id() for _ in settlement.reports],
+            )
+        )
+
+    async def quarantine(self, queue_id: QueueId) -> None:
+        """Keep a damaged message and never try it. See `SpoolStore.quarantine`."""
+        self._require_healthy()
+        await self._submit(
+            Quarantine(done=self._future(), priority=MARK_PRIORITY, queue_id=queue_id)
+        )
+
+    def _require_healthy(self) -> None:
+        if self._sick is not None:
+            raise SpoolSick(self._sick)
+
+    def _take_id(self) -> int:
+        message_id = self._next_id
+        self._next_id += 1
+        return message_id
+
+    def _future(self) -> asyncio.Future[None]:
+        assert self._loop is not None, "not open"
+        return self._loop.create_future()
+
+    async def _submit(self, job: Job) -> None:
+        """Hand a job to the writer and wait until it is on disk."""
+        self._require_healthy()
+        assert self._writer is not None, "healthy but not open"
+        self._writer.submit(job)
+        await job.done
+
+    def _deliver(self, outcome: Outcome) -> None:
+        """Pass a group's outcome from the writer's thread to the loop, in one call."""
+        assert self._loop is not None, "not open"
+        try:
+            self._loop.call_soon_threadsafe(self._conclude, outcome)
+        except RuntimeError:
+            # The loop was closed without closing the spool; nobody is left to be told.
+            return
+
+    def _conclude(self, outcome: Outcome) -> None:
+        """Sum up what a group changed, then tell all who wait for it."""
+        for job in outcome.done:
+            if job.claim is not None:
+                job.claim.release()
+        self._accounts.apply(outcome.changes)
+        if outcome.sick is not None:
+            self._sick = outcome.sick
+        for job in outcome.done:
+            if not job.done.done():
+                job.done.set_result(None)
+        for job, error in outcome.failed:
+            if not job.done.done():
+                job.done.set_exception(error)
+                if isinstance(job, ForgetArrival):
+                    job.done.exception()  # nobody waits for it
+
+    # Reading.
+
+    async def due(
+        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        """Messages to try now. See `SpoolStore.due`."""
+        return await self._query(
+            lambda connection: lookup.due(connection, wall, traffic_class, limit, exclude)
+        )
+
+    async def next_due(self) -> float | None:
+        """The earliest next attempt. See `SpoolStore.next_due`."""
+        traffic_classes = {traffic_class for traffic_class, _ in self._accounts.holdings}
+        return await self._query(
+            lambda connection: lookup.next_due(connection, sorted(traffic_classes))
+        )
+
+    async def expired(
+        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        """Messages whose time is up. See `SpoolStore.expired`."""
+        return await self._query(
+            lambda connection: lookup.expired(connection, wall, limit, exclude)
+        )
+
+    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
+        """The stored content, verified. See `SpoolStore.content`."""
+        self._require_healthy()
+        assert self._lookup is not None, "healthy but not open"
+        try:
+            async for piece in self._lookup.content(queue_id):
+                yield piece
+        except sqlite3.Error as error:
+            # A page that cannot be read concerns this message; what cannot be written, all.
+            raise SpoolCorrupt(f"{queue_id}: content cannot be read: {error}") from error
+
+    async def totals(self) -> SpoolTotals:
+        """Counts and limits. See `SpoolStore.totals`."""
+        self._require_healthy()
+        accounts = self._accounts
+        held = accounts.held()
+        ledger = {name: dict(terms) for name, terms in accounts.ledger.items()}
+        messages, octets, free = accounts.messages, accounts.octets, accounts.disk.free()
+        # All of the above is of one moment; only the ages are of the next.
+        keys = [key for key, _ in held]
+        instants = await self._query(lambda connection: lookup.oldest(connection, keys))
+        wall = self._clock.wall()
+        by_class = tuple(
+            ClassTotals(
+                traffic_class=traffic_class,
+                state=state,
+                messages=holding.messages,
+                recipients=holding.recipients,
+                octets=holding.octets,
+                oldest_wall=wall if instant is None else instant,
+            )
+            for ((traffic_class, state), holding), instant in zip(held, instants, strict=True)
+        )
+        return SpoolTotals(
+            by_class=by_class,
+            ledger=ledger,
+            octets=octets,
+            messages=messages,
+            octets_max=accounts.octets_max,
+            messages_max=accounts.messages_max,
+            disk_free=free,
+            disk_reserve=accounts.disk_reserve,
+        )
+
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        self._require_healthy()
+        assert self._lookup is not None, "healthy but not open"
+        try:
+            return await self._lookup.run(query)
+        except sqlite3.Error as error:
+            self._sick = f"the spool cannot be read: {error}"
+            raise SpoolSick(self._sick) from error
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)

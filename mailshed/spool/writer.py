@@ -1,0 +1,432 @@
+"""The one thread that writes: it takes what is waiting, commits it together, and says so.
+
+A commit costs one fdatasync, whatever is in it, so the more wait the more share it (group commit);
+nobody waits for company. A group has at most `JOBS_MAX` jobs and `OCTETS_MAX` of content, so that
+the next one, with what arrived meanwhile, is never far.
+
+The common case pays for nothing but its statements: the jobs of a group run one after the other in
+one transaction. If one of them fails, the transaction is rolled back and the group runs again with
+a savepoint for each job, so that the bad one fails alone. On a full disk the jobs that bring mail
+give way and the marks, which are small, are tried once more.
+
+Whatever else SQLite reports (I/O error, damage) makes the writer sick: it does not know what a
+retry after a failed fsync would mean (the kernel may have dropped the pages and report success the
+second time), so it answers every job with SpoolSick until `recover` has reopened and verified the
+database. A message whose COMMIT failed may yet be in the WAL; recovery retracts it, because its
+sender was told that we do not have it.
+
+Checkpoints and the return of free pages happen between commits, after the outcomes are out.
+"""
+
+import heapq
+import queue
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from mailshed.errors import SpoolError, SpoolFull, SpoolSick
+from mailshed.spool.accounts import Changes
+from mailshed.spool.jobs import (
+    Job,
+    StoreMessage,
+    forget_incoming,
+    retract_message,
+    write_ledger,
+)
+from mailshed.spool.rows import is_full
+from mailshed.spool.schema import pragma
+from mailshed.terms import SpoolState
+
+JOBS_MAX = 256
+OCTETS_MAX = 1024**2
+
+# Octets written since the last checkpoint that make one worth its fsync, and what a job writes
+# beside its content, roughly (pages of tables and indexes, shared by a group).
+CHECKPOINT_OCTETS = 4 * 1024**2
+JOB_OCTETS = 8 * 1024
+# After so long without work, tidy up (seconds).
+IDLE_SECONDS = 1.0
+# Free pages that are kept for the next messages rather than given back, and how many are given back
+# in one commit, so that a job which arrives meanwhile does not wait.
+FREE_PAGES_KEPT = 1024
+FREE_PAGES_STEP = 256
+# How many acknowledged messages recovery looks for by name.
+ACKNOWLEDGED_MAX = 256
+
+
+class Backlog:
+    """Jobs that wait, and which of them make the next group.
+
+    Jobs go by priority, then in the order of arrival. Pieces of large messages only fill the room
+    that is left, but one of them is always let in, so a large message is delayed and not stopped.
+    """
+
+    def __init__(self) -> None:
+        self._small: list[tuple[int, int, Job]] = []
+        self._pieces: list[tuple[int, int, Job]] = []
+        self._ties = count()
+
+    def __len__(self) -> int:
+        return len(self._small) + len(self._pieces)
+
+    def put(self, job: Job) -> None:
+        """Let a job wait."""
+        heap = self._pieces if job.is_piece else self._small
+        heapq.heappush(heap, (job.priority, next(self._ties), job))
+
+    def take(self) -> list[Job]:
+        """The next group; empty if nothing waits."""
+        group: list[Job] = []
+        octets = 0
+        if self._pieces:
+            job = heapq.heappop(self._pieces)[2]
+            group.append(job)
+            octets = job.octets
+        for heap in (self._small, self._pieces):
+            while heap and len(group) < JOBS_MAX:
+                if group and octets + heap[0][2].octets > OCTETS_MAX:
+                    break
+                job = heapq.heappop(heap)[2]
+                group.append(job)
+                octets += job.octets
+        return group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one group, for the event loop."""
+
+    done: list[Job] = field(default_factory=list)
+    failed: list[tuple[Job, SpoolError]] = field(default_factory=list)
+    changes: Changes = field(default_factory=Changes)
+    sick: str | None = None
+    """Set if the writer has just become sick."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What the database holds when it has been opened and verified."""
+
+    contents: Changes
+    next_id: int
+    """Lowest message id that has never been used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A request that is not a job: open (again), or stop."""
+
+    answer: Callable[[Opened | SpoolError], None]
+    is_stop: bool = False
+
+
+class Writer:
+    """The writing thread. `connect` opens the database; it and all else runs in the thread.
+
+    `deliver` is called in the thread, once for each group; it must hand over and return.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        deliver: Callable[[Outcome], None],
+    ) -> None:
+        self._connect = connect
+        self._deliver = deliver
+        self._inbox: queue.SimpleQueue[Job | _Order] = queue.SimpleQueue()
+        self._backlog = Backlog()
+        self._orders: list[_Order] = []
+        self._connection: sqlite3.Connection | None = None
+        self._sick: str | None = "not open"
+        self._written = 0
+        self._retract: list[int] = []
+        self._attempted = Changes()
+        self._acknowledged: OrderedDict[int, None] = OrderedDict()
+        self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; it does nothing before `open`."""
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Ask for a change; the answer comes through `deliver`."""
+        self._inbox.put(job)
+
+    def open(self, answer: Callable[[Opened | SpoolError], None]) -> None:
+        """Open, or close and open again, and verify; `answer` is called in the thread."""
+        self._inbox.put(_Order(answer))
+
+    def stop(self, answer: Callable[[Opened | SpoolError], None]) -> None:
+        """Finish what is waiting, checkpoint, close and end the thread."""
+        self._inbox.put(_Order(answer, is_stop=True))
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        timeout: float | None = None
+        while True:
+            self._receive(timeout)
+            if self._backlog:
+                self._commit(self._backlog.take())
+                timeout = IDLE_SECONDS
+            elif self._orders:
+                order = self._orders.pop(0)
+                if order.is_stop:
+                    self._close()
+                    order.answer(SpoolError("closed"))
+                    return
+                order.answer(self._open())
+            else:
+                timeout = self._tidy()
+
+    def _receive(self, timeout: float | None) -> None:
+        """Move all that has arrived into the backlog, waiting for it if there is nothing to do."""
+        is_idle = not self._backlog and not self._orders
+        try:
+            item = self._inbox.get(block=is_idle, timeout=timeout)
+            while True:
+                if isinstance(item, _Order):
+                    self._orders.append(item)
+                else:
+                    self._backlog.put(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+
+    # Groups.
+
+    def _commit(self, group: list[Job]) -> None:
+        """Commit the group and deliver its outcome. Never raises."""
+        if self._sick is not None:
+            self._deliver(Outcome(failed=[(job, SpoolSick(self._sick)) for job in group]))
+            return
+        # What was cancelled is left out; what is cancelled from here on may be stored whole.
+        group = [job for job in group if not job.done.cancelled()]
+        try:
+            for job in group:
+                job.prepare()
+            outcome = self._transact(group)
+        except Exception as error:  # noqa: BLE001 -- a thread that ends would leave all waiting
+            outcome = self._fall_sick(error, group)
+        else:
+            self._remember(outcome.changes)
+        self._deliver(outcome)
+        self._written += outcome.changes.written + JOB_OCTETS * len(group)
+        if self._written >= CHECKPOINT_OCTETS:
+            self._between_commits(self._checkpoint)
+
+    def _transact(self, group: list[Job]) -> Outcome:
+        """Commit what can be committed of the group. Raises if the store has failed."""
+        fault: Exception | None = None
+        for attempt in (self._together, self._one_by_one):
+            try:
+                return attempt(group)
+            except Exception as error:
+                self._roll_back()
+                if is_full(error):
+                    return self._make_way(group)
+                if _is_store_fault(error):
+                    raise
+                fault = error
+        assert fault is not None
+        raise fault
+
+    def _together(self, group: list[Job]) -> Outcome:
+        """One transaction, all or nothing."""
+        connection = self._open_connection
+        self._attempted = changes = Changes()
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            job.apply(connection, changes)
+        write_ledger(connection, changes)
+        connection.execute("COMMIT")
+        return Outcome(done=group, changes=changes)
+
+    def _one_by_one(self, group: list[Job]) -> Outcome:
+        """One transaction without the jobs that fail."""
+        connection = self._open_connection
+        outcome = Outcome()
+        self._attempted = outcome.changes
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            connection.execute("SAVEPOINT job")
+            changes = Changes()
+            try:
+                job.apply(connection, changes)
+            except Exception as error:
+                if _is_store_fault(error):
+                    raise
+                connection.execute("ROLLBACK TO job")
+                refusal = error if isinstance(error, SpoolError) else SpoolError(repr(error))
+                outcome.failed.append((job, refusal))
+            else:
+                outcome.done.append(job)
+                outcome.changes.merge(changes)
+            connection.execute("RELEASE job")
+        write_ledger(connection, outcome.changes)
+        connection.execute("COMMIT")
+        return outcome
+
+    def _make_way(self, group: list[Job]) -> Outcome:
+        """The disk is full: refuse mail and try the marks alone."""
+        mail = [job for job in group if job.needs_room]
+        marks = [job for job in group if not job.needs_room]
+        if not mail:
+            return Outcome(failed=[(job, SpoolFull("the disk is full")) for job in marks])
+        outcome = self._transact(marks) if marks else Outcome()
+        outcome.failed.extend((job, SpoolFull("the disk is full")) for job in mail)
+        return outcome
+
+    def _roll_back(self) -> None:
+        # SQLite has rolled back by itself after some errors.
+        if self._open_connection.in_transaction:
+            self._open_connection.execute("ROLLBACK")
+
+    def _fall_sick(self, error: Exception, group: list[Job]) -> Outcome:
+        self._sick = f"the spool failed: {error}"
+        # The group may have reached the disk all the same: its mail is taken back, since nobody was
+        # promised it; its marks hold, whether they are repeated or not.
+        self._retract += [job.message_id for job in group if isinstance(job, StoreMessage)]
+        for message_id in self._attempted.removed:
+            self._acknowledged.pop(message_id, None)
+        return Outcome(failed=[(job, SpoolSick(self._sick)) for job in group], sick=self._sick)
+
+    def _remember(self, changes: Changes) -> None:
+        """Keep the ids of the latest acknowledged messages, for recovery to look for."""
+        for message_id in changes.stored:
+            self._acknowledged[message_id] = None
+        for message_id in changes.removed:
+            self._acknowledged.pop(message_id, None)
+        while len(self._acknowledged) > ACKNOWLEDGED_MAX:
+            self._acknowledged.popitem(last=False)
+
+    # Opening and closing.
+
+    @property
+    def _open_connection(self) -> sqlite3.Connection:
+        assert self._connection is not None, "not open"
+        return self._connection
+
+    def _open(self) -> Opened | SpoolError:
+        """Open the database anew and verify it; stay sick, and say why, if that fails."""
+        self._close()
+        try:
+            self._connection = self._connect()
+            self._sweep(self._connection)
+            self._look_for_acknowledged(self._connection)
+            self._checkpoint("TRUNCATE")
+            opened = _contents(self._connection)
+        except (SpoolSick, sqlite3.Error) as error:
+            self._close()
+            self._sick = str(error)
+            return SpoolSick(self._sick)
+        self._sick = None
+        return opened
+
+    def _sweep(self, connection: sqlite3.Connection) -> None:
+        """Remove what was never acknowledged."""
+        changes = Changes()
+        connection.execute("BEGIN IMMEDIATE")
+        for (message_id,) in connection.execute("SELECT message_id FROM incoming").fetchall():
+            forget_incoming(connection, message_id)
+        for message_id in self._retract:
+            retract_message(connection, changes, message_id)
+        write_ledger(connection, changes)
+        connection.execute("COMMIT")
+        self._retract.clear()
+
+    def _look_for_acknowledged(self, connection: sqlite3.Connection) -> None:
+        missing = [
+            message_id
+            for message_id in self._acknowledged
+            if connection.execute(
+                "SELECT 1 FROM message WHERE message_id = ?", (message_id,)
+            ).fetchone()
+            is None
+        ]
+        if missing:
+            raise SpoolSick(f"{len(missing)} acknowledged messages are missing after a fault")
+
+    def _close(self) -> None:
+        """Close the database, whatever its condition; what was committed stays committed."""
+        if self._connection is None:
+            return
+        try:
+            if self._sick is None:
+                self._checkpoint("TRUNCATE")
+        except sqlite3.Error:
+            pass  # the WAL has it all
+        finally:
+            self._connection.close()
+            self._connection = None
+
+    # Between commits.
+
+    def _between_commits(self, work: Callable[[], None]) -> bool:
+        """Do what can wait on a full disk, and what makes the writer sick if it fails."""
+        try:
+            work()
+        except sqlite3.Error as error:
+            if not is_full(error):
+                self._deliver(self._fall_sick(error, []))
+            return False
+        return True
+
+    def _checkpoint(self, mode: str = "PASSIVE") -> None:
+        self._open_connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        self._written = 0
+
+    def _tidy(self) -> float | None:
+        """Use the silence; return how long to wait for work before doing more (None: for ever)."""
+        if self._sick is not None:
+            return None
+        excess = int(pragma(self._open_connection, "freelist_count")) - FREE_PAGES_KEPT
+        if excess > 0:
+            is_done = self._between_commits(lambda: self._vacuum(min(excess, FREE_PAGES_STEP)))
+            return 0.0 if is_done else IDLE_SECONDS
+        if self._written:
+            self._between_commits(self._checkpoint)
+        return None
+
+    def _vacuum(self, pages: int) -> None:
+        # Each step of this statement gives back one page, and its rows have no columns, at which
+        # sqlite3's execute() stops after the first; executescript() goes on to the end.
+        self._open_connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+        self._written += JOB_OCTETS
+
+
+def _is_store_fault(error: Exception) -> bool:
+    """Whether the database failed, rather than one job being wrong."""
+    job_faults = (
+        sqlite3.IntegrityError,
+        sqlite3.ProgrammingError,
+        sqlite3.InterfaceError,
+        sqlite3.DataError,
+    )
+    return isinstance(error, sqlite3.Error) and not isinstance(error, job_faults)
+
+
+def _contents(connection: sqlite3.Connection) -> Opened:
+    """Sum up the whole database."""
+    contents = Changes()
+    rows = connection.execute(
+        """
+        SELECT traffic_class, state, count(*), sum(recipients), sum(size) FROM (
+            SELECT traffic_class, state, size, (
+                SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
+            ) AS recipients FROM message
+        ) GROUP BY traffic_class, state
+        """
+    )
+    for traffic_class, state, messages, recipients, octets in rows:
+        contents.hold(traffic_class, SpoolState(state), messages, recipients, octets)
+    ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
+    for traffic_class, term, recipients in ledger:
+        contents.count(traffic_class, term, recipients)
+    last_id = connection.execute("SELECT max(message_id) FROM message").fetchone()[0]
+    return Opened(contents=contents, next_id=(last_id or 0) + 1)

@@ -200,6 +200,7 @@ def _mail(message: Message) -> Mail:
         recipients=[each.mailbox.raw for each in envelope.recipients],
         size=message.size,
         client=str(envelope.client.address),
+        rule=message.verdict.rule,
     )
 
 

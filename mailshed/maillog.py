@@ -66,6 +66,8 @@ class Mail(NamedTuple):
     """Those the event is about."""
     size: int
     client: str
+    rule: str | None = None
+    """The classification rule that named the class; None where it is not known any more."""
 
 
 class Delays(NamedTuple):
@@ -297,6 +299,7 @@ class MailLog:
             return
         fields: dict[str, Value] = {
             "class": mail.traffic_class,
+            "rule": mail.rule,
             "from": _path(mail.sender),
             "to": _paths(mail.recipients),
             "nrcpt": len(mail.recipients),

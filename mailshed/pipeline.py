@@ -26,7 +26,7 @@ from mailshed.admission import policy
 from mailshed.admission.decision import Relay, Spool, Wait
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
-from mailshed.config.policy import RelayPolicy
+from mailshed.config.policy import Network, RelayPolicy
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.mail import reply
@@ -51,8 +51,14 @@ class Policies:
     hostname: str
     classifier: Classifier
     relay: RelayPolicy
+    clinical_networks: tuple[Network, ...]
+    """Clients for whose mail data there is always room."""
     lifetime: float
     """Seconds that a spooled message may live."""
+
+    def is_clinical(self, client: Client) -> bool:
+        """Whether `client` is in a network whose mail is clinical."""
+        return any(client.address in network for network in self.clinical_networks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,11 @@ _SPOOL_POLICY = {"lifetime", "retry_min", "retry_max"}
 
 def pipeline_policies(config: Config) -> Policies:
     """What the path of a message reads."""
+    classification = classification_policy(config)
     return Policies(
         hostname=config.hostname,
-        classifier=Classifier(classification_policy(config)),
+        classifier=Classifier(classification),
+        clinical_networks=classification.clinical_networks,
         relay=relay_policy(config),
         lifetime=config.spool.lifetime,
     )

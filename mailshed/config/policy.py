@@ -38,6 +38,16 @@ class ClassificationPolicy:
     rules: tuple[Rule, ...]
     default: TrafficClass
 
+    @property
+    def clinical_networks(self) -> tuple[Network, ...]:
+        """Networks whose mail a rule makes clinical (rank 0), whatever else the rule asks for."""
+        return tuple(
+            network
+            for rule in self.rules
+            if rule.traffic_class.rank == 0
+            for network in rule.client_networks
+        )
+
     def by_name(self, name: str) -> TrafficClass:
         """The class with this name; the default class if the configuration has lost it."""
         for traffic_class in self.classes:

@@ -85,8 +85,9 @@ class Handler:
         return self._pipeline.on_rcpt(session.client, mailbox)
 
     def new_content(self, session: SmtpSession) -> Content:
-        """Start the mail data of a message; trusted clients may use the reserved room."""
-        return self._contents.new(is_privileged=session.client.is_trusted)
+        """Start the mail data of a message; clinical networks may use the reserved room."""
+        is_privileged = self._pipeline.policies.is_clinical(session.client)
+        return self._contents.new(is_privileged=is_privileged)
 
     async def content(self, session: SmtpSession, content: Content) -> Reply | None:
         """Decide and act on a complete message, whatever becomes of the session meanwhile."""

@@ -38,6 +38,26 @@ from mailshed.mail.reply import Reply
 # (RFC 3461, 5.2). Postfix takes 2048.
 COMMAND_OCTETS_MAX = 2048
 
+# A line that passes this without an end is no mistake but an attack.
+LINE_OCTETS_MAX = 64 * 1024
+
+# Replies that are collected while more commands are buffered: those to one pipelined group of
+# usual size leave in one segment. More of them would cost memory, and the event loop would not turn
+# while hundreds of thousands of buffered commands are answered.
+REPLIES_HELD_MAX = 128
+
+# RFC 5321, 4.5.3.1.10: a client that has named too many recipients goes on with those that were
+# accepted. So these refusals are no errors, up to where Postfix draws the line too
+# (smtpd_recipient_overshoot_limit).
+RECIPIENT_EXCESS_MAX = 1000
+
+# Commands that lead to no message, after which each more counts as an error; Postfix allows as many
+# (smtpd_junk_command_limit). Else a NOOP every few minutes would hold a session for ever.
+IDLE_COMMANDS_MAX = 100
+
+# Seconds for our last words to reach a client that reads slowly or not at all.
+CLOSE_TIMEOUT = 10.0
+
 # Mail data beyond the size limit is read and thrown away, so that the client sees our 552, but not
 # for ever: past this many times the limit the connection is closed.
 OVERSIZE_FACTOR_MAX = 2
@@ -53,6 +73,7 @@ class PendingTransaction(LibraryEnvelope):
         super().__init__()
         self.mail: PathArgument | None = None
         self.recipients: list[Recipient] = []
+        self.recipients_excess = 0
         self.started_at = 0.0
 
 
@@ -104,6 +125,7 @@ class SmtpSession(SMTP):
         self.is_stopping = False
         self._out: list[bytes] = []
         self._errors = 0
+        self._idle_commands = 0
         self._is_closing = False
         self._is_lost = False
         self._is_working = False
@@ -165,27 +187,39 @@ class SmtpSession(SMTP):
             self._arm(now + self.limits.command_timeout)
         elif self._deadline > now:
             self._arm(self._deadline)
+        elif self._is_closing:
+            self._transport_for_writing().abort()
         else:
             self.end(reply.TIMED_OUT)
 
     def end(self, last: Reply) -> None:
-        """Say `last` (a 421) without being asked, and close the connection."""
+        """Say `last` (4xx) without being asked, and close the connection."""
         if self.transport is None or self._is_closing:
             return
-        # uvloop's transports have the methods, but are no subclasses.
-        transport = cast("asyncio.WriteTransport", self.transport)
-        self._is_closing = True
         self.handler.replied(self, "other", last)
-        if transport.get_write_buffer_size() > 0:
-            transport.abort()  # a client that does not read would keep the connection for ever
-        else:
-            transport.write(b"".join([*self._out, last.wire]))
-            self._out.clear()
-            transport.close()
+        self._transport_for_writing().write(b"".join([*self._out, last.wire]))
+        self._out.clear()
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection when the client has read what was said, or has had time to."""
+        self._is_closing = True
+        if self.transport is None:
+            return
+        if self._transport_for_writing().get_write_buffer_size() > 0:
+            self._deadline = self.loop.time() + CLOSE_TIMEOUT
+            self._arm(self._deadline)
+        self.transport.close()
+
+    def _transport_for_writing(self) -> asyncio.WriteTransport:
+        # uvloop's transports have the methods, but are no subclasses.
+        return cast("asyncio.WriteTransport", self.transport)
 
     def stop(self) -> None:
         """The service is stopping: end now if idle, else after the transaction under way."""
         self.is_stopping = True
+        if self.transport is None:
+            return  # accepted a moment ago, and told by its command loop; or gone
         if self.is_idle and self._reader.buffered == 0:
             self.end(reply.SHUTTING_DOWN)
 
@@ -196,7 +230,18 @@ class SmtpSession(SMTP):
         self._out.append(answer.wire)
         self.handler.replied(self, verb, answer)
         if answer.code >= 400:
-            self._errors += 1
+            self._count_error(verb, answer)
+        elif verb == "dot":
+            self._errors = self._idle_commands = 0
+
+    def _count_error(self, verb: str, answer: Reply) -> None:
+        """Count what is the client's error: neither our being busy nor a list that is too long."""
+        is_excess = answer is reply.TOO_MANY_RECIPIENTS
+        if verb == "dot" and answer.is_transient:
+            return
+        if is_excess and self.envelope.recipients_excess <= RECIPIENT_EXCESS_MAX:
+            return
+        self._errors += 1
 
     async def push(self, status: bytes | str) -> None:
         """Queue a reply line; aiosmtpd's inherited commands answer through this."""
@@ -205,7 +250,7 @@ class SmtpSession(SMTP):
 
     async def _flush(self) -> None:
         """Send the queued replies and wait while the client does not read them."""
-        if self._out and not self._is_lost:
+        if self._out and not self._is_closing and not self._is_lost:
             data = b"".join(self._out)
             self._out.clear()
             self._writer.write(data)
@@ -214,48 +259,60 @@ class SmtpSession(SMTP):
     # The command loop.
 
     async def _handle_client(self) -> None:
-        refused = self.handler.connected(self)
-        if refused is not None:
-            self.end(refused)
-            return
-        self._answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
         try:
+            refused = self.handler.connected(self)
+            if refused is not None:
+                self.end(refused)
+                return
+            self._answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
             while not self._is_closing:
                 line = await self._next_line()
                 if line is None:
                     break
                 await self._dispatch(line)
-            await self._flush()
-        except ConnectionError:
-            pass  # connection_lost has been told
+        except Exception as error:  # noqa: BLE001 - the boundary: the client hears 451, never 5xx
+            if not self._is_lost:  # else connection_lost has been told
+                self._fail(error)
         finally:
-            if self.transport is not None:
-                self.transport.close()
+            if not self._is_closing:
+                self._close()
+
+    def _fail(self, error: Exception) -> None:
+        """Report a fault of our own; the session's state is not to be trusted, so it ends."""
+        self.loop.call_exception_handler(
+            {"message": "SMTP session failed", "exception": error, "protocol": self}
+        )
+        self.end(reply.INTERNAL)
 
     async def _next_line(self) -> bytes | None:
-        """The next command line, or None when the client has ended."""
+        """The next command line, or None when the session is over."""
         reader = self._reader
-        is_overlong = False
-        while True:
+        discarded = 0
+        while self._errors < self.limits.errors_max:
+            if len(self._out) >= REPLIES_HELD_MAX:
+                await self._flush()
+                await asyncio.sleep(0)
+                if self._is_closing:
+                    return None
             line = reader.take_line()
             if line is not None:
-                if not is_overlong and len(line) <= COMMAND_OCTETS_MAX:
+                if not discarded and len(line) <= COMMAND_OCTETS_MAX:
                     return line
-                is_overlong = False
+                discarded = 0
                 self._answer("other", reply.LINE_TOO_LONG)
-                if self._errors >= self.limits.errors_max:
-                    self.end(reply.TOO_MANY_ERRORS)
-                    return None
                 continue
             if reader.buffered > COMMAND_OCTETS_MAX:
-                is_overlong = True
-                reader.take_all()
+                discarded += len(reader.take_all())
+                if discarded > LINE_OCTETS_MAX:
+                    break
             await self._flush()
             if self.is_stopping and self.is_idle and reader.buffered == 0:
                 self.end(reply.SHUTTING_DOWN)
                 return None
-            if not await reader.more():
+            if self._is_closing or not await reader.more():
                 return None
+        self.end(reply.TOO_MANY_ERRORS)
+        return None
 
     async def _dispatch(self, line: bytes) -> None:
         """Run one command; replies stay queued."""
@@ -271,9 +328,12 @@ class SmtpSession(SMTP):
                 self._answer(name.lower() if is_known else "other", refusal)
             else:
                 self._reset_timeout()
-                await command(self, argument.decode("ascii", "surrogateescape"))
-        if self._errors >= self.limits.errors_max and not self._is_closing:
-            self.end(reply.TOO_MANY_ERRORS)
+                await command(self, argument.strip(b" \t").decode("ascii", "surrogateescape"))
+
+    def _count_idle_command(self) -> None:
+        self._idle_commands += 1
+        if self._idle_commands > IDLE_COMMANDS_MAX:
+            self._errors += 1
 
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
         """RFC 5321, 4.1.1.1."""
@@ -288,14 +348,14 @@ class SmtpSession(SMTP):
             self._answer("ehlo", reply.make(250, self.hostname, *extensions))
 
     def _greet(self, verb: str, hostname: str, *, is_extended: bool) -> bool:
-        name = hostname.strip(" ")
-        if not name or not name.isascii() or not name.isprintable() or " " in name:
+        self._count_idle_command()
+        if not hostname or not hostname.isascii() or not hostname.isprintable() or " " in hostname:
             self._answer(verb, reply.make(501, f"5.5.4 Syntax: {verb.upper()} hostname"))
             return False
         self._set_rset_state()
         assert self.session is not None
         self.session.extended_smtp = is_extended
-        self.session.host_name = name
+        self.session.host_name = hostname
         return True
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
@@ -352,6 +412,7 @@ class SmtpSession(SMTP):
             if parameter.upper().partition(b"=")[0] not in _RCPT_PARAMETERS:
                 return reply.make(555, "5.5.4 RCPT parameter not recognized")
         if len(self.envelope.recipients) >= self.limits.recipients_max:
+            self.envelope.recipients_excess += 1
             return reply.TOO_MANY_RECIPIENTS
         refused = self.handler.recipient(self, path.mailbox)
         if refused is not None:
@@ -361,6 +422,7 @@ class SmtpSession(SMTP):
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.5."""
+        self._count_idle_command()
         if arg:
             self._answer("rset", reply.NO_PARAMETERS)
         else:
@@ -369,10 +431,12 @@ class SmtpSession(SMTP):
 
     async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002, N802
         """RFC 5321, 4.1.1.9."""
+        self._count_idle_command()
         self._answer("noop", reply.OK)
 
     async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 3.5.3: we do not tell."""
+        self._count_idle_command()
         self._answer("vrfy", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
 
     async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
@@ -382,7 +446,7 @@ class SmtpSession(SMTP):
             return
         self._answer("quit", reply.BYE)
         await self._flush()
-        self._is_closing = True
+        self._close()
 
     # Mail data.
 
@@ -398,19 +462,21 @@ class SmtpSession(SMTP):
             self._answer("data", reply.START_INPUT)
             await self._flush()
             answer = await self._take_message()
+            if answer is None:
+                # No reply at all from here on: the client would take it for one to its dot.
+                self._close()
+                return
             self._set_rset_state()
-            if answer is not None:
-                self._answer("dot", answer)
+            self._answer("dot", answer)
+            self._reset_timeout()
 
     async def _take_message(self) -> Reply | None:
-        """Receive the mail data and hand the message on; None if nobody waits for an answer."""
+        """Receive the mail data and hand the message on; None if the session is over."""
         content = self.handler.new_content(self)
         is_handed_on = False
         try:
             refusal = await self._receive(content)
-            if self._is_closing:
-                return None
-            if refusal is not None:
+            if self._is_closing or refusal is not None:
                 return refusal
             is_handed_on = True
         finally:
@@ -421,10 +487,11 @@ class SmtpSession(SMTP):
             return await self.handler.content(self, content)
         finally:
             self._is_working = False
-            self._reset_timeout()
 
     async def _receive(self, content: Content) -> Reply | None:
         """Read up to the end of data into `content`; a reply refuses the message.
+
+        None with `_is_closing` set: there was no end of data, and the session is over.
 
         A message that is refused is still read to its end (within bounds), because a client that
         is sending does not listen.
@@ -438,14 +505,18 @@ class SmtpSession(SMTP):
             block = self._reader.take_all()
             if not block:
                 self._expect_data(started, octets)
-                if self._is_closing or not await self._reader.more():
-                    self._is_closing = True
+                if self._is_closing:
+                    return None
+                if not await self._reader.more():
+                    self._close()
                     return None
                 continue
             piece = scanner.feed(block)
             octets += len(piece)
             if refusal is None:
                 refusal = self._flaw(scanner, octets) or await self._keep(content, piece)
+                if refusal is not None:
+                    content.close()
             if octets > octets_max and scanner.rest is None:
                 self.end(reply.TOO_LARGE)
                 return None
@@ -465,6 +536,7 @@ class SmtpSession(SMTP):
                 await content.spill(piece)
             except BudgetExceeded:
                 return reply.NO_ROOM_FOR_CONTENT
+            self._reset_timeout(self.limits.data_timeout)  # it may have been the disk that was slow
         return None
 
     @property

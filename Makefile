@@ -1,0 +1,120 @@
+# The one door: `make` lists what there is. CI and people use the same targets.
+#
+# Everything lives in .venv, built from the hash-pinned lists in tests/lock/. A stamp file in it
+# remembers which list was installed last, so a second `make` starts at once. `make -j` is fine.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+# host:port of a mail server to relay to, instead of the Maildir of config/quickstart.yaml.
+BACKEND ?=
+# `make lock UPGRADE=1` moves every pin to the newest version; without it, only what must move.
+UPGRADE ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := tests/lock
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+QUICK := tests/unit tests/contract tests/protocol tests/tidy
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(VENV)/.runtime ## Start the daemon here; BACKEND=host:port relays to a real mail server
+	@printf '%s\n' \
+	  'mailshed starts in the foreground; Ctrl-C stops it. Then, in a second terminal, try:' \
+	  '' \
+	  '  swaks --server 127.0.0.1:2525 --from ward@lab.hospital.example --to doctor@hospital.example' \
+	  "  printf 'Subject: hello\\n\\nIt works.\\n' | curl -sS --crlf -T - smtp://127.0.0.1:2525 \\" \
+	  '       --mail-from ward@lab.hospital.example --mail-rcpt doctor@hospital.example' \
+	  '  curl -s http://127.0.0.1:9825/metrics' \
+	  '  $(BIN)/mailshed status --config config/quickstart.yaml' \
+	  '' \
+	  '(apt-get install swaks curl, if they are missing)' \
+	  ''
+	@exec $(BIN)/mailshed serve --config config/quickstart.yaml $(if $(BACKEND),--backend '$(BACKEND)')
+
+.PHONY: test
+test: $(VENV)/.dev ## Install what the tests need (as root on Debian; else say what) and run them all
+	$(BIN)/python -m tests.support.debian
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check format lint types layers quick
+check: format lint types layers quick ## Format, lint, types, layers and the quick tests; before every commit
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+
+types: $(VENV)/.dev
+	$(BIN)/python -m mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest $(QUICK) $(PYTEST_ARGS)
+
+.PHONY: fix
+fix: $(VENV)/.dev ## Repair formatting and what the linter can repair by itself
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: docs
+docs: $(VENV)/.runtime ## Write the generated references: docs/configuration.md, docs/metrics.md
+	$(BIN)/mailshed config reference > docs/configuration.md
+	$(BIN)/python -m mailshed.metrics > docs/metrics.md
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
+	$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(PIP) install uv
+	$(COMPILE) --extra dev --group build -o $(LOCK)/dev.txt
+	$(COMPILE) --constraint $(LOCK)/dev.txt -o $(LOCK)/runtime.txt
+	$(BIN)/uv pip compile $(COMPILE_FLAGS) --constraint $(LOCK)/dev.txt --group build -o $(LOCK)/build.txt
+
+# One resolution for every Python from 3.11 on (markers say what differs), wheels and sources alike.
+COMPILE_FLAGS = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+COMPILE = $(BIN)/uv pip compile $(COMPILE_FLAGS) pyproject.toml
+
+.PHONY: clean
+clean: ## Remove .venv and caches; ./var, which may hold mail, stays
+	rm -rf $(VENV) build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find mailshed tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment, in three steps: empty, able to run, able to develop.
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { echo 'mailshed needs Python 3.11 or newer: apt-get install python3 python3-venv' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "mailshed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'python3-venv is missing and is installed now' >&2; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null; \
+	  else \
+	    echo 'python3-venv is missing; install it with: apt-get install python3-venv' >&2; exit 1; \
+	  fi; }
+	@echo 'Preparing $(VENV)' >&2
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.created pyproject.toml $(LOCK)/runtime.txt $(LOCK)/build.txt
+	@$(PIP) install --require-hashes --no-deps -r $(LOCK)/runtime.txt -r $(LOCK)/build.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime $(LOCK)/dev.txt
+	@$(PIP) install --require-hashes --no-deps -r $(LOCK)/dev.txt
+	@touch $@

@@ -53,7 +53,8 @@ def _override_backend(config: "Config", backend: tuple[str, int] | None) -> "Con
     if backend is None:
         return config
     host, port = backend
-    replaced = config.backends[0].model_copy(update={"host": host, "port": port, "maildir": None})
+    server = {"name": "trial", "host": host, "port": port, "maildir": None}
+    replaced = config.backends[0].model_copy(update=server)
     return config.model_copy(update={"backends": (replaced,)})
 
 

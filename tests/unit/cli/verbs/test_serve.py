@@ -57,7 +57,7 @@ def test_backend_option_replaces_the_backend_now_and_after_a_reload(
     for config in (fake.config, fake.reload()):
         (backend,) = config.backends
         assert (backend.host, backend.port, backend.maildir) == (host, port, None)
-        assert backend.name == "maildir"
+        assert backend.name == "trial"
 
 
 @pytest.mark.parametrize(

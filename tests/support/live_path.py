@@ -1,0 +1,135 @@
+"""The path of a live message in this process: real handler, pipeline, gate and journal.
+
+Only the two ends are not real: the spool is the reference model, and the backend does what the
+test says. `LivePath` goes in front of a `Front` as its handler.
+"""
+
+import asyncio
+import io
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailshed.classification.classifier import Classifier
+from mailshed.clock import SystemClock
+from mailshed.config.policy import RelayPolicy
+from mailshed.control.limit import FixedLimit
+from mailshed.errors import ClientGone
+from mailshed.journal import Journal
+from mailshed.listener.handler import Handler
+from mailshed.mail.content import ContentStore
+from mailshed.mail.delivery import TransactionResult
+from mailshed.maillog import MailLog
+from mailshed.metrics import Metrics, new_registry
+from mailshed.pipeline import Pipeline, Policies
+from mailshed.relay.backend import BackendConnections, OutboundMessage
+from mailshed.relay.gate import Gate
+from mailshed.supervisor import Supervisor
+from mailshed.terms import ClientKind, TrafficClass
+from tests.support.builders import classification_policy, content_store, delivered, relay_policy
+from tests.support.front import HOSTNAME
+from tests.support.memory_spool import MemorySpool
+
+
+@dataclass(eq=False, slots=True)
+class HeldBackend:
+    """A backend that takes everything, when and unless the test says otherwise."""
+
+    name: str = "exch01"
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, transactions wait for it."""
+    results: deque[TransactionResult | Exception] = field(default_factory=deque)
+    """Of the next transactions, in order."""
+    asked: list[OutboundMessage] = field(default_factory=list)
+    taken: list[bytes] = field(default_factory=list)
+    """What was handed over, our trace line included."""
+    in_transaction: int = 0
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
+
+    async def deliver(self, message: OutboundMessage) -> TransactionResult:
+        """Look at the client before the dot, then wait, then answer."""
+        self.asked.append(message)
+        data = b"".join([chunk async for chunk in message.stream()])
+        if not message.may_send_dot():
+            raise ClientGone
+        self.in_transaction += 1
+        try:
+            await self.may_answer.wait()
+        finally:
+            self.in_transaction -= 1
+        result = self.results.popleft() if self.results else delivered(len(message.recipients))
+        if isinstance(result, Exception):
+            raise result
+        self.taken.append(data)
+        return result
+
+    def connections(self) -> BackendConnections:
+        """None are counted."""
+        return BackendConnections()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class LivePath:
+    """Everything between the sessions and the two ends, as the service builds it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        slots: int = 10,
+        relay: RelayPolicy | None = None,
+        contents: ContentStore | None = None,
+        kind: ClientKind = ClientKind.MTA,
+    ) -> None:
+        clock, rng = SystemClock(), random.Random(1)
+        self.backend = HeldBackend()
+        self.spool = MemorySpool()
+        self.contents = contents or content_store(folder)
+        self.failures: list[tuple[str, BaseException]] = []
+        self.supervisor = Supervisor(lambda name, error: self.failures.append((name, error)))
+        self.metrics = Metrics(new_registry())
+        self.log = io.StringIO()
+        self.spooled: list[TrafficClass] = []
+        self.gate = Gate(limit=FixedLimit(slots), clock=clock, rng=rng)
+        self.pipeline = Pipeline(
+            policies=Policies(
+                hostname=HOSTNAME,
+                classifier=Classifier(classification_policy()),
+                relay=relay or relay_policy(),
+                clinical_networks=(),
+                lifetime=4 * 86400.0,
+            ),
+            gate=self.gate,
+            backend=self.backend,
+            spool=self.spool,
+            on_spooled=self.spooled.append,
+            journal=Journal(
+                maillog=MailLog(self.log),
+                metrics=self.metrics,
+                backend=self.backend.name,
+                clock=clock,
+                on_failure=lambda name, error: self.failures.append((name, error)),
+            ),
+            clock=clock,
+        )
+        self.handler = Handler(
+            pipeline=self.pipeline,
+            contents=self.contents,
+            supervisor=self.supervisor,
+            metrics=self.metrics,
+            clock=clock,
+            rng=rng,
+            client_kinds={"smtp": kind},
+        )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is held: no session, no task, no slot, no octet of any budget."""
+        held = self.contents.memory.used + self.contents.disk.used
+        open_sessions = len(self.handler.open_sessions)
+        return (held, open_sessions, len(self.supervisor), self.gate.in_flight) == (0, 0, 0, 0)

@@ -1,0 +1,253 @@
+"""The reference model of a spool: a dictionary that keeps every promise but durability.
+
+Tests of the layers above use it where a store is needed, and the contract suite compares the real
+stores with it. It is written to be obviously right rather than fast: every query looks at
+everything, and totals are summed up anew each time.
+
+`unhealthy` makes every operation fail as a sick store does; `is_full` refuses additions.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
+from mailshed.spool.store import (
+    ClassTotals,
+    Report,
+    Settlement,
+    SpoolRecord,
+    SpoolTotals,
+)
+from mailshed.terms import Ending, QueueId, SpoolState
+
+PIECE_OCTETS = 256 * 1024
+_LIVE = (SpoolState.QUEUED, SpoolState.DEFERRED)
+_BY_LIVELINESS = (*_LIVE, SpoolState.HOLD, SpoolState.CORRUPT)
+
+
+@dataclass(slots=True)
+class _Stored:
+    record: SpoolRecord
+    content: bytes
+    arrival: int
+
+    @property
+    def state(self) -> SpoolState:
+        return min((r.state for r in self.record.recipients), key=_BY_LIVELINESS.index)
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in _LIVE
+
+    def live_record(self) -> SpoolRecord:
+        recipients = tuple(r for r in self.record.recipients if r.state in _LIVE)
+        return replace(self.record, recipients=recipients)
+
+
+class MemorySpool:
+    """A SpoolStore without a disk."""
+
+    def __init__(self, *, octets_max: int = 1 << 40, messages_max: int = 1 << 40) -> None:
+        self.octets_max = octets_max
+        self.messages_max = messages_max
+        self.unhealthy: str | None = None
+        self.is_full = False
+        self.added: list[QueueId] = []
+        """Queue ids in the order of their `add`, reports not included."""
+        self.settlements: list[Settlement] = []
+        """Those that changed something, in order."""
+        self._messages: dict[QueueId, _Stored] = {}
+        self._ledger: dict[str, Counter[str]] = {}
+        self._arrivals = 0
+
+    async def open(self) -> None:
+        self._require_healthy()
+
+    async def close(self) -> None:
+        pass
+
+    def unhealthy_reason(self) -> str | None:
+        return self.unhealthy
+
+    async def recover(self) -> None:
+        self._require_healthy()
+
+    async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        self._require_healthy()
+        self._require_room(record, 0)
+        octets = bytearray()
+        async for piece in content:
+            octets += piece
+            self._require_room(record, len(octets))
+        self._require_healthy()
+        if record.queue_id in self._messages:
+            raise SpoolError(f"{record.queue_id} is in the spool already")
+        self._store(record, bytes(octets))
+        self.added.append(record.queue_id)
+
+    def _require_healthy(self) -> None:
+        if self.unhealthy is not None:
+            raise SpoolSick(self.unhealthy)
+
+    def _require_room(self, record: SpoolRecord, octets: int) -> None:
+        totals = self._totals()
+        share = 0 if record.rank == 0 else 3
+        messages_max = self.messages_max - self.messages_max * share // 100
+        octets_max = self.octets_max - self.octets_max * share // 100
+        if self.is_full or totals.messages + 1 > messages_max:
+            raise SpoolFull("too many messages")
+        if totals.octets + octets > octets_max:
+            raise SpoolFull("too many octets")
+
+    def _store(self, record: SpoolRecord, content: bytes) -> None:
+        self._arrivals += 1
+        stored = replace(record, size=len(content))
+        self._messages[record.queue_id] = _Stored(stored, content, self._arrivals)
+        source = "generated" if record.is_generated else "accepted"
+        self._count(record.traffic_class, source, len(record.recipients))
+
+    def _count(self, traffic_class: str, term: str, recipients: int) -> None:
+        self._ledger.setdefault(traffic_class, Counter())[term] += recipients
+
+    async def settle(self, settlement: Settlement) -> None:
+        self._require_healthy()
+        stored = self._messages.get(settlement.queue_id)
+        if stored is None:
+            return
+        present = {r.index for r in stored.record.recipients}
+        if not present & (settlement.endings.keys() | settlement.deferred.keys()):
+            return
+        if any(report.record.queue_id in self._messages for report in settlement.reports):
+            raise SpoolError("a report's queue id is in the spool already")
+        remaining = []
+        for recipient in stored.record.recipients:
+            if (ending := settlement.endings.get(recipient.index)) is not None:
+                self._count(stored.record.traffic_class, ending.value, 1)
+            elif (reply := settlement.deferred.get(recipient.index)) is not None:
+                remaining.append(replace(recipient, state=settlement.state, last_reply=reply))
+            else:
+                remaining.append(recipient)
+        if remaining:
+            stored.record = replace(
+                stored.record,
+                recipients=tuple(remaining),
+                attempts=settlement.attempts,
+                next_attempt_wall=settlement.next_attempt_wall,
+                in_doubt=settlement.in_doubt,
+            )
+        else:
+            del self._messages[settlement.queue_id]
+        for report in settlement.reports:
+            self._store(report.record, report.content)
+        self.settlements.append(settlement)
+
+    async def quarantine(self, queue_id: QueueId) -> None:
+        self._require_healthy()
+        if stored := self._messages.get(queue_id):
+            recipients = tuple(
+                replace(r, state=SpoolState.CORRUPT) for r in stored.record.recipients
+            )
+            stored.record = replace(stored.record, recipients=recipients)
+
+    async def due(
+        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        self._require_healthy()
+        found = [
+            s
+            for s in self._messages.values()
+            if s.is_live
+            and s.record.traffic_class == traffic_class
+            and s.record.next_attempt_wall <= wall
+            and s.record.queue_id not in exclude
+        ]
+        found.sort(key=lambda s: (s.record.next_attempt_wall, s.record.received_wall, s.arrival))
+        return [s.live_record() for s in found[:limit]]
+
+    async def next_due(self) -> float | None:
+        self._require_healthy()
+        instants = (s.record.next_attempt_wall for s in self._messages.values() if s.is_live)
+        return min(instants, default=None)
+
+    async def expired(
+        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+    ) -> list[SpoolRecord]:
+        self._require_healthy()
+        found = [
+            s
+            for s in self._messages.values()
+            if s.is_live and s.record.expires_wall <= wall and s.record.queue_id not in exclude
+        ]
+        found.sort(key=lambda s: (s.record.expires_wall, s.arrival))
+        return [s.live_record() for s in found[:limit]]
+
+    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
+        self._require_healthy()
+        stored = self._messages.get(queue_id)
+        if stored is None:
+            raise SpoolCorrupt(f"{queue_id} is not in the spool")
+        for start in range(0, len(stored.content), PIECE_OCTETS):
+            yield stored.content[start : start + PIECE_OCTETS]
+
+    async def totals(self) -> SpoolTotals:
+        self._require_healthy()
+        return self._totals()
+
+    def _totals(self) -> SpoolTotals:
+        rows: dict[tuple[str, SpoolState], list[_Stored]] = {}
+        for stored in self._messages.values():
+            rows.setdefault((stored.record.traffic_class, stored.state), []).append(stored)
+        by_class = tuple(
+            ClassTotals(
+                traffic_class=traffic_class,
+                state=state,
+                messages=len(held),
+                recipients=sum(len(s.record.recipients) for s in held),
+                octets=sum(s.record.size for s in held),
+                oldest_wall=min(s.record.received_wall for s in held),
+            )
+            for (traffic_class, state), held in sorted(
+                rows.items(), key=lambda row: (row[0][0], _BY_LIVELINESS.index(row[0][1]))
+            )
+        )
+        return SpoolTotals(
+            by_class=by_class,
+            ledger={name: dict(terms) for name, terms in self._ledger.items()},
+            octets=sum(row.octets for row in by_class),
+            messages=len(self._messages),
+            octets_max=self.octets_max,
+            messages_max=self.messages_max,
+            disk_free=1 << 40,
+            disk_reserve=0,
+        )
+
+    # What tests look at; not part of the protocol.
+
+    def __contains__(self, queue_id: object) -> bool:
+        return queue_id in self._messages
+
+    def record(self, queue_id: QueueId) -> SpoolRecord:
+        """The message as it stands, all recipients that have not ended included."""
+        return self._messages[queue_id].record
+
+    def raw_content(self, queue_id: QueueId) -> bytes:
+        """The stored content in one piece."""
+        return self._messages[queue_id].content
+
+    def generated(self) -> list[Report]:
+        """The reports that are in the spool, in the order they came."""
+        return [
+            Report(record=s.record, content=s.content)
+            for s in self._messages.values()
+            if s.record.is_generated
+        ]
+
+    def balance(self) -> int:
+        """Accepted + generated - ended - spooled, in recipients: 0 if nothing is lost."""
+        sources = ("accepted", "generated")
+        balance = -sum(len(s.record.recipients) for s in self._messages.values())
+        for terms in self._ledger.values():
+            balance += sum(terms[source] for source in sources)
+            balance -= sum(terms[ending.value] for ending in Ending)
+        return balance

@@ -1,0 +1,228 @@
+"""The middle of the service without its ends: gate, pipeline, drain and journal, in virtual time.
+
+In front stands the test, which submits messages as the listener would; behind stand a
+`FakeBackend` and a `MemorySpool`. Log lines are kept as dictionaries, metrics are the real ones.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from mailshed.classification.classifier import Classifier
+from mailshed.clock import Clock
+from mailshed.config.policy import ClassificationPolicy
+from mailshed.control.limit import FixedLimit
+from mailshed.drain.drainer import Drainer, DrainPolicy
+from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.retry import RetryPolicy
+from mailshed.journal import Journal
+from mailshed.mail.content import Content
+from mailshed.mail.envelope import Envelope
+from mailshed.mail.reply import Reply
+from mailshed.maillog import MailLog
+from mailshed.metrics import Metrics
+from mailshed.pipeline import Pipeline, Policies
+from mailshed.relay.gate import Gate
+from mailshed.spool.store import SpoolRecord
+from mailshed.supervisor import Supervisor
+from mailshed.terms import QueueId
+from tests.support.builders import (
+    CLASSES,
+    WALL,
+    classification_policy,
+    client,
+    content_store,
+    envelope,
+    relay_policy,
+    rule,
+    wire,
+)
+from tests.support.fake_backend import FakeBackend
+from tests.support.memory_spool import MemorySpool
+from tests.support.virtual_time import LoopClock
+
+HOSTNAME = "mx.example.org"
+LIFETIME = 4 * 86400.0
+BY_HEADER = tuple(
+    rule(f"by-{each.name}", each, headers=(("x-class", (each.name,)),)) for each in CLASSES
+)
+"""Rules that believe a header field `X-Class`, so that a test names the class of a message."""
+
+
+class LogLines:
+    """A sink that understands what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, line: str, /) -> None:
+        self.lines.append(json.loads(line))
+
+    @property
+    def events(self) -> list[str]:
+        """Names of all events, in order."""
+        return [line["event"] for line in self.lines]
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """The lines of one event."""
+        return [line for line in self.lines if line["event"] == event]
+
+    def one(self, event: str) -> dict[str, Any]:
+        """The only line of one event."""
+        (line,) = self.of(event)
+        return line
+
+
+def drain_policy(
+    *, classification: ClassificationPolicy | None = None, retry: RetryPolicy | None = None
+) -> DrainPolicy:
+    """What the drain reads: retries after 30 s to 15 min."""
+    return DrainPolicy(
+        classification=classification or classification_policy(*BY_HEADER),
+        retry=retry or RetryPolicy(delay_min=30.0, delay_max=900.0),
+        reports=ReportPolicy(
+            hostname=HOSTNAME, postmaster=f"postmaster@{HOSTNAME}", lifetime=LIFETIME
+        ),
+    )
+
+
+class JournalBook:
+    """A journal, and what has been written and counted by it."""
+
+    def __init__(self, clock: Clock, backend: str = "exch") -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.log = LogLines()
+        self.faults: list[tuple[str, BaseException]] = []
+        self.journal = Journal(
+            maillog=MailLog(self.log, "json", "debug", wall=lambda: WALL),
+            metrics=self.metrics,
+            backend=backend,
+            clock=clock,
+            on_failure=self.note_fault,
+        )
+
+    def note_fault(self, name: str, error: BaseException) -> None:
+        """Remember a fault of our own, as the service would log it."""
+        self.faults.append((name, error))
+
+    def count(self, metric: str, **labels: str) -> float:
+        """The value of a metric with these labels, 0 if there is none."""
+        return self.registry.get_sample_value(f"mailshed_{metric}", labels) or 0.0
+
+
+class Middle:
+    """One gate with both its clients."""
+
+    def __init__(
+        self, folder: Path, *, slots: int = 4, seed: int = 1, spool: MemorySpool | None = None
+    ) -> None:
+        self.clock = LoopClock()
+        self.backend = FakeBackend()
+        self.book = JournalBook(self.clock, self.backend.name)
+        self.journal, self.log = self.book.journal, self.book.log
+        self.faults = self.book.faults
+        self.supervisor = Supervisor(self.book.note_fault)
+        self.spool = spool or MemorySpool()
+        self.contents = content_store(folder)
+        rng = random.Random(seed)
+        self.gate = Gate(limit=FixedLimit(slots), clock=self.clock, rng=rng)
+        self.drainer = Drainer(
+            policy=drain_policy(),
+            gate=self.gate,
+            backend=self.backend,
+            spool=self.spool,
+            supervisor=self.supervisor,
+            journal=self.journal,
+            clock=self.clock,
+            rng=rng,
+        )
+        self.pipeline = Pipeline(
+            policies=Policies(
+                hostname=HOSTNAME,
+                classifier=Classifier(classification_policy(*BY_HEADER)),
+                relay=relay_policy(),
+                clinical_networks=(),
+                lifetime=LIFETIME,
+            ),
+            gate=self.gate,
+            backend=self.backend,
+            spool=self.spool,
+            on_spooled=self.drainer.on_spooled,
+            journal=self.journal,
+            clock=self.clock,
+        )
+
+    def content(self, data: bytes) -> Content:
+        """Mail data as the listener hands it over."""
+        made = self.contents.new()
+        assert made.write(data)
+        return made
+
+    def envelope(self, *to: str, **changes: Any) -> Envelope:
+        """A transaction that arrives now, by default from a mail server in nobody's network."""
+        now = self.clock.monotonic()
+        return envelope(*to, wall=self.clock.wall(), received_at=now, started_at=now, **changes)
+
+    async def submit(
+        self,
+        *to: str,
+        names: str = "personal",
+        is_client_gone: Callable[[], bool] = lambda: False,
+        data: bytes | None = None,
+        **changes: Any,
+    ) -> Reply:
+        """Hand a complete message of class `names` to the pipeline, as the listener does."""
+        made = self.envelope(*to, **changes)
+        with_class = wire(X_Class=names) if data is None else data
+        content = self.content(with_class)
+        try:
+            return await self.pipeline.on_content(made, content, is_client_gone=is_client_gone)
+        finally:
+            content.close()
+
+    async def keep(self, record: SpoolRecord, data: bytes | None = None) -> QueueId:
+        """Put a message into the spool, past the pipeline and without telling the drain."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield wire() if data is None else data
+
+        await self.spool.add(record, pieces())
+        return record.queue_id
+
+    @asynccontextmanager
+    async def draining(self) -> AsyncIterator[None]:
+        """Run the drain meanwhile, and stop it as the service does."""
+        run = self.supervisor.spawn(self.drainer.run(), "drain")
+        try:
+            yield
+        finally:
+            self.drainer.stop()
+            self.gate.close()
+            self.backend.before_dot.set()
+            self.backend.after_dot.set()
+            assert await self.supervisor.join(3600.0) == 0
+            await run
+
+
+TRUSTED = client(is_trusted=True)
+"""A mail server that may send anywhere and may be sent reports."""
+
+
+async def hold_slots(middle: Middle, count: int) -> list["asyncio.Task[Reply]"]:
+    """Let clinical messages take `count` slots and stand before their dot."""
+    middle.backend.before_dot.clear()
+    tasks = [
+        middle.supervisor.spawn(middle.submit(names="clinical"), f"holder {number}")
+        for number in range(count)
+    ]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert middle.gate.in_flight == count
+    return tasks

@@ -1,0 +1,279 @@
+"""What an attempt means: endings, delays, reports, doubt."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.retry import (
+    EXPIRED_STATUS,
+    ReportContext,
+    RetryPolicy,
+    expire,
+    is_expired,
+    may_report,
+    next_delay,
+    previous_delay,
+    settle_attempt,
+)
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt
+from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
+from mailshed.terms import Ending, Reason, SpoolState, Stage
+from tests.support.builders import BUSY, OK, REFUSED, WALL, queue_id, spool_record
+
+RETRY = RetryPolicy(delay_min=30.0, delay_max=900.0)
+POLICY = ReportPolicy(
+    hostname="mx.example.org", postmaster="postmaster@example.org", lifetime=4 * 86400.0
+)
+DELIVERED = Delivered(OK)
+BOUNCED = Bounced(Stage.RCPT, REFUSED)
+DEFERRED = Deferred(Stage.RCPT, BUSY)
+AWAY = Deferred(Stage.CONNECT, None, "connection refused")
+IN_DOUBT = InDoubt("timed out")
+
+TWO = ("a@example.net", "b@example.net")
+
+
+def context(header: bytes = b"Subject: test\r\n\r\n") -> ReportContext:
+    return ReportContext(policy=POLICY, report_id=queue_id(), header=header)
+
+
+def settle(
+    record: SpoolRecord, *results: DeliveryResult, unit: float = 0.5, **changes: Any
+) -> Settlement:
+    arguments: dict[str, Any] = {"wall": WALL, "retry": RETRY, "report": context()} | changes
+    return settle_attempt(record, results, random_unit=unit, **arguments)
+
+
+class TestDelay:
+    @given(
+        st.integers(0, 10_000),
+        st.floats(0, 1, exclude_max=True),
+        st.floats(0.1, 1e4),
+        st.floats(1, 1e3),
+    )
+    def test_is_always_between_minimum_and_maximum(
+        self, attempts: int, unit: float, minimum: float, spread: float
+    ) -> None:
+        maximum = minimum * spread
+        previous = previous_delay(attempts, minimum=minimum, maximum=maximum)
+        delay = next_delay(previous, unit, minimum=minimum, maximum=maximum)
+        assert minimum <= delay <= maximum
+
+    def test_grows_by_three_up_to_the_maximum(self) -> None:
+        bounds = [
+            next_delay(
+                previous_delay(attempts, minimum=30, maximum=900), 1.0, minimum=30, maximum=900
+            )
+            for attempts in range(6)
+        ]
+        assert bounds == [90, 270, 810, 900, 900, 900]
+
+    def test_is_spread_evenly_even_at_the_maximum(self) -> None:
+        """A delay cut at the maximum would send most of a crowd back at the same second."""
+        delays = {next_delay(900, unit / 10, minimum=30, maximum=900) for unit in range(10)}
+        assert len(delays) == 10
+
+    def test_is_the_minimum_if_there_is_no_room_above(self) -> None:
+        assert next_delay(60, 0.9, minimum=60, maximum=60) == 60
+
+
+class TestSettleAttempt:
+    def test_delivers(self) -> None:
+        record = spool_record(*TWO)
+        settlement = settle(record, DELIVERED, DELIVERED)
+        assert settlement.endings == {0: Ending.DELIVERED, 1: Ending.DELIVERED}
+        assert (settlement.deferred, settlement.reports) == ({}, ())
+
+    def test_speaks_of_recipients_by_their_index_and_not_their_place(self) -> None:
+        recipients = tuple(
+            SpoolRecipient(index=index, address=b"a@example.net") for index in (3, 7)
+        )
+        settlement = settle(spool_record(recipients=recipients), DEFERRED, DELIVERED)
+        assert (set(settlement.deferred), set(settlement.endings)) == ({3}, {7})
+
+    def test_needs_a_result_for_every_recipient(self) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            settle(spool_record(*TWO), DELIVERED)
+
+    def test_defers_with_the_reply_and_tries_again_later(self) -> None:
+        settlement = settle(spool_record(attempts=1), DEFERRED, unit=0.5)
+        assert settlement.deferred == {0: BUSY.text}
+        assert settlement.state is SpoolState.DEFERRED
+        assert settlement.attempts == 2
+        assert settlement.next_attempt_wall == WALL + 30 + 0.5 * (270 - 30)
+
+    def test_sorts_out_mixed_results(self) -> None:
+        record = spool_record("a@example.net", "b@example.net", "c@example.net")
+        settlement = settle(record, DEFERRED, BOUNCED, DELIVERED)
+        assert set(settlement.deferred) == {0}
+        assert settlement.endings == {1: Ending.BOUNCED, 2: Ending.DELIVERED}
+        (report,) = settlement.reports
+        assert b"b@example.net" in report.content
+        assert b"a@example.net" not in report.content
+
+    def test_does_not_try_again_after_the_end_of_its_time(self) -> None:
+        record = spool_record(expires_wall=WALL + 40)
+        assert settle(record, DEFERRED, unit=0.9).next_attempt_wall == WALL + 40
+
+
+class TestBackendAway:
+    """No dialog says nothing about the message."""
+
+    def test_does_not_count_as_an_attempt(self) -> None:
+        settlement = settle(spool_record(attempts=2), AWAY)
+        assert settlement.attempts == 2
+        assert settlement.deferred == {0: "connect: connection refused"}
+
+    def test_does_not_lengthen_the_delay(self) -> None:
+        record = spool_record(attempts=50)
+        assert settle(record, AWAY, unit=0.999).next_attempt_wall < WALL + 90
+        assert settle(record, DEFERRED, unit=0.999).next_attempt_wall > WALL + 800
+
+    def test_a_busy_greeting_is_no_dialog_either(self) -> None:
+        assert settle(spool_record(), Deferred(Stage.EHLO, BUSY)).attempts == 0
+
+
+class TestReports:
+    def test_a_trusted_sender_is_told(self) -> None:
+        record = spool_record(*TWO)
+        report_context = context()
+        settlement = settle(record, BOUNCED, BOUNCED, report=report_context)
+        assert set(settlement.endings.values()) == {Ending.BOUNCED}
+        (report,) = settlement.reports
+        assert report.record == SpoolRecord(
+            queue_id=report_context.report_id,
+            traffic_class=record.traffic_class,
+            rank=record.rank,
+            reverse_path=b"",
+            recipients=(SpoolRecipient(index=0, address=b"alice@example.org"),),
+            size=len(report.content),
+            received_wall=WALL,
+            expires_wall=WALL + POLICY.lifetime,
+            next_attempt_wall=WALL,
+            reason=Reason.BACKEND_REFUSED,
+            client_address="local",
+            is_trusted=False,
+            is_generated=True,
+        )
+
+    @pytest.mark.parametrize(
+        "changes", [{"is_trusted": False}, {"reverse_path": b""}, {"is_generated": True}]
+    )
+    def test_a_stranger_nobody_and_a_report_are_not(self, changes: dict[str, Any]) -> None:
+        record = spool_record(**changes)
+        assert not may_report(record)
+        for settlement in (
+            settle(record, BOUNCED),
+            expire(record, wall=WALL, report=context()),
+        ):
+            assert settlement.reports == ()
+            assert Ending.BOUNCED not in settlement.endings.values()
+        assert settle(record, BOUNCED).endings == {0: Ending.REFUSED}
+
+    @pytest.mark.parametrize("notify", [b"NOTIFY=NEVER", b"notify=SUCCESS,DELAY"])
+    def test_who_asked_not_to_be_told_is_not(self, notify: bytes) -> None:
+        recipients = (
+            SpoolRecipient(index=0, address=b"a@example.net", parameters=(notify,)),
+            SpoolRecipient(index=1, address=b"b@example.net"),
+        )
+        settlement = settle(spool_record(recipients=recipients), BOUNCED, BOUNCED)
+        assert settlement.endings == {0: Ending.REFUSED, 1: Ending.BOUNCED}
+        (report,) = settlement.reports
+        assert b"a@example.net" not in report.content
+        alone = spool_record(recipients=recipients[:1])
+        assert settle(alone, BOUNCED).reports == ()
+        assert expire(alone, wall=WALL, report=context()).reports == ()
+
+    def test_no_report_reports_on_a_report(self) -> None:
+        (report,) = settle(spool_record(), BOUNCED).reports
+        again = settle(report.record, BOUNCED)
+        assert (again.reports, again.endings) == ((), {0: Ending.REFUSED})
+
+
+class TestDoubt:
+    def test_the_first_time_it_is_tried_again(self) -> None:
+        settlement = settle(spool_record(), IN_DOUBT)
+        assert settlement.deferred == {0: "dot: in doubt: timed out"}
+        assert (settlement.state, settlement.in_doubt) == (SpoolState.DEFERRED, 1)
+        assert settlement.attempts == 1
+
+    def test_the_second_time_it_is_held(self) -> None:
+        settlement = settle(spool_record(in_doubt=1), IN_DOUBT)
+        assert (settlement.state, settlement.in_doubt) == (SpoolState.HOLD, 2)
+        assert settlement.endings == {}
+
+    def test_is_remembered_and_not_increased_by_other_endings(self) -> None:
+        settlement = settle(spool_record(in_doubt=1), DEFERRED)
+        assert (settlement.state, settlement.in_doubt) == (SpoolState.DEFERRED, 1)
+
+    def test_is_not_ended_by_time(self) -> None:
+        """The message may have arrived; the next look decides."""
+        record = spool_record(expires_wall=WALL - 1)
+        assert set(settle(record, IN_DOUBT).deferred) == {0}
+
+
+class TestExpiry:
+    def test_comes_with_the_instant_itself(self) -> None:
+        record = spool_record(expires_wall=WALL)
+        assert not is_expired(record, WALL - 0.001)
+        assert is_expired(record, WALL)
+
+    def test_ends_what_is_still_deferred_at_the_last_attempt(self) -> None:
+        record = spool_record(*TWO, expires_wall=WALL)
+        settlement = settle(record, DELIVERED, DEFERRED)
+        assert settlement.endings == {0: Ending.DELIVERED, 1: Ending.EXPIRED}
+        (report,) = settlement.reports
+        assert report.record.reason is Reason.EXPIRED
+        assert EXPIRED_STATUS.encode() in report.content
+        assert BUSY.text.encode() in report.content
+
+    def test_ends_all_recipients_without_an_attempt_too(self) -> None:
+        recipients = tuple(
+            SpoolRecipient(index=index, address=b"a@example.net", last_reply="450 4.2.0 busy")
+            for index in (2, 5)
+        )
+        record = spool_record(recipients=recipients, attempts=7, in_doubt=1)
+        settlement = expire(record, wall=WALL, report=context())
+        assert settlement.endings == {2: Ending.EXPIRED, 5: Ending.EXPIRED}
+        assert (settlement.attempts, settlement.in_doubt) == (7, 1)
+        (report,) = settlement.reports
+        assert report.record.reason is Reason.EXPIRED
+        assert report.content.count(b"Action: failed") == 2
+
+    def test_is_expired_for_strangers_too_but_nobody_is_told(self) -> None:
+        settlement = expire(spool_record(is_trusted=False), wall=WALL, report=context())
+        assert settlement.endings == {0: Ending.EXPIRED}
+        assert settlement.reports == ()
+
+
+_RESULTS = st.sampled_from([DELIVERED, BOUNCED, DEFERRED, AWAY, IN_DOUBT])
+
+
+@given(
+    st.lists(_RESULTS, min_size=1, max_size=6),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 3),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_every_recipient_ends_or_stays_and_only_bounces_and_expiries_are_reported(
+    results: list[DeliveryResult], is_trusted: bool, is_late: bool, in_doubt: int, unit: float
+) -> None:
+    record = spool_record(
+        *(f"r{index}@example.net" for index in range(len(results))),
+        is_trusted=is_trusted,
+        in_doubt=in_doubt,
+        expires_wall=WALL - 1 if is_late else WALL + 1000,
+    )
+    settlement = settle(record, *results, unit=unit)
+    assert settlement.endings.keys() | settlement.deferred.keys() == set(range(len(results)))
+    assert not settlement.endings.keys() & settlement.deferred.keys()
+    reported = {Ending.BOUNCED, Ending.EXPIRED} & set(settlement.endings.values())
+    assert bool(settlement.reports) == (is_trusted and bool(reported))
+    assert len(settlement.reports) <= 1
+    assert settlement.next_attempt_wall >= WALL
+    assert replace(settlement) == settlement

@@ -1,0 +1,647 @@
+"""The door to one backend: room, order, patience, probes; no slot and no wake-up is lost."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from mailshed.admission.scheduler import has_room
+from mailshed.control.limit import FixedLimit, Sample, SlotEnding
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    Delivered,
+    DeliveryResult,
+    InDoubt,
+    StageTimes,
+    TransactionResult,
+)
+from mailshed.mail.reply import make
+from mailshed.relay.gate import Gate, Slot
+from mailshed.terms import Stage, TrafficClass
+from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
+from tests.support.clock import ManualClock
+
+LIMIT = 5
+DEADLINE = 20.0
+ANY = traffic_class("any", 1)
+LATER = traffic_class("later", 2)
+
+
+class RecordingLimit(FixedLimit):
+    """A fixed limit that remembers what it was told."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.samples: list[Sample] = []
+
+    def on_end(self, now: float, sample: Sample) -> None:
+        self.samples.append(sample)
+
+
+@dataclass
+class Bench:
+    """A gate and what a test turns by hand."""
+
+    gate: Gate
+    clock: ManualClock
+    limit: RecordingLimit
+    group: asyncio.TaskGroup
+    arrivals: int = 0
+
+    async def wait(
+        self,
+        made: TrafficClass = ANY,
+        arrived: float | None = None,
+        timeout: float | None = None,
+    ) -> asyncio.Task[Slot | None]:
+        """Start to wait for a slot; returns when the waiting has begun, or is over already."""
+        self.arrivals += 1
+        task = self.group.create_task(
+            self.gate.acquire(made, self.arrivals if arrived is None else arrived, timeout)
+        )
+        await settle()
+        return task
+
+    def take(self, made: TrafficClass = ANY) -> Slot:
+        slot = self.gate.try_acquire(made)
+        assert slot is not None
+        return slot
+
+    def fill(self) -> list[Slot]:
+        """Take all slots there are."""
+        return [self.take() for _ in range(self.gate.limit - self.gate.in_flight)]
+
+    def open_breaker(self) -> None:
+        """Let the backend be away."""
+        for slot in (self.take(), self.take()):
+            self.gate.release(slot, away())
+        assert not self.gate.is_up
+
+    def time_for_a_probe(self) -> None:
+        """Let the time pass, and the gate's timer ring."""
+        self.clock.advance(self.gate.next_probe + 0.001)
+        self.gate._dispatch()
+
+
+async def settle() -> None:
+    """Let everybody run who can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def granted(task: asyncio.Task[Slot | None]) -> Slot:
+    slot = task.result()
+    assert slot is not None
+    return slot
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    clock = ManualClock()
+    limit = RecordingLimit(LIMIT)
+    gate = Gate(limit=limit, clock=clock, rng=random.Random(1))
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        yield Bench(gate, clock, limit, group)
+        gate.close()
+    assert gate.waiting == 0
+
+
+# Room.
+
+
+async def test_hands_out_as_many_slots_as_there_are(bench: Bench) -> None:
+    slots = bench.fill()
+    assert [slot.in_flight for slot in slots] == [1, 2, 3, 4, 5]
+    assert bench.gate.in_flight == LIMIT
+    assert bench.gate.try_acquire(CLINICAL) is None
+    bench.gate.release(slots[0], delivered())
+    assert bench.gate.in_flight == LIMIT - 1
+    assert bench.gate.try_acquire(CLINICAL) is not None
+
+
+async def test_a_class_stops_at_its_share(bench: Bench) -> None:
+    assert [bench.gate.try_acquire(BULK) is not None for _ in range(4)] == [True] * 3 + [False]
+    assert bench.gate.in_flight_of(BULK) == 3
+    assert [bench.gate.try_acquire(PERSONAL) is not None for _ in range(3)] == [True] * 2 + [False]
+    assert (bench.gate.in_flight_of(PERSONAL), bench.gate.in_flight_of(CLINICAL)) == (2, 0)
+
+
+async def test_a_slot_is_given_back_once(bench: Bench) -> None:
+    slot = bench.take()
+    bench.gate.release(slot, delivered())
+    with pytest.raises(AssertionError):
+        bench.gate.release(slot, delivered())
+    assert bench.gate.in_flight == 0
+
+
+async def test_the_state_says_what_a_message_would_meet(bench: Bench) -> None:
+    state = bench.gate.state(ANY)
+    assert (state.in_flight, state.limit, state.waiting, state.is_away) == (0, LIMIT, 0, False)
+    bench.fill()
+    await bench.wait(LATER)
+    await bench.wait(ANY)
+    assert bench.gate.state(CLINICAL).waiting == 0
+    assert bench.gate.state(ANY).waiting == 1
+    assert bench.gate.state(LATER).waiting == 2
+    assert (bench.gate.waiting, bench.gate.waiting_of(LATER)) == (2, 1)
+
+
+# Order.
+
+
+async def test_who_comes_while_there_is_room_does_not_wait(bench: Bench) -> None:
+    task = await bench.wait()
+    assert granted(task).in_flight == 1
+
+
+async def test_a_slot_that_comes_back_goes_to_the_first_in_line(bench: Bench) -> None:
+    slots = bench.fill()
+    late = await bench.wait(ANY, arrived=20.0)
+    early = await bench.wait(ANY, arrived=10.0)
+    best = await bench.wait(CLINICAL, arrived=30.0)
+    served = []
+    for slot in slots[:3]:
+        bench.gate.release(slot, delivered())
+        assert bench.gate.in_flight == LIMIT, "handed over at once"
+        await settle()
+        served.append([best.done(), early.done(), late.done()])
+    assert served == [[True, False, False], [True, True, False], [True, True, True]]
+
+
+async def test_nobody_overtakes_those_who_wait_with_an_equal_or_better_rank(bench: Bench) -> None:
+    """Bulk waits for its share, so there is room that only others may use."""
+    for _ in range(3):
+        bench.take(BULK)
+    await bench.wait(BULK)
+    assert bench.gate.try_acquire(BULK) is None
+    assert bench.gate.try_acquire(ANY) is not None
+
+
+async def test_any_number_waits_and_is_served_in_order(bench: Bench) -> None:
+    """By rank, then by arrival, then by who asked first; live and spooled mail alike."""
+    rng = random.Random(7)
+    classes = [traffic_class(f"class{rank}", rank) for rank in range(4)]
+    slots = bench.fill()
+    served: list[int] = []
+
+    async def message(number: int, made: TrafficClass, arrived: float) -> None:
+        slot = await bench.gate.acquire(made, arrived, None)
+        assert slot is not None
+        served.append(number)
+        bench.gate.release(slot, delivered())
+
+    keys, tasks = [], []
+    for number in range(300):
+        made, arrived = rng.choice(classes), float(rng.randrange(20))
+        keys.append((made.rank, arrived, number))
+        tasks.append(bench.group.create_task(message(number, made, arrived)))
+    await settle()
+    assert (bench.gate.waiting, served) == (300, [])
+    bench.gate.release(slots[0], delivered())
+    await asyncio.wait(tasks)
+    assert served == [number for _, _, number in sorted(keys)]
+    assert bench.gate.in_flight == LIMIT - 1
+
+
+# Patience.
+
+
+async def test_who_has_waited_long_enough_gets_nothing(bench: Bench) -> None:
+    slots = bench.fill()
+    task = await bench.wait(timeout=0.005)
+    assert await task is None
+    assert bench.gate.waiting == 0
+    bench.gate.release(slots[0], delivered())
+    assert bench.gate.in_flight == LIMIT - 1, "the slot was not given to one who has left"
+
+
+async def test_a_grant_in_time_is_not_taken_back_by_the_timer(bench: Bench) -> None:
+    slots = bench.fill()
+    task = await bench.wait(timeout=DEADLINE)
+    waiter = next(iter(bench.gate._scheduler._waiting))
+    bench.gate.release(slots[0], delivered())
+    bench.gate._give_up(waiter)  # the timer rings before the one who waits is awake
+    assert (await task) is not None
+    assert bench.gate.in_flight == LIMIT
+
+
+async def test_when_the_first_gives_up_the_one_behind_it_may_start(bench: Bench) -> None:
+    """A class of good rank and small share stands in the way of a lower one with a larger share."""
+    narrow = traffic_class("narrow", 1, threshold=0.2)
+    wide = traffic_class("wide", 2)
+    bench.take(wide)
+    first = await bench.wait(narrow, timeout=0.005)
+    behind = await bench.wait(wide)
+    assert not behind.done()
+    assert await first is None
+    await settle()
+    assert granted(behind).traffic_class is wide
+
+
+async def test_no_patience_is_no_wait(bench: Bench) -> None:
+    bench.fill()
+    task = await bench.wait(timeout=0.0)
+    assert await task is None
+
+
+# Cancellation.
+
+
+async def test_one_that_is_cancelled_while_it_waits_leaves_no_trace(bench: Bench) -> None:
+    slots = bench.fill()
+    task = await bench.wait()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
+    assert bench.gate.waiting == 0
+    bench.gate.release(slots[0], delivered())
+    assert bench.gate.in_flight == LIMIT - 1
+
+
+async def test_one_that_is_cancelled_in_the_moment_before_its_grant_is_passed_over(
+    bench: Bench,
+) -> None:
+    """Cancelled, not yet awake, and still in line when the slot comes back."""
+    slots = bench.fill()
+    first = await bench.wait()
+    second = await bench.wait()
+    first.cancel()
+    bench.gate.release(slots[0], delivered())
+    await settle()
+    assert first.cancelled()
+    assert granted(second) is not None
+    assert (bench.gate.in_flight, bench.gate.waiting) == (LIMIT, 0)
+
+
+async def test_if_the_only_one_is_cancelled_in_that_moment_the_slot_stays_free(
+    bench: Bench,
+) -> None:
+    slots = bench.fill()
+    task = await bench.wait()
+    task.cancel()
+    bench.gate.release(slots[0], delivered())
+    await settle()
+    assert (bench.gate.in_flight, bench.gate.waiting) == (LIMIT - 1, 0)
+
+
+async def test_one_that_is_cancelled_in_the_moment_after_its_grant_hands_the_slot_on(
+    bench: Bench,
+) -> None:
+    slots = bench.fill()
+    first = await bench.wait()
+    second = await bench.wait()
+    bench.gate.release(slots[0], delivered())
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    assert granted(second) is not None
+    assert (bench.gate.in_flight, bench.gate.waiting) == (LIMIT, 0)
+    assert [sample.ending for sample in bench.limit.samples] == [SlotEnding.COMPLETED]
+
+
+async def test_when_the_first_is_cancelled_the_one_behind_it_may_start(bench: Bench) -> None:
+    narrow = traffic_class("narrow", 1, threshold=0.2)
+    wide = traffic_class("wide", 2)
+    bench.take(wide)
+    first = await bench.wait(narrow)
+    behind = await bench.wait(wide)
+    first.cancel()
+    await settle()
+    assert granted(behind) is not None
+
+
+# The end.
+
+
+async def test_a_closed_gate_sends_everybody_away(bench: Bench) -> None:
+    slots = bench.fill()
+    live = await bench.wait(timeout=DEADLINE)
+    spooled = await bench.wait()
+    is_closed = [bench.gate.is_closed]
+    bench.gate.close()
+    is_closed.append(bench.gate.is_closed)
+    assert is_closed == [False, True]
+    assert (await live, await spooled) == (None, None)
+    assert bench.gate.try_acquire(CLINICAL) is None
+    assert await bench.gate.acquire(CLINICAL, 0.0, None) is None
+    assert bench.gate.state(CLINICAL).is_away
+    for slot in slots:
+        bench.gate.release(slot, delivered())
+    assert bench.gate.in_flight == 0
+    bench.gate.close()
+
+
+async def test_one_that_is_cancelled_as_the_gate_closes_is_cancelled(bench: Bench) -> None:
+    bench.fill()
+    before, after = await bench.wait(), await bench.wait()
+    before.cancel()
+    bench.gate.close()
+    after.cancel()
+    await settle()
+    assert (before.cancelled(), after.cancelled()) == (True, True)
+    assert bench.gate.waiting == 0
+
+
+# The breaker.
+
+
+async def test_a_backend_that_is_away_gets_nobody(bench: Bench) -> None:
+    bench.open_breaker()
+    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.state(CLINICAL).is_away
+    assert 0.8 <= bench.gate.next_probe <= 1.2
+    task = await bench.wait(timeout=0.005)
+    assert await task is None
+
+
+async def test_one_message_probes_and_its_success_lets_in_all_the_others(bench: Bench) -> None:
+    bench.open_breaker()
+    tasks = [await bench.wait() for _ in range(LIMIT + 2)]
+    best = await bench.wait(CLINICAL)
+    bench.time_for_a_probe()
+    await settle()
+    assert [task.done() for task in tasks] == [False] * len(tasks)
+    probe = granted(best)
+    assert bench.gate.in_flight == 1, "one, however many slots there are"
+    assert bench.gate.try_acquire(CLINICAL) is None
+    bench.gate.release(probe, delivered())
+    await settle()
+    assert bench.gate.is_up
+    assert [task.done() for task in tasks] == [True] * LIMIT + [False] * 2
+
+
+async def test_a_probe_that_fails_makes_the_others_wait_longer(bench: Bench) -> None:
+    bench.open_breaker()
+    first, second = await bench.wait(), await bench.wait()
+    bench.time_for_a_probe()
+    await settle()
+    bench.gate.release(granted(first), away())
+    await settle()
+    assert not second.done()
+    assert 1.6 <= bench.gate.next_probe <= 2.4
+    bench.time_for_a_probe()
+    await settle()
+    assert granted(second) is not None
+
+
+async def test_a_live_message_may_be_the_probe(bench: Bench) -> None:
+    bench.open_breaker()
+    bench.clock.advance(2.0)
+    assert not bench.gate.state(ANY).is_away
+    probe = bench.take()
+    assert bench.gate.state(ANY).is_away
+    assert bench.gate.try_acquire(CLINICAL) is None
+    bench.gate.release(probe, delivered())
+    assert bench.gate.is_up
+
+
+async def test_a_probe_that_is_given_back_unused_is_made_by_the_next(bench: Bench) -> None:
+    bench.open_breaker()
+    bench.clock.advance(2.0)
+    probe = bench.take()
+    waiting = await bench.wait()
+    bench.gate.release(probe, None)
+    await settle()
+    assert granted(waiting).probe != 0
+    assert not bench.gate.is_up
+
+
+async def test_a_probe_whose_message_is_cancelled_is_made_by_the_next(bench: Bench) -> None:
+    bench.open_breaker()
+    first, second = await bench.wait(), await bench.wait()
+    bench.time_for_a_probe()
+    first.cancel()
+    await settle()
+    assert granted(second).probe != 0
+    assert bench.gate.in_flight == 1
+
+
+@pytest.mark.parametrize("result", [away(), None])
+async def test_what_was_in_flight_before_does_not_end_the_probe(
+    bench: Bench, result: TransactionResult | None
+) -> None:
+    straggler = bench.take()
+    bench.open_breaker()
+    bench.clock.advance(2.0)
+    probe = bench.take()
+    waiting = await bench.wait()
+    bench.gate.release(straggler, result)
+    bench.clock.advance(60.0)
+    bench.gate._dispatch()
+    await settle()
+    assert not waiting.done(), "there is one probe out already"
+    bench.gate.release(probe, delivered())
+    await settle()
+    assert granted(waiting) is not None
+
+
+async def test_a_late_success_of_what_was_in_flight_before_closes_the_breaker(
+    bench: Bench,
+) -> None:
+    straggler = bench.take()
+    bench.open_breaker()
+    waiting = await bench.wait()
+    bench.gate.release(straggler, delivered())
+    await settle()
+    assert bench.gate.is_up
+    assert granted(waiting) is not None
+
+
+async def test_who_waits_is_woken_when_a_probe_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the loop's own timer; the one test here in real time."""
+    monkeypatch.setattr("mailshed.control.breaker.BACKOFF_MIN", 0.01)
+    loop = asyncio.get_running_loop()
+
+    class LoopClock(ManualClock):
+        def monotonic(self) -> float:
+            return loop.time()
+
+    gate = Gate(limit=FixedLimit(LIMIT), clock=LoopClock(), rng=random.Random(1))
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(4):
+            slot = await gate.acquire(ANY, 0.0, None)
+            assert slot is not None
+            gate.release(slot, away())
+        assert not gate.is_up
+    gate.close()
+
+
+# What the limit and people are told.
+
+TAKEN = Delivered(make(250, "2.0.0 Ok"))
+NO = Bounced(Stage.RCPT, make(550, "5.1.1 No such user"))
+BUSY = Deferred(Stage.RCPT, make(450, "4.2.0 Busy"))
+CLOSING = Deferred(Stage.MAIL, make(421, "4.3.2 Closing"))
+SILENT = Deferred(Stage.DATA, None, "connection lost")
+IN_DOUBT = InDoubt("no answer within 600 s")
+
+
+@pytest.mark.parametrize(
+    ("recipients", "ending", "is_failure"),
+    [
+        ((TAKEN,), SlotEnding.COMPLETED, False),
+        ((NO,), SlotEnding.COMPLETED, False),
+        ((TAKEN, NO), SlotEnding.COMPLETED, False),
+        ((BUSY,), SlotEnding.BUSY, False),
+        ((TAKEN, BUSY), SlotEnding.BUSY, False),
+        ((SILENT, BUSY), SlotEnding.BUSY, False),
+        ((NO, SILENT), SlotEnding.COMPLETED, False),
+        ((CLOSING,), SlotEnding.REFUSED, True),
+        ((SILENT, CLOSING), SlotEnding.REFUSED, True),
+        ((SILENT,), SlotEnding.STALLED, True),
+        ((IN_DOUBT,), SlotEnding.STALLED, True),
+        ((NO, IN_DOUBT), SlotEnding.STALLED, True),
+    ],
+)
+async def test_what_the_end_of_a_message_says_of_the_backend(
+    bench: Bench,
+    recipients: tuple[DeliveryResult, ...],
+    ending: SlotEnding,
+    is_failure: bool,
+) -> None:
+    result = TransactionResult(recipients=recipients, times=StageTimes(service=1.5))
+    for slot in (bench.take(), bench.take()):
+        bench.gate.release(slot, result, size=1000)
+    assert bench.gate.is_up is not is_failure
+    assert bench.limit.samples == [
+        Sample(
+            ending=ending,
+            service=1.5,
+            size=1000,
+            recipients=len(recipients),
+            in_flight=in_flight,
+        )
+        for in_flight in (1, 2)
+    ]
+
+
+async def test_a_backend_without_a_dialog_has_refused(bench: Bench) -> None:
+    bench.gate.release(bench.take(), away())
+    assert bench.limit.samples[0].ending is SlotEnding.REFUSED
+
+
+async def test_a_slot_that_was_not_used_teaches_nothing(bench: Bench) -> None:
+    for slot in bench.fill():
+        bench.gate.release(slot, None)
+    assert bench.limit.samples == []
+    assert bench.gate.is_up
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (away(), "connect: connection refused"),
+        (TransactionResult(recipients=(CLOSING,)), "mail: 421 4.3.2 Closing"),
+        (TransactionResult(recipients=(SILENT,)), "data: connection lost"),
+        (TransactionResult(recipients=(IN_DOUBT,)), "dot: no answer within 600 s"),
+    ],
+)
+async def test_people_are_told_how_the_backend_failed(
+    bench: Bench, result: TransactionResult, shown: str
+) -> None:
+    bench.gate.release(bench.take(), delivered())
+    assert bench.gate.last_error == ""
+    bench.gate.release(bench.take(), result)
+    assert bench.gate.last_error == shown
+
+
+# Any course of events.
+
+
+def first_in_line(gate: Gate) -> TrafficClass | None:
+    """The class of the one who is next, by looking at everybody."""
+    entries = [
+        entry for waiter, entry in gate._scheduler._waiting.items() if not waiter.granted.done()
+    ]
+    entries.sort(key=lambda entry: (entry.traffic_class.rank, entry.arrived_wall, entry.tie))
+    return entries[0].traffic_class if entries else None
+
+
+class Traffic:
+    """Messages that come, wait, give up, are cancelled, fail and succeed, by a seed."""
+
+    CLASSES = (CLINICAL, PERSONAL, ANY, LATER, BULK)
+    TIMEOUTS = (None, None, 0.0, 0.001, 0.01)
+    ENDINGS = (delivered(), away(), None, TransactionResult(recipients=(SILENT,)))
+
+    def __init__(self, bench: Bench, seed: int) -> None:
+        self.bench = bench
+        self.rng = random.Random(seed)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.holders: set[int] = set()
+        self.probes: set[int] = set()
+        self.outcomes = {"served": 0, "gave up": 0, "cancelled": 0}
+
+    async def message(self, number: int) -> None:
+        made, timeout = self.rng.choice(self.CLASSES), self.rng.choice(self.TIMEOUTS)
+        try:
+            slot = await self.bench.gate.acquire(made, float(self.rng.randrange(50)), timeout)
+        except asyncio.CancelledError:
+            self.outcomes["cancelled"] += 1
+            raise
+        if slot is None:
+            self.outcomes["gave up"] += 1
+            return
+        self.holders.add(number)
+        if slot.probe:
+            assert not self.probes, "two probes at a time"
+            self.probes.add(number)
+        try:
+            for _ in range(self.rng.randrange(6)):
+                await asyncio.sleep(0)
+        finally:
+            self.holders.discard(number)
+            self.probes.discard(number)
+            self.bench.gate.release(slot, self.rng.choices(self.ENDINGS, [6, 3, 2, 1])[0])
+        self.outcomes["served"] += 1
+
+    async def come(self, messages: int) -> None:
+        for number in range(messages):
+            self.tasks.append(self.bench.group.create_task(self.message(number)))
+            if self.rng.random() < 0.3:
+                self.rng.choice(self.tasks[-20:]).cancel()
+            if self.rng.random() < 0.5:
+                await self.turn(self.rng.choice([0.0, 0.0, 0.5]))
+
+    async def go(self) -> None:
+        while not all(task.done() for task in self.tasks):
+            await self.turn(0.05)
+
+    async def turn(self, seconds: float) -> None:
+        """One turn of the loop, after which everything must be in order."""
+        gate = self.bench.gate
+        self.bench.clock.advance(seconds)
+        if not gate.is_up:
+            gate._dispatch()  # the probe's timer is in real time; the clock is not
+        await asyncio.sleep(0)
+        assert len(self.holders) <= gate.in_flight <= LIMIT
+        first = first_in_line(gate)
+        if first is not None and gate._breaker.may_enter(self.bench.clock.monotonic()):
+            assert not has_room(first, gate.in_flight, LIMIT), "somebody waits beside a free slot"
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_nothing_is_lost_whatever_happens(bench: Bench, seed: int) -> None:
+    """No slot, no wake-up, no place in line.
+
+    At every turn of the loop the slots in use stay within the limit, at most one message probes a
+    backend that is away, and nobody waits while there is room.
+    """
+    traffic = Traffic(bench, seed)
+    await traffic.come(500)
+    await traffic.go()
+    assert (bench.gate.in_flight, bench.gate.waiting) == (0, 0)
+    assert sum(traffic.outcomes.values()) <= 500
+    assert all(traffic.outcomes.values()), "a run in which everything happens"
+
+
+def test_slots_are_told_apart() -> None:
+    """Slots are held by identity: two that look alike are two rights."""
+    one, other = Slot(ANY, 1), Slot(ANY, 1)
+    assert one != other
+    assert len({one, other}) == 2

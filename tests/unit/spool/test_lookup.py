@@ -1,0 +1,121 @@
+"""Queries that stay fast, and content that is read in the background."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from mailshed.errors import SpoolCorrupt, SpoolSick
+from mailshed.spool import lookup
+from mailshed.spool.accounts import Changes
+from mailshed.spool.jobs import insert_message
+from mailshed.spool.lookup import Lookup
+from mailshed.spool.schema import DATABASE, open_writer
+from mailshed.terms import QueueId, SpoolState
+from tests.support.builders import BULK, PERSONAL, WALL, spool_record
+
+MANY = 5000
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """A database with many messages of two classes, half of them due and a third of them held."""
+    folder = tmp_path_factory.mktemp("crowded")
+    with closing(open_writer(folder / DATABASE)) as connection:
+        connection.execute("BEGIN")
+        for number in range(MANY):
+            record = spool_record(
+                names=BULK if number % 2 else PERSONAL,
+                received_wall=WALL + number,
+                next_attempt_wall=WALL + number,
+                expires_wall=WALL + number,
+            )
+            insert_message(connection, Changes(), number + 1, record, size=0, digest=b"")
+        connection.execute("UPDATE message SET state = 'hold' WHERE message_id % 3 = 0")
+        connection.execute("UPDATE recipient SET state = 'hold' WHERE message_id % 3 = 0")
+        connection.execute("COMMIT")
+        yield connection
+
+
+def steps(connection: sqlite3.Connection) -> Iterator[int]:
+    """How many instructions of SQLite's virtual machine were run, in hundreds."""
+    counter = count()
+    connection.set_progress_handler(lambda: next(counter) and 0, 100)
+    return counter
+
+
+@pytest.mark.parametrize("wall", [WALL + 10, WALL + MANY / 2, WALL + MANY])
+def test_a_query_costs_what_it_returns_and_not_what_there_is(
+    crowded: sqlite3.Connection, wall: float
+) -> None:
+    counter = steps(crowded)
+    assert lookup.due(crowded, wall, "personal", 4, [])
+    assert lookup.expired(crowded, wall, 4, [])
+    assert lookup.next_due(crowded, ["bulk", "personal"]) == WALL
+    assert lookup.oldest(crowded, [("bulk", SpoolState.QUEUED), ("bulk", SpoolState.HOLD)])
+    crowded.set_progress_handler(None, 0)
+    # About 600 instructions; a scan of the table would be over 50,000.
+    assert next(counter) < 20
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        (lookup.DUE, ("personal", WALL, 10)),
+        (lookup.EXPIRED, (WALL, 10)),
+        (lookup.NEXT_DUE, ("personal",)),
+        (lookup.OLDEST, ("personal", "queued")),
+    ],
+)
+def test_no_query_sorts_or_scans(
+    crowded: sqlite3.Connection, query: str, arguments: tuple[object, ...]
+) -> None:
+    plan = [row[3] for row in crowded.execute(f"EXPLAIN QUERY PLAN {query}", arguments)]
+    assert len(plan) == 1, plan
+    assert plan[0].startswith("SEARCH message USING")
+
+
+def test_oldest_is_none_where_there_is_nothing(crowded: sqlite3.Connection) -> None:
+    keys = [("clinical", SpoolState.QUEUED), ("personal", SpoolState.QUEUED)]
+    assert lookup.oldest(crowded, keys) == [None, WALL]
+
+
+async def test_a_closed_lookup_says_so(tmp_path: Path) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        assert await reader.run(lambda connection: lookup.next_due(connection, ["bulk"])) is None
+        reader.close()
+        with pytest.raises(SpoolSick, match="closed"):
+            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+
+
+async def test_renewed_threads_open_new_connections(tmp_path: Path) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        first = await reader.run(lambda connection: connection)
+        reader.renew()
+        seen = [await reader.run(lambda connection: connection) for _ in range(10)]
+        assert first not in seen
+        reader.close()
+
+
+async def test_a_failed_query_leaves_no_transaction_behind(tmp_path: Path) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        with pytest.raises(sqlite3.OperationalError):
+            await reader.run(lambda connection: connection.execute("SELECT nonsense"))
+        for _ in range(4):
+            assert await reader.run(lambda connection: connection.in_transaction)
+        assert not any(connection.in_transaction for connection in reader._connections)
+        reader.close()
+
+
+async def test_content_of_an_unknown_message_is_not_there(tmp_path: Path) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        with pytest.raises(SpoolCorrupt, match="not in the spool"):
+            await anext(reader.content(QueueId("UNKNOWN")))
+        reader.close()

@@ -1,0 +1,73 @@
+"""Sweeping, missing and taking stock, on a database made by hand."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mailshed.errors import SpoolSick
+from mailshed.spool.accounts import Changes, Holding
+from mailshed.spool.jobs import insert_message, write_ledger
+from mailshed.spool.recovery import require, sweep, take_stock
+from mailshed.spool.schema import CHUNK_BITS, DATABASE, open_writer
+from mailshed.terms import SpoolState
+from tests.support.builders import BULK, spool_record
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Messages 1 and 2, whole; message 3, of which two pieces have come."""
+    with closing(open_writer(tmp_path / DATABASE)) as opened:
+        changes = Changes()
+        records = {1: spool_record("a@example.net", "b@example.net"), 2: spool_record(names=BULK)}
+        for message_id, record in records.items():
+            insert_message(opened, changes, message_id, record, size=100, digest=b"")
+            opened.execute("INSERT INTO chunk VALUES (?, x'00')", (message_id << CHUNK_BITS,))
+        opened.execute("INSERT INTO incoming VALUES (3)")
+        opened.execute("INSERT INTO chunk VALUES (?, x'00')", (3 << CHUNK_BITS,))
+        opened.execute("INSERT INTO chunk VALUES (?, x'00')", (3 << CHUNK_BITS | 1,))
+        write_ledger(opened, changes)
+        yield opened
+
+
+def chunks(connection: sqlite3.Connection) -> list[int]:
+    """Message ids of all chunks."""
+    rows = connection.execute("SELECT chunk_id FROM chunk ORDER BY chunk_id")
+    return [chunk_id >> CHUNK_BITS for (chunk_id,) in rows]
+
+
+def test_sweeps_the_unfinished_and_leaves_the_whole(connection: sqlite3.Connection) -> None:
+    sweep(connection, [])
+    assert chunks(connection) == [1, 2]
+    require(connection, [1, 2])
+
+
+def test_retracts_what_is_there_and_ignores_what_is_not(connection: sqlite3.Connection) -> None:
+    sweep(connection, [2, 77])
+    assert chunks(connection) == [1]
+    assert take_stock(connection).contents.ledger == {
+        ("personal", "accepted"): 2,
+        ("bulk", "accepted"): 0,
+    }
+
+
+def test_counts_promises_that_are_not_there(connection: sqlite3.Connection) -> None:
+    with pytest.raises(SpoolSick, match="2 acknowledged messages"):
+        require(connection, [1, 2, 3, 4])
+
+
+def test_takes_stock_of_messages_recipients_and_octets(connection: sqlite3.Connection) -> None:
+    opened = take_stock(connection)
+    assert opened.contents.holdings == {
+        ("personal", SpoolState.QUEUED): Holding(1, 2, 100),
+        ("bulk", SpoolState.QUEUED): Holding(1, 1, 100),
+    }
+    assert opened.next_id == 3
+
+
+def test_an_empty_database_has_nothing(tmp_path: Path) -> None:
+    with closing(open_writer(tmp_path / DATABASE)) as connection:
+        opened = take_stock(connection)
+    assert (opened.contents, opened.next_id) == (Changes(), 1)

@@ -1,0 +1,685 @@
+"""SqliteSpool: what is particular to it, beyond the contract that all stores share."""
+
+import asyncio
+import os
+import resource
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolLocked, SpoolSick
+from mailshed.spool import schema
+from mailshed.spool.accounts import Changes
+from mailshed.spool.backlog import JOBS_MAX
+from mailshed.spool.schema import CHUNK_OCTETS, DATABASE
+from mailshed.spool.sqlite import SqliteSpool
+from mailshed.spool.store import Report, Settlement, SpoolRecord
+from mailshed.terms import Ending, QueueId
+from tests.support.builders import CLINICAL, PERSONAL, WALL, spool_record
+from tests.support.clock import ManualClock
+from tests.support.processes import wait_until
+from tests.support.spools import Faults, full_error, io_error, joined, pieces, sqlite_spool
+
+DATA = b"Subject: test\r\n\r\nHello.\r\n"
+LATER = WALL + 100 * 86400
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def spool(tmp_path: Path, faults: Faults) -> AsyncIterator[SqliteSpool]:
+    opened = sqlite_spool(tmp_path / "spool", connection_factory=faults.factory())
+    await opened.open()
+    yield opened
+    faults.release_commit()
+    faults.heal()
+    await opened.close()
+
+
+async def add(spool: SqliteSpool, data: bytes = DATA, **changes: Any) -> SpoolRecord:
+    record = spool_record(**changes)
+    await spool.add(record, pieces(data))
+    return record
+
+
+def delivered(record: SpoolRecord, **changes: Any) -> Settlement:
+    endings = {recipient.index: Ending.DELIVERED for recipient in record.recipients}
+    return Settlement(
+        queue_id=record.queue_id, endings=endings, attempts=1, next_attempt_wall=WALL, **changes
+    )
+
+
+async def ids(spool: SqliteSpool, name: str = "personal") -> set[QueueId]:
+    return {record.queue_id for record in await spool.due(LATER, name, 10_000)}
+
+
+def start(work: Any) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def until_held(faults: Faults) -> None:
+    assert await asyncio.to_thread(faults.is_at_gate.wait, 60)
+
+
+class TestGroupCommit:
+    async def test_all_that_wait_share_one_commit(self, spool: SqliteSpool, faults: Faults) -> None:
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        commits = faults.count("COMMIT")
+        rest = [start(add(spool)) for _ in range(100)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        await asyncio.gather(first, *rest)
+        assert faults.count("COMMIT") == commits + 1
+        assert len(await ids(spool)) == 101
+
+    async def test_a_group_is_bounded(self, spool: SqliteSpool, faults: Faults) -> None:
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        commits = faults.count("COMMIT")
+        rest = [start(add(spool)) for _ in range(2 * JOBS_MAX)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        await asyncio.gather(first, *rest)
+        assert faults.count("COMMIT") == commits + 2
+
+    async def test_nothing_is_acknowledged_before_its_commit(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        faults.hold_commit()
+        tasks = [start(add(spool)) for _ in range(3)]
+        await until_held(faults)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        assert (await spool.totals()).messages == 0
+        faults.release_commit()
+        await asyncio.gather(*tasks)
+
+    async def test_a_mark_is_not_acknowledged_before_its_commit(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        record = await add(spool)
+        faults.hold_commit()
+        task = start(spool.settle(delivered(record)))
+        await until_held(faults)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not task.done()
+        faults.release_commit()
+        await task
+
+    async def test_one_bad_job_fails_alone(self, spool: SqliteSpool, faults: Faults) -> None:
+        there = await add(spool)
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        commits = faults.count("COMMIT")
+        good = [start(add(spool)) for _ in range(10)]
+        bad = start(add(spool, queue_id=there.queue_id))
+        good += [start(add(spool)) for _ in range(10)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        with pytest.raises(SpoolError, match="already"):
+            await bad
+        await asyncio.gather(first, *good)
+        assert faults.count("COMMIT") == commits + 1
+        assert len(await ids(spool)) == 22
+        assert spool.unhealthy_reason() is None
+
+    async def test_what_is_stored_no_longer_counts_as_arriving(
+        self, spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Counted twice, if only for a moment, it would refuse mail that there is room for."""
+        accounts, apply = spool._accounts, spool._accounts.apply
+        arriving: list[int] = []
+
+        def apply_and_look(changes: Changes) -> None:
+            arriving.append(accounts.arriving_messages)
+            apply(changes)
+
+        monkeypatch.setattr(accounts, "apply", apply_and_look)
+        for _ in range(3):
+            await add(spool)
+        assert arriving == [0, 0, 0]
+
+    async def test_a_cancelled_message_that_waits_is_left_out(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        second = start(add(spool))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        faults.release_commit()
+        await first
+        await add(spool)
+        assert (await spool.totals()).messages == 2
+
+
+class TestLargeMessages:
+    async def test_each_piece_is_stored_before_the_next_is_asked_for(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        inserted_when_asked = []
+
+        async def content() -> AsyncIterator[bytes]:
+            for _ in range(8):
+                inserted_when_asked.append(faults.count("INSERT INTO chunk"))
+                yield bytes(CHUNK_OCTETS)
+
+        await spool.add(spool_record(), content())
+        # One piece is held back, since the last one goes with the message.
+        assert inserted_when_asked == [0, 0, 1, 2, 3, 4, 5, 6]
+        assert faults.count("INSERT INTO chunk") == 8
+
+    async def test_a_small_message_waits_for_one_group_at_most(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        """Twenty large messages are coming in; clinical mail is in the next commit."""
+        large = [start(add(spool, bytes(4 * CHUNK_OCTETS))) for _ in range(20)]
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(faults.wait_for, "INSERT INTO chunk")
+        faults.hold_commit()
+        await until_held(faults)
+        small = start(add(spool, names=CLINICAL))
+        await asyncio.sleep(0)
+        commits = faults.count("COMMIT")
+        faults.release_commit()
+        await small
+        # The one that was held, its own, and what may have begun before this task went on.
+        assert faults.count("COMMIT") - commits <= 3
+        await asyncio.gather(*large)
+
+    async def test_survives_neither_in_part_after_a_failure(
+        self, spool: SqliteSpool, tmp_path: Path
+    ) -> None:
+        async def broken() -> AsyncIterator[bytes]:
+            yield bytes(3 * CHUNK_OCTETS)
+            raise OSError("gone")
+
+        with pytest.raises(OSError, match="gone"):
+            await spool.add(spool_record(), broken())
+        await add(spool)  # what is removed is removed before this
+        with closing(sqlite3.connect(tmp_path / "spool" / DATABASE)) as connection:
+            assert connection.execute("SELECT count(*) FROM incoming").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (1,)
+
+    async def test_what_was_coming_in_at_a_crash_is_swept_at_start(self, tmp_path: Path) -> None:
+        with closing(schema.open_writer(tmp_path / DATABASE)) as connection:
+            connection.execute("INSERT INTO incoming VALUES (7)")
+            for place in range(3):
+                key = 7 << schema.CHUNK_BITS | place
+                connection.execute("INSERT INTO chunk VALUES (?, ?)", (key, bytes(1000)))
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        await spool.close()
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM incoming").fetchone() == (0,)
+
+
+class TestFullDisk:
+    async def test_refuses_mail_writes_marks_and_stays_well(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        there = await add(spool)
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        mail = [start(add(spool)) for _ in range(5)]
+        mark = start(spool.settle(delivered(there)))
+        await asyncio.sleep(0)
+        faults.fail("COMMIT", full_error())  # not the held one, which has passed this point
+        faults.release_commit()
+        results = await asyncio.gather(first, mark, *mail, return_exceptions=True)
+        assert isinstance(results[0], SpoolRecord)
+        assert results[1] is None
+        assert [type(result) for result in results[2:]] == [SpoolFull] * 5
+        assert spool.unhealthy_reason() is None
+        await add(spool)
+        totals = await spool.totals()
+        assert totals.messages == 2
+        assert totals.ledger["personal"] == {"accepted": 3, "delivered": 1}
+
+    async def test_a_mark_that_does_not_fit_is_refused_and_may_be_repeated(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        there = await add(spool)
+        faults.fail("COMMIT", full_error())
+        with pytest.raises(SpoolFull):
+            await spool.settle(delivered(there))
+        await spool.settle(delivered(there))
+        assert (await spool.totals()).messages == 0
+
+    async def test_is_told_from_a_fault_when_sqlite_itself_reports_it(
+        self, spool: SqliteSpool, faults: Faults, tmp_path: Path
+    ) -> None:
+        """A page limit stands for the disk: SQLite reports both as SQLITE_FULL."""
+        there = await add(spool)
+        assert spool._writer is not None
+        connection = spool._writer._connection
+        assert connection is not None
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+        with pytest.raises(SpoolFull):
+            await add(spool, bytes(CHUNK_OCTETS))
+        with pytest.raises(SpoolFull):
+            await add(spool, bytes(8 * CHUNK_OCTETS))
+        await spool.settle(delivered(there))
+        connection.execute("PRAGMA max_page_count = 1000000")
+        await add(spool, bytes(CHUNK_OCTETS))
+        assert (await spool.totals()).messages == 1
+
+    async def test_below_the_reserve_no_mail_is_taken_but_marks_are(self, tmp_path: Path) -> None:
+        free = 10_000_000
+        clock = ManualClock()
+        spool = sqlite_spool(
+            tmp_path, disk_reserve=1_000_000, clock=clock, measure_disk=lambda _: free
+        )
+        await spool.open()
+        record = await add(spool)
+        free = 999_999
+        clock.advance(1)
+        for names in (PERSONAL, CLINICAL):
+            with pytest.raises(SpoolFull, match="reserved"):
+                await add(spool, names=names)
+        await spool.settle(delivered(record))
+        free = 2_000_000
+        clock.advance(1)
+        await add(spool)
+        totals = await spool.totals()
+        assert totals.disk_reserve == 1_000_000
+        assert totals.disk_free <= 2_000_000
+        await spool.close()
+
+    async def test_what_arrives_between_two_looks_at_the_disk_is_counted(
+        self, tmp_path: Path
+    ) -> None:
+        spool = sqlite_spool(
+            tmp_path, disk_reserve=1_000_000, measure_disk=lambda _: 3_000_000, clock=ManualClock()
+        )
+        await spool.open()
+        await add(spool, bytes(600_000))
+        with pytest.raises(SpoolFull):
+            await add(spool, bytes(600_000))
+        await spool.close()
+
+
+class TestSickness:
+    @pytest.mark.parametrize("statement", ["COMMIT", "BEGIN", "INSERT INTO recipient"])
+    async def test_an_io_error_fails_the_group_and_makes_the_store_sick(
+        self, spool: SqliteSpool, faults: Faults, statement: str
+    ) -> None:
+        record = await add(spool)
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        faults.fail(statement, io_error())
+        others = [start(add(spool)) for _ in range(5)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert isinstance(results[0], SpoolRecord)
+        assert all(isinstance(result, SpoolSick) for result in results[1:])
+        assert "disk I/O error" in (spool.unhealthy_reason() or "")
+        for work in (
+            add(spool),
+            spool.settle(delivered(record)),
+            spool.due(LATER, "personal", 1),
+            spool.expired(LATER, 1),
+            spool.next_due(),
+            spool.quarantine(record.queue_id),
+            spool.totals(),
+            joined(spool.content(record.queue_id)),
+        ):
+            with pytest.raises(SpoolSick):
+                await work
+
+    async def test_jobs_that_wait_when_it_falls_sick_are_answered(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        faults.fail("BEGIN", io_error())
+        rest = [start(add(spool)) for _ in range(3 * JOBS_MAX)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        results = await asyncio.gather(first, *rest, return_exceptions=True)
+        assert isinstance(results[0], SpoolRecord)
+        assert [type(result) for result in results[1:]] == [SpoolSick] * len(rest)
+
+    async def test_a_sick_store_does_not_touch_its_files(
+        self, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a failed sync the WAL is not what it seems; a checkpoint would make it worse."""
+        monkeypatch.setattr("mailshed.spool.sqlite.CHECKPOINT_OCTETS", 1)
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        await spool.open()
+        await add(spool)
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        begun = len(faults.statements)
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await spool.close()
+        assert [s for s in faults.statements[begun:] if s != "ROLLBACK"] == []
+        assert faults.statements[begun - 2 : begun] == ["COMMIT", "ROLLBACK"]
+
+    async def test_recovers_with_all_that_was_acknowledged(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        records = [await add(spool) for _ in range(5)]
+        await spool.settle(delivered(records[0]))
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await spool.recover()
+        assert spool.unhealthy_reason() is None
+        assert await ids(spool) == {record.queue_id for record in records[1:]}
+        await add(spool)
+        totals = await spool.totals()
+        assert totals.messages == 5
+        assert totals.ledger["personal"] == {"accepted": 6, "delivered": 1}
+
+    async def test_retracts_what_reached_the_disk_though_its_commit_failed(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        """The client was told 451 and comes back; the copy that made it must not be sent too."""
+        kept = await add(spool)
+        faults.fail("COMMIT", io_error(), is_after=True)
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await spool.recover()
+        assert await ids(spool) == {kept.queue_id}
+        assert (await spool.totals()).ledger["personal"]["accepted"] == 1
+
+    async def test_a_mark_of_unknown_fate_can_be_repeated(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        record = await add(spool)
+        report = Report(record=spool_record(reverse_path=b"", is_generated=True), content=DATA)
+        bounced = Settlement(
+            queue_id=record.queue_id,
+            endings={0: Ending.BOUNCED},
+            attempts=1,
+            next_attempt_wall=WALL,
+            reports=(report,),
+        )
+        faults.fail("COMMIT", io_error(), is_after=True)
+        with pytest.raises(SpoolSick):
+            await spool.settle(bounced)
+        await spool.recover()
+        await spool.settle(bounced)
+        assert await ids(spool) == {report.record.queue_id}
+        ledger = (await spool.totals()).ledger["personal"]
+        assert ledger == {"accepted": 1, "generated": 1, "bounced": 1}
+
+    async def test_stays_sick_while_the_fault_lasts(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        faults.fail("PRAGMA quick_check", io_error())
+        with pytest.raises(SpoolSick):
+            await spool.recover()
+        assert spool.unhealthy_reason() is not None
+        await spool.recover()
+        await add(spool)
+
+    async def test_does_not_recover_without_what_it_has_acknowledged(
+        self, spool: SqliteSpool, faults: Faults, tmp_path: Path
+    ) -> None:
+        await add(spool)
+        lost = await add(spool)
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        with closing(sqlite3.connect(tmp_path / "spool" / DATABASE)) as connection, connection:
+            connection.execute("DELETE FROM message WHERE queue_id = ?", (lost.queue_id,))
+        with pytest.raises(SpoolSick, match="1 acknowledged"):
+            await spool.recover()
+
+    async def test_a_large_message_across_a_recovery_is_not_stored_in_half(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        may_go_on, is_half = asyncio.Event(), asyncio.Event()
+
+        async def content() -> AsyncIterator[bytes]:
+            yield bytes(3 * CHUNK_OCTETS)
+            is_half.set()
+            await may_go_on.wait()
+            yield bytes(3 * CHUNK_OCTETS)
+
+        large = start(spool.add(spool_record(), content()))
+        await is_half.wait()
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await spool.recover()
+        may_go_on.set()
+        with pytest.raises(SpoolSick, match="recovered"):
+            await large
+        assert (await spool.totals()).messages == 0
+        assert spool.unhealthy_reason() is None
+
+    async def test_a_real_failing_write_is_noticed(self, tmp_path: Path) -> None:
+        """RLIMIT_FSIZE makes the kernel refuse to extend any file: EFBIG, which SQLite calls IOERR.
+
+        It is for the whole process, so nothing else may write a large file meanwhile.
+        """
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        kept = await add(spool)
+        with _largest_file(200_000):
+            with pytest.raises(SpoolSick):
+                await add(spool, bytes(CHUNK_OCTETS))
+            assert spool.unhealthy_reason() is not None
+        await spool.recover()
+        assert await ids(spool) == {kept.queue_id}
+        await add(spool, bytes(CHUNK_OCTETS))
+        await spool.close()
+
+
+class _largest_file:  # noqa: N801 -- reads like the context manager that it is
+    def __init__(self, octets: int) -> None:
+        self._octets = octets
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def __enter__(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._octets, self._before[1]))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+
+
+class TestCorruption:
+    @pytest.mark.parametrize("octets", [1000, 3 * CHUNK_OCTETS])
+    async def test_a_flipped_bit_is_noticed_before_the_last_piece_is_handed_out(
+        self, tmp_path: Path, octets: int
+    ) -> None:
+        mark = b"the last octets of a message about a patient"
+        data = bytes(octets) + mark
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        record = await add(spool, data)
+        await spool.close()
+        _flip(tmp_path / DATABASE, mark)
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        got: list[bytes] = []
+        with pytest.raises(SpoolCorrupt, match="checksum"):
+            await _collect(spool.content(record.queue_id), got)
+        assert sum(map(len, got)) <= octets - octets % CHUNK_OCTETS
+        await spool.quarantine(record.queue_id)
+        assert await ids(spool) == set()
+        await spool.close()
+
+    async def test_missing_pieces_are_noticed(self, spool: SqliteSpool, tmp_path: Path) -> None:
+        record = await add(spool, bytes(3 * CHUNK_OCTETS))
+        with closing(sqlite3.connect(tmp_path / "spool" / DATABASE)) as connection, connection:
+            connection.execute("DELETE FROM chunk WHERE chunk_id & 65535 = 1")
+        with pytest.raises(SpoolCorrupt, match="missing"):
+            await joined(spool.content(record.queue_id))
+
+    async def test_a_damaged_database_is_not_opened(self, tmp_path: Path) -> None:
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        for _ in range(50):
+            await add(spool, bytes(2000))
+        await spool.close()
+        database = tmp_path / DATABASE
+        damaged = bytearray(database.read_bytes())
+        for page in range(4096, len(damaged), 4096):
+            damaged[page : page + 100] = os.urandom(100)
+        database.write_bytes(damaged)
+        spool = sqlite_spool(tmp_path)
+        with pytest.raises(SpoolSick):
+            await spool.open()
+
+
+async def _collect(content: AsyncIterator[bytes], into: list[bytes]) -> None:
+    async for piece in content:
+        into.append(piece)  # noqa: PERF401 -- what came before a failure counts
+
+
+def _flip(database: Path, mark: bytes) -> None:
+    raw = bytearray(database.read_bytes())
+    place = raw.index(mark)
+    raw[place] ^= 1
+    database.write_bytes(raw)
+
+
+class TestOwnership:
+    async def test_a_second_instance_is_refused(
+        self, spool: SqliteSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailshed.spool.sqlite.LOCK_PATIENCE_SECONDS", 0.0)
+        second = sqlite_spool(tmp_path / "spool")
+        with pytest.raises(SpoolLocked, match=f"process {os.getpid()}"):
+            await second.open()
+        await second.close()
+        await add(spool)
+
+    async def test_the_folder_and_its_files_are_ours_alone(
+        self, spool: SqliteSpool, tmp_path: Path
+    ) -> None:
+        await add(spool)
+        folder = tmp_path / "spool"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        expected = {"lock", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
+        assert modes == dict.fromkeys(expected, 0o600)
+
+    async def test_only_one_connection_can_write_or_checkpoint(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        """Before 3.51.3, SQLite can corrupt a WAL that two connections checkpoint."""
+        record = await add(spool)
+        await asyncio.gather(*(spool.due(LATER, "personal", 1) for _ in range(10)))
+        assert faults.connections == 1
+        assert spool._lookup is not None
+        readers = spool._lookup._connections
+        assert readers
+        assert all(type(reader) is sqlite3.Connection for reader in readers)
+        await spool.settle(delivered(record))  # the readers are idle: none has a transaction
+        for reader in readers:
+            for statement in ("DELETE FROM message", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                with pytest.raises(sqlite3.OperationalError):
+                    reader.execute(statement).fetchall()
+
+    async def test_closing_leaves_one_file_with_everything_and_no_lock(
+        self, tmp_path: Path
+    ) -> None:
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        waiting = [start(add(spool)) for _ in range(300)]
+        await asyncio.sleep(0)
+        await spool.close()
+        await asyncio.gather(*waiting)
+        assert sorted(os.listdir(tmp_path)) == ["lock", DATABASE]  # noqa: PTH208
+        again = sqlite_spool(tmp_path)
+        await again.open()
+        assert len(await ids(again)) == 300
+        await again.close()
+
+    async def test_can_be_opened_again_after_it_was_closed(self, tmp_path: Path) -> None:
+        spool = sqlite_spool(tmp_path)
+        for messages in range(1, 4):
+            await spool.open()
+            await add(spool)
+            assert (await spool.totals()).messages == messages
+            await spool.close()
+            with pytest.raises(SpoolSick, match="closed"):
+                await add(spool)
+
+    async def test_a_folder_that_cannot_be_made_is_a_plain_spool_error(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        spool = sqlite_spool(tmp_path / "file" / "spool")
+        with pytest.raises(SpoolError) as raised:
+            await spool.open()
+        assert type(raised.value) is SpoolError
+
+
+class TestUpkeep:
+    async def test_free_pages_are_given_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailshed.spool.writer.IDLE_SECONDS", 0.0)
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        records = [await add(spool, bytes(CHUNK_OCTETS)) for _ in range(60)]
+        for record in records:
+            await spool.settle(delivered(record))
+        database = tmp_path / DATABASE
+        await asyncio.to_thread(
+            wait_until, lambda: database.stat().st_size < 8 * 1024**2, "the file has not shrunk"
+        )
+        await spool.close()
+
+    async def test_the_wal_does_not_grow_without_bound(self, tmp_path: Path) -> None:
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        for _ in range(100):
+            await add(spool, bytes(CHUNK_OCTETS))
+        assert (tmp_path / f"{DATABASE}-wal").stat().st_size < 16 * 1024**2
+        await spool.close()
+
+    async def test_removed_content_leaves_no_trace(self, tmp_path: Path) -> None:
+        secret = b"a diagnosis that nobody else may read"
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        record = await add(spool, secret * 3000)
+        await spool.settle(delivered(record))
+        await spool.close()
+        assert secret not in (tmp_path / DATABASE).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_threads() -> Iterator[None]:
+    """Each test ends with as many spool threads as it began with."""
+
+    def spool_threads() -> set[str]:
+        return {t.name for t in threading.enumerate() if t.name.startswith("spool-")}
+
+    before = spool_threads()
+    yield
+    assert spool_threads() == before

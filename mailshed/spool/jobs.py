@@ -6,7 +6,7 @@ the database happens in `prepare`, once. What it changed it writes into `Changes
 
 Priority is a number, lower first: marks before mail, since they free room and a slot waits for its
 mark; mail by its class's rank; the pieces of large messages apart, so that they fill the room that
-is left (see `writer.Backlog`).
+is left (see `backlog`).
 """
 
 import asyncio

@@ -32,9 +32,10 @@ from mailshed.spool.jobs import (
 )
 from mailshed.spool.lock import SpoolLock, prepare_folder
 from mailshed.spool.lookup import Lookup
+from mailshed.spool.recovery import Opened
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
 from mailshed.spool.store import ClassTotals, Settlement, SpoolRecord, SpoolTotals
-from mailshed.spool.writer import Opened, Outcome, Writer
+from mailshed.spool.writer import CHECKPOINT_OCTETS, Outcome, Writer
 from mailshed.terms import QueueId
 
 T = TypeVar("T")
@@ -88,7 +89,10 @@ class SqliteSpool:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._take_folder)
         self._writer = Writer(
-            lambda: open_writer(self._database, self._connection_factory), self._deliver
+            lambda: open_writer(self._database, self._connection_factory),
+            self._deliver,
+            # Emptying the WAL makes the database grow, so the WAL must stay below the reserve.
+            min(CHECKPOINT_OCTETS, self._accounts.disk_reserve // 4 or CHECKPOINT_OCTETS),
         )
         self._writer.start()
         try:
@@ -371,7 +375,7 @@ class SqliteSpool:
             messages=messages,
             octets_max=accounts.octets_max,
             messages_max=accounts.messages_max,
-            disk_free=free,
+            disk_free=max(0, free),
             disk_reserve=accounts.disk_reserve,
         )
 

@@ -1,8 +1,7 @@
 """The one thread that writes: it takes what is waiting, commits it together, and says so.
 
 A commit costs one fdatasync, whatever is in it, so the more wait the more share it (group commit);
-nobody waits for company. A group has at most `JOBS_MAX` jobs and `OCTETS_MAX` of content, so that
-the next one, with what arrived meanwhile, is never far.
+nobody waits for company. What shares a commit is decided in `backlog`.
 
 The common case pays for nothing but its statements: the jobs of a group run one after the other in
 one transaction. If one of them fails, the transaction is rolled back and the group runs again with
@@ -18,35 +17,24 @@ sender was told that we do not have it.
 Checkpoints and the return of free pages happen between commits, after the outcomes are out.
 """
 
-import heapq
 import queue
 import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 
 from mailshed.errors import SpoolError, SpoolFull, SpoolSick
-from mailshed.spool.accounts import Changes
-from mailshed.spool.jobs import (
-    Job,
-    StoreMessage,
-    forget_incoming,
-    retract_message,
-    write_ledger,
-)
+from mailshed.spool.accounts import COMMIT_OCTETS, Changes
+from mailshed.spool.backlog import Backlog
+from mailshed.spool.jobs import Job, StoreMessage, write_ledger
+from mailshed.spool.recovery import Opened, require, sweep, take_stock
 from mailshed.spool.rows import is_full
 from mailshed.spool.schema import pragma
-from mailshed.terms import SpoolState
 
-JOBS_MAX = 256
-OCTETS_MAX = 1024**2
-
-# Octets written since the last checkpoint that make one worth its fsync, and what a job writes
-# beside its content, roughly (pages of tables and indexes, shared by a group).
+# Octets written to the WAL since the last checkpoint that make one worth its fsync; about what
+# SQLite itself would do (1000 pages).
 CHECKPOINT_OCTETS = 4 * 1024**2
-JOB_OCTETS = 8 * 1024
 # After so long without work, tidy up (seconds).
 IDLE_SECONDS = 1.0
 # Free pages that are kept for the next messages rather than given back, and how many are given back
@@ -55,44 +43,6 @@ FREE_PAGES_KEPT = 1024
 FREE_PAGES_STEP = 256
 # How many acknowledged messages recovery looks for by name.
 ACKNOWLEDGED_MAX = 256
-
-
-class Backlog:
-    """Jobs that wait, and which of them make the next group.
-
-    Jobs go by priority, then in the order of arrival. Pieces of large messages only fill the room
-    that is left, but one of them is always let in, so a large message is delayed and not stopped.
-    """
-
-    def __init__(self) -> None:
-        self._small: list[tuple[int, int, Job]] = []
-        self._pieces: list[tuple[int, int, Job]] = []
-        self._ties = count()
-
-    def __len__(self) -> int:
-        return len(self._small) + len(self._pieces)
-
-    def put(self, job: Job) -> None:
-        """Let a job wait."""
-        heap = self._pieces if job.is_piece else self._small
-        heapq.heappush(heap, (job.priority, next(self._ties), job))
-
-    def take(self) -> list[Job]:
-        """The next group; empty if nothing waits."""
-        group: list[Job] = []
-        octets = 0
-        if self._pieces:
-            job = heapq.heappop(self._pieces)[2]
-            group.append(job)
-            octets = job.octets
-        for heap in (self._small, self._pieces):
-            while heap and len(group) < JOBS_MAX:
-                if group and octets + heap[0][2].octets > OCTETS_MAX:
-                    break
-                job = heapq.heappop(heap)[2]
-                group.append(job)
-                octets += job.octets
-        return group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +54,6 @@ class Outcome:
     changes: Changes = field(default_factory=Changes)
     sick: str | None = None
     """Set if the writer has just become sick."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What the database holds when it has been opened and verified."""
-
-    contents: Changes
-    next_id: int
-    """Lowest message id that has never been used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +74,10 @@ class Writer:
         self,
         connect: Callable[[], sqlite3.Connection],
         deliver: Callable[[Outcome], None],
+        checkpoint_octets: int = CHECKPOINT_OCTETS,
     ) -> None:
         self._connect = connect
+        self._checkpoint_octets = checkpoint_octets
         self._deliver = deliver
         self._inbox: queue.SimpleQueue[Job | _Order] = queue.SimpleQueue()
         self._backlog = Backlog()
@@ -207,6 +150,8 @@ class Writer:
             return
         # What was cancelled is left out; what is cancelled from here on may be stored whole.
         group = [job for job in group if not job.done.cancelled()]
+        if not group:
+            return
         try:
             for job in group:
                 job.prepare()
@@ -216,8 +161,8 @@ class Writer:
         else:
             self._remember(outcome.changes)
         self._deliver(outcome)
-        self._written += outcome.changes.written + JOB_OCTETS * len(group)
-        if self._written >= CHECKPOINT_OCTETS:
+        self._written += outcome.changes.written + COMMIT_OCTETS
+        if outcome.sick is None and self._written >= self._checkpoint_octets:
             self._between_commits(self._checkpoint)
 
     def _transact(self, group: list[Job]) -> Outcome:
@@ -274,6 +219,7 @@ class Writer:
 
     def _make_way(self, group: list[Job]) -> Outcome:
         """The disk is full: refuse mail and try the marks alone."""
+        self._written = self._checkpoint_octets  # an emptied WAL is room
         mail = [job for job in group if job.needs_room]
         marks = [job for job in group if not job.needs_room]
         if not mail:
@@ -317,40 +263,25 @@ class Writer:
         self._close()
         try:
             self._connection = self._connect()
-            self._sweep(self._connection)
-            self._look_for_acknowledged(self._connection)
-            self._checkpoint("TRUNCATE")
-            opened = _contents(self._connection)
+            sweep(self._connection, self._retract)
+            require(self._connection, self._acknowledged)
+            self._empty_log()
+            opened = take_stock(self._connection)
         except (SpoolSick, sqlite3.Error) as error:
             self._close()
             self._sick = str(error)
             return SpoolSick(self._sick)
         self._sick = None
+        self._retract.clear()
         return opened
 
-    def _sweep(self, connection: sqlite3.Connection) -> None:
-        """Remove what was never acknowledged."""
-        changes = Changes()
-        connection.execute("BEGIN IMMEDIATE")
-        for (message_id,) in connection.execute("SELECT message_id FROM incoming").fetchall():
-            forget_incoming(connection, message_id)
-        for message_id in self._retract:
-            retract_message(connection, changes, message_id)
-        write_ledger(connection, changes)
-        connection.execute("COMMIT")
-        self._retract.clear()
-
-    def _look_for_acknowledged(self, connection: sqlite3.Connection) -> None:
-        missing = [
-            message_id
-            for message_id in self._acknowledged
-            if connection.execute(
-                "SELECT 1 FROM message WHERE message_id = ?", (message_id,)
-            ).fetchone()
-            is None
-        ]
-        if missing:
-            raise SpoolSick(f"{len(missing)} acknowledged messages are missing after a fault")
+    def _empty_log(self) -> None:
+        """Move the WAL into the database, so that what a fault left in it is settled now."""
+        try:
+            self._checkpoint("TRUNCATE")
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
 
     def _close(self) -> None:
         """Close the database, whatever its condition; what was committed stays committed."""
@@ -397,7 +328,7 @@ class Writer:
         # Each step of this statement gives back one page, and its rows have no columns, at which
         # sqlite3's execute() stops after the first; executescript() goes on to the end.
         self._open_connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-        self._written += JOB_OCTETS
+        self._written += COMMIT_OCTETS
 
 
 def _is_store_fault(error: Exception) -> bool:
@@ -409,24 +340,3 @@ def _is_store_fault(error: Exception) -> bool:
         sqlite3.DataError,
     )
     return isinstance(error, sqlite3.Error) and not isinstance(error, job_faults)
-
-
-def _contents(connection: sqlite3.Connection) -> Opened:
-    """Sum up the whole database."""
-    contents = Changes()
-    rows = connection.execute(
-        """
-        SELECT traffic_class, state, count(*), sum(recipients), sum(size) FROM (
-            SELECT traffic_class, state, size, (
-                SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
-            ) AS recipients FROM message
-        ) GROUP BY traffic_class, state
-        """
-    )
-    for traffic_class, state, messages, recipients, octets in rows:
-        contents.hold(traffic_class, SpoolState(state), messages, recipients, octets)
-    ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
-    for traffic_class, term, recipients in ledger:
-        contents.count(traffic_class, term, recipients)
-    last_id = connection.execute("SELECT max(message_id) FROM message").fetchone()[0]
-    return Opened(contents=contents, next_id=(last_id or 0) + 1)

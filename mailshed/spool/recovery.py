@@ -1,0 +1,67 @@
+"""What is done to a database between opening it and trusting it.
+
+`sweep` removes what nobody was promised: messages whose last piece never came, and messages whose
+COMMIT failed and yet reached the disk. `require` looks for the opposite, promises that are not
+there. `take_stock` sums up what is, for the accounts.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mailshed.errors import SpoolSick
+from mailshed.spool.accounts import Changes
+from mailshed.spool.jobs import forget_incoming, retract_message, write_ledger
+from mailshed.terms import SpoolState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What the database holds when it has been opened and verified."""
+
+    contents: Changes
+    next_id: int
+    """Lowest message id that has never been used."""
+
+
+def sweep(connection: sqlite3.Connection, retracted: Iterable[int]) -> None:
+    """Remove unfinished messages, and those with the ids `retracted` if they are there."""
+    changes = Changes()
+    connection.execute("BEGIN IMMEDIATE")
+    for (message_id,) in connection.execute("SELECT message_id FROM incoming").fetchall():
+        forget_incoming(connection, message_id)
+    for message_id in retracted:
+        retract_message(connection, changes, message_id)
+    write_ledger(connection, changes)
+    connection.execute("COMMIT")
+
+
+def require(connection: sqlite3.Connection, acknowledged: Iterable[int]) -> None:
+    """Raise SpoolSick unless these messages are all in the database."""
+    query = "SELECT 1 FROM message WHERE message_id = ?"
+    missing = sum(
+        connection.execute(query, (message_id,)).fetchone() is None for message_id in acknowledged
+    )
+    if missing:
+        raise SpoolSick(f"{missing} acknowledged messages are missing after a fault")
+
+
+def take_stock(connection: sqlite3.Connection) -> Opened:
+    """Sum up the whole database; reads every message's row."""
+    contents = Changes()
+    rows = connection.execute(
+        """
+        SELECT traffic_class, state, count(*), sum(recipients), sum(size) FROM (
+            SELECT traffic_class, state, size, (
+                SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
+            ) AS recipients FROM message
+        ) GROUP BY traffic_class, state
+        """
+    )
+    for traffic_class, state, messages, recipients, octets in rows:
+        contents.hold(traffic_class, SpoolState(state), messages, recipients, octets)
+    ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
+    for traffic_class, term, recipients in ledger:
+        contents.count(traffic_class, term, recipients)
+    last_id = connection.execute("SELECT max(message_id) FROM message").fetchone()[0]
+    return Opened(contents=contents, next_id=(last_id or 0) + 1)

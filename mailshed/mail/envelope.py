@@ -15,6 +15,9 @@ from mailshed.terms import ClientKind, QueueId
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_DIGITS = 10
 _RANDOM_DIGITS = 6
+# Two digits at a time: this runs once for every message.
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_PAIR_SHIFTS = tuple(range(5 * (_TIME_DIGITS + _RANDOM_DIGITS - 2), -1, -10))
 RANDOM_BITS = 5 * _RANDOM_DIGITS
 """How many random bits `make_queue_id` takes."""
 
@@ -25,8 +28,8 @@ def make_queue_id(wall: float, random_bits: int) -> QueueId:
     `wall` is the Unix time in seconds; `random_bits` an integer below 2**RANDOM_BITS.
     """
     value = (int(wall * 1000) << RANDOM_BITS) | random_bits
-    digits = _TIME_DIGITS + _RANDOM_DIGITS
-    return QueueId("".join(_ALPHABET[value >> 5 * i & 31] for i in range(digits - 1, -1, -1)))
+    pairs = [_PAIRS[value >> shift & 1023] for shift in _PAIR_SHIFTS]
+    return QueueId("".join(pairs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,11 @@ class Client:
     is_trusted: bool
     """In `trusted_networks`, or authenticated: may relay, and may be sent failure reports."""
     kind: ClientKind = ClientKind.MTA
+    address_text: str = field(init=False)
+    """The address as text, made once, since every message of the session is logged with it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address_text", str(self.address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ chasquid stop at 50, which no honest path reaches).
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from mailshed.mail.envelope import Envelope
 from mailshed.mail.header import HeaderView
@@ -24,18 +25,26 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
     The forward-path is named only if it is the only one, so that no recipient learns of another.
     """
     helo = _HELO_UNSAFE.sub("?", envelope.helo)[:255] or "unknown"
-    address = envelope.client.address
-    literal = f"IPv6:{address}" if address.version == 6 else str(address)
+    client = envelope.client
+    literal = client.address_text
+    if client.address.version == 6:
+        literal = f"IPv6:{literal}"
     protocol = "ESMTP" if envelope.is_extended else "SMTP"
     target = ""
     if len(envelope.recipients) == 1:
         target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
-    date = format_datetime(datetime.fromtimestamp(envelope.received_wall, UTC))
+    date = _date(int(envelope.received_wall))
     return (
         f"Received: from {helo} ([{literal}])\r\n"
         f"\tby {hostname} (mailshed) with {protocol} id {envelope.queue_id}{target};\r\n"
         f"\t{date}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=8)
+def _date(second: int) -> str:
+    """The date of RFC 5322, 3.3; the same for all messages of one second."""
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def is_loop(header: HeaderView, hostname: str) -> bool:

@@ -49,6 +49,7 @@ class SqliteSpool:
 
     `octets_max` and `messages_max` bound what is held; below `disk_reserve` octets of free disk no
     mail is taken, so that there is room for marks. All methods belong to one event loop.
+    `on_sync` hears the seconds of each COMMIT, in the writer's thread.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class SqliteSpool:
         allow_network_filesystem: bool = False,
         measure_disk: Callable[[Path], int] = free_space,
         connection_factory: type[sqlite3.Connection] = sqlite3.Connection,
+        on_sync: Callable[[float], None] | None = None,
     ) -> None:
         self._path = path
         self._database = path / DATABASE
         self._allow_network_filesystem = allow_network_filesystem
         self._connection_factory = connection_factory
         self._clock = clock
+        self._on_sync = on_sync
         self._accounts = Accounts(
             octets_max=octets_max,
             messages_max=messages_max,
@@ -93,6 +96,7 @@ class SqliteSpool:
             self._deliver,
             # Emptying the WAL makes the database grow, so the WAL must stay below the reserve.
             min(CHECKPOINT_OCTETS, self._accounts.disk_reserve // 4 or CHECKPOINT_OCTETS),
+            self._on_sync,
         )
         self._writer.start()
         try:

@@ -20,6 +20,7 @@ Checkpoints and the return of free pages happen between commits, after the outco
 import queue
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class _Order:
 class Writer:
     """The writing thread. `connect` opens the database; it and all else runs in the thread.
 
-    `deliver` is called in the thread, once for each group; it must hand over and return.
+    `deliver` is called in the thread, once for each group; it must hand over and return. So is
+    `on_sync`, with the seconds that each COMMIT took, sync included.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         deliver: Callable[[Outcome], None],
         checkpoint_octets: int = CHECKPOINT_OCTETS,
+        on_sync: Callable[[float], None] | None = None,
     ) -> None:
         self._connect = connect
+        self._on_sync = on_sync
         self._checkpoint_octets = checkpoint_octets
         self._deliver = deliver
         self._inbox: queue.SimpleQueue[Job | _Order] = queue.SimpleQueue()
@@ -189,7 +193,7 @@ class Writer:
         for job in group:
             job.apply(connection, changes)
         write_ledger(connection, changes)
-        connection.execute("COMMIT")
+        self._sync(connection)
         return Outcome(done=group, changes=changes)
 
     def _one_by_one(self, group: list[Job]) -> Outcome:
@@ -214,8 +218,15 @@ class Writer:
                 outcome.changes.merge(changes)
             connection.execute("RELEASE job")
         write_ledger(connection, outcome.changes)
-        connection.execute("COMMIT")
+        self._sync(connection)
         return outcome
+
+    def _sync(self, connection: sqlite3.Connection) -> None:
+        """COMMIT, which returns when the group is on stable storage."""
+        began = time.monotonic()
+        connection.execute("COMMIT")
+        if self._on_sync is not None:
+            self._on_sync(time.monotonic() - began)
 
     def _make_way(self, group: list[Job]) -> Outcome:
         """The disk is full: refuse mail and try the marks alone."""

@@ -83,6 +83,20 @@ class TestGroupCommit:
         assert faults.count("COMMIT") == commits + 1
         assert len(await ids(spool)) == 101
 
+    async def test_every_commit_is_timed(self, tmp_path: Path) -> None:
+        """One duration for each COMMIT and none for anything else."""
+        faults, seconds = Faults(), list[float]()
+        timed = sqlite_spool(
+            tmp_path / "timed", connection_factory=faults.factory(), on_sync=seconds.append
+        )
+        await timed.open()
+        before = faults.count("COMMIT")
+        await add(timed)
+        await add(timed)
+        assert len(seconds) == faults.count("COMMIT") - before == 2
+        assert all(each > 0 for each in seconds)
+        await timed.close()
+
     async def test_a_group_is_bounded(self, spool: SqliteSpool, faults: Faults) -> None:
         faults.hold_commit()
         first = start(add(spool))

@@ -1,6 +1,6 @@
 """The composition root: builds every object in the order of a message's path, runs, stops.
 
-Building does no I/O; `start` does, and undoes what it did if a later step fails. Order of start:
+Building does no I/O; `run` does, and undoes what it did if a later step fails. Order of start:
 sockets are bound first (a taken port is found before anything else happens), then the operations
 thread, the spool, the drain, and the listeners last, when all that a message needs is there. The
 order of a stop is that of a message's path: no new connections, open transactions finish, the
@@ -16,7 +16,6 @@ import random
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 import uvloop
@@ -27,7 +26,7 @@ from mailshed.admin.operations import OperationsThread
 from mailshed.clock import SystemClock
 from mailshed.config.load import session_limits
 from mailshed.config.schema import Backend as BackendSection
-from mailshed.config.schema import Config
+from mailshed.config.schema import Config, Listener
 from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
 from mailshed.drain.drainer import Drainer
@@ -41,7 +40,14 @@ from mailshed.maillog import MailLog, configure_logging
 from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
-from mailshed.policies import drain_policy, fingerprint, needs_restart, pipeline_policies
+from mailshed.policies import (
+    drain_policy,
+    fingerprint,
+    needs_restart,
+    pipeline_policies,
+    removed_classes,
+    stranded,
+)
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
@@ -94,6 +100,7 @@ class Service:
             messages_max=config.spool.messages_max,
             disk_reserve=config.spool.disk_reserve,
             clock=clock,
+            on_sync=self.metrics.spool_sync,
         )
         self._backend = _build_backend(section, config.hostname, clock)
         self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
@@ -140,51 +147,38 @@ class Service:
             client_kinds={each.name: ClientKind(each.clients) for each in config.listeners},
         )
         self._servers: list[SmtpServer] = []
+        self._stopping_since = clock.monotonic()
         self.operations = self._build_operations()
         self._control = self._build_control(sink)
 
     # Life.
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> int:
-        """Start, serve until `stop` is set, stop; return how much work was cut off."""
-        await self._start()
-        self._notifier.ready()
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._drainer.run(), name="drain"),
-                group.create_task(self._control.run(), name="control"),
-                group.create_task(self._reload_on(hangup), name="reload"),
-            ]
-            await stop.wait()
-            unfinished = await self._stop()
-            for task in tasks:
-                task.cancel()
+        """Start, serve until `stop` is set, stop; return how much work was cut off.
+
+        Whatever goes wrong, at the start or later: what was opened is closed.
+        """
+        try:
+            await self._start()
+            self._notifier.ready()
+            unfinished = await self._serve(stop, hangup)
+        finally:
+            await self._close()
+        seconds = self._clock.monotonic() - self._stopping_since
+        self.maillog.stopped(seconds=seconds, unfinished=unfinished)
         return unfinished
 
     async def _start(self) -> None:
-        bound = []
+        for section in self.config.listeners:
+            self._bind(section)
+        self._make_socket_folder()
+        self.operations.start()
         try:
-            for each in self.config.listeners:
-                bound += [bind(each.name, each.bind.host, each.bind.port)]
-            self.config.admin_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.operations.start()
             await self._spool.open()
-        except (StartError, SpoolError, OSError) as error:
-            for listening in bound:
-                listening.close()
-            self.operations.stop()
-            await self._spool.close()
-            raise StartError(str(error)) from error
-        for section, listening in zip(self.config.listeners, bound, strict=True):
-            factory = SessionFactory(
-                listener=section.name,
-                hostname=self.config.hostname,
-                handler=self._handler,
-                limits=session_limits(self.config),
-            )
-            server = SmtpServer(factory, listening, handler=self._handler)
+        except SpoolError as error:
+            raise StartError(f"spool: {error}") from error
+        for server in self._servers:
             await server.start()
-            self._servers.append(server)
         self._status.listeners = tuple(
             f"{section.name} {section.bind.host}:{server.port}"
             for section, server in zip(self.config.listeners, self._servers, strict=True)
@@ -199,10 +193,44 @@ class Service:
             admin=str(self.config.admin_socket),
         )
 
-    async def _stop(self) -> int:
-        """Finish what is open, within the configured time; return what was not finished."""
-        began = self._clock.monotonic()
-        deadline = began + self.config.limits.shutdown_timeout
+    def _bind(self, section: Listener) -> None:
+        listening = bind(section.name, section.bind.host, section.bind.port)
+        factory = SessionFactory(
+            listener=section.name,
+            hostname=self.config.hostname,
+            handler=self._handler,
+            limits=session_limits(self.config),
+        )
+        self._servers.append(SmtpServer(factory, listening, handler=self._handler))
+
+    def _make_socket_folder(self) -> None:
+        folder = self.config.admin_socket.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"cannot create {folder} for the admin socket: {error.strerror}; set spool.path "
+                "and admin.socket to places where the service may write"
+            ) from error
+
+    async def _serve(self, stop: asyncio.Event, hangup: asyncio.Event) -> int:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._drainer.run(), name="drain"),
+                group.create_task(self._control.run(), name="control"),
+                group.create_task(self._reload_on(hangup), name="reload"),
+            ]
+            await stop.wait()
+            unfinished = await self._finish()
+            # Before the spool closes, or the control loop would call it sick.
+            for task in tasks:
+                task.cancel()
+        return unfinished
+
+    async def _finish(self) -> int:
+        """Let what is open end by itself, within the configured time; return how much did not."""
+        self._stopping_since = self._clock.monotonic()
+        deadline = self._stopping_since + self.config.limits.shutdown_timeout
         self._status.is_stopping = True
         self._notifier.stopping()
         sessions = self._handler.open_sessions
@@ -213,14 +241,20 @@ class Service:
             server.stop_accepting()
         self._drainer.stop()
         self._gate.close()
-        await finish_sessions(sessions, max(0.0, deadline - began - DRAIN_SHARE))
-        unfinished = await self._supervisor.join(max(0.0, deadline - self._clock.monotonic()))
+        for_sessions = deadline - DRAIN_SHARE - self._clock.monotonic()
+        await finish_sessions(sessions, max(0.0, for_sessions))
+        return await self._supervisor.join(max(0.0, deadline - self._clock.monotonic()))
+
+    async def _close(self) -> None:
+        """Give back whatever was opened, in the order of a message's path."""
+        for server in self._servers:
+            server.stop_accepting()
+        self._gate.close()
+        await finish_sessions(self._handler.open_sessions, 0.0)
         await self._supervisor.cancel_all()
         await self._backend.close()
         await self._spool.close()
         self.operations.stop()
-        self.maillog.stopped(seconds=self._clock.monotonic() - began, unfinished=unfinished)
-        return unfinished
 
     # Reload.
 
@@ -229,24 +263,36 @@ class Service:
             await hangup.wait()
             hangup.clear()
             self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
-            with suppress(ConfigError):
-                await self.reload()
+            await self._try_reload()
             self._notifier.ready()
+
+    async def _try_reload(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            pass  # it has been logged
+        except Exception as error:  # noqa: BLE001 - no reload may end the service
+            self._status.reload_ok = False
+            self._task_failed("reload", error)
 
     async def reload(self) -> str:
         """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
         try:
             config = await asyncio.to_thread(self._read_again)
+            await self._refuse_stranded_mail(config)
         except ConfigError as error:
             self._status.reload_ok = False
             self.maillog.reload_refused(error=str(error))
             raise
+        for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
+        limits = session_limits(config)
+        # From here on nothing fails and nothing waits, so there is no half of a configuration.
         self.config = config
         self._declare_metrics(config)
-        self._pipeline.policies = pipeline_policies(config)
-        self._drainer.policy = drain_policy(config)
+        self._pipeline.policies = for_pipeline
+        self._drainer.policy = for_drain
         for server in self._servers:
-            server.factory.limits = session_limits(config)
+            server.factory.limits = limits
         self._status.config_hash = fingerprint(config)
         self._status.config_loaded_wall = self._clock.wall()
         self._status.sessions_max = config.limits.sessions_max
@@ -259,6 +305,23 @@ class Service:
         if keys := needs_restart(self.config, config):
             raise ConfigError(f"these changes need a restart of the service: {', '.join(keys)}")
         return config
+
+    async def _refuse_stranded_mail(self, config: Config) -> None:
+        removed = removed_classes(self.config, config)
+        if not removed:
+            return
+        try:
+            lost = stranded(removed, await self._spool.totals())
+        except SpoolError as error:
+            raise ConfigError(
+                f"classes: cannot remove {', '.join(removed)} now, since the spool cannot say "
+                f"whether it holds mail of them: {error}"
+            ) from error
+        if lost:
+            raise ConfigError(
+                f"classes: cannot remove {', '.join(lost)} while the spool holds mail of them; "
+                "keep the class without rules until its queue is empty"
+            )
 
     # Parts that are only about seeing.
 

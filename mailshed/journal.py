@@ -25,8 +25,8 @@ from mailshed.maillog import Delays, Mail, MailLog
 from mailshed.message import Message
 from mailshed.metrics.catalog import Disposition, Fate, Outcome, Source
 from mailshed.metrics.recorder import Metrics
-from mailshed.spool.store import Settlement, SpoolRecord
-from mailshed.terms import Reason, SpoolState, Stage
+from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
+from mailshed.terms import Ending, Reason, SpoolState, Stage
 
 _NO_TIMES = StageTimes()
 
@@ -57,7 +57,7 @@ class Journal:
         self._log.rejected(
             client.session_id,
             stage=Stage.RCPT,
-            client=str(client.address),
+            client=client.address_text,
             reason=refused.reason,
             reply=refused.reply.text,
             recipient=mailbox.raw,
@@ -140,9 +140,29 @@ class Journal:
         if "in_doubt" in fates:
             is_held = settlement.state is SpoolState.HOLD
             self._log.in_doubt(mail, backend=self._backend, detail=words, is_held=is_held)
-        for each in result.recipients:
-            if isinstance(each, Bounced):
-                self._log.bounced(mail, reply=each.reply.text, report=_report(settlement))
+        for recipient, fate in zip(record.recipients, result.recipients, strict=True):
+            self._log_ending(mail, recipient, fate, settlement, waited)
+
+    def _log_ending(
+        self,
+        mail: Mail,
+        recipient: SpoolRecipient,
+        result: DeliveryResult,
+        settlement: Settlement,
+        age: float,
+    ) -> None:
+        """A line for a recipient who will not get the message; it names nobody else."""
+        about, reply = mail._replace(recipients=[recipient.address]), _words(result)
+        match settlement.endings.get(recipient.index):
+            case Ending.BOUNCED:
+                self._log.bounced(about, reply=reply, report=_report(settlement))
+            case Ending.REFUSED:
+                self._log.bounced(about, reply=reply, report=None)
+            case Ending.EXPIRED:
+                report = _report(settlement)
+                self._log.expired(about, age_seconds=age, reply=reply, report=report)
+            case _:
+                pass  # delivered, or still there
 
     def expired(self, record: SpoolRecord, settlement: Settlement, age: float) -> None:
         """A spooled message was given up."""
@@ -165,9 +185,19 @@ class Journal:
         if any(isinstance(each, InDoubt) for each in result.recipients):
             self._metrics.in_doubt(traffic_class)
 
+    # Our own faults.
+
     def failed(self, envelope: Envelope, error: BaseException) -> None:
         """Handling a message failed by our own fault."""
         self._on_failure(f"message {envelope.queue_id}", error)
+
+    def attempt_failed(self, record: SpoolRecord, error: BaseException) -> None:
+        """An attempt from the spool failed by our own fault."""
+        self._on_failure(f"drain {record.queue_id}", error)
+
+    def drain_failed(self, error: BaseException) -> None:
+        """The drain could not look for work, by our own fault."""
+        self._on_failure("drain", error)
 
     def _count_accepted(self, message: Message, disposition: Disposition) -> None:
         self._metrics.accepted(
@@ -199,7 +229,7 @@ def _mail(message: Message) -> Mail:
         sender=message.reverse_path,
         recipients=[each.mailbox.raw for each in envelope.recipients],
         size=message.size,
-        client=str(envelope.client.address),
+        client=envelope.client.address_text,
         rule=message.verdict.rule,
     )
 

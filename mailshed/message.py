@@ -82,7 +82,7 @@ class Message:
             expires_wall=wall + lifetime,
             next_attempt_wall=wall,
             reason=reason,
-            client_address=str(envelope.client.address),
+            client_address=envelope.client.address_text,
             helo=envelope.helo,
             is_trusted=envelope.client.is_trusted,
             in_doubt=in_doubt,

@@ -1,4 +1,8 @@
-"""Makes the snapshot: reads each part of the running service once and puts it side by side."""
+"""Makes the snapshot: reads each part of the running service once and puts it side by side.
+
+The spool is the one part that can fail to answer. What it held when it last could say is shown
+then, with the reason why it is sick: who looks at such a service needs the rest of the picture.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -22,8 +26,7 @@ from mailshed.metrics import (
 )
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
-from mailshed.spool.sqlite import SqliteSpool
-from mailshed.spool.store import SpoolTotals
+from mailshed.spool.store import SpoolStore, SpoolTotals
 
 # A snapshot does not wait for a slow disk longer than this (seconds).
 TOTALS_PATIENCE = 0.5
@@ -54,7 +57,7 @@ class Painter:
     status: Status
     gate: Gate
     backend: Backend
-    spool: SqliteSpool
+    spool: SpoolStore
     contents: ContentStore
     classification: Callable[[], ClassificationPolicy]
     sessions: Callable[[], int]

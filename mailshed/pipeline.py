@@ -123,6 +123,8 @@ class Pipeline:
         if is_loop(header, policies.hostname):
             return self._refuse(message, reply.LOOP, Reason.LOOP).reply
         slot, reason = await self._enter(message)
+        if slot is None and self._gate.is_closed:
+            reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
         outcome = _Kept(reason) if slot is None else await self._relay(message, slot)
         if isinstance(outcome, _Kept):
             outcome = await self._keep(message, outcome)

@@ -1,6 +1,12 @@
-"""From one configuration to the policies that a reload replaces, and what a reload may not."""
+"""From one configuration to the policies that a reload replaces, and what a reload may not.
+
+A reload may not change what is bound, opened or sized at the start, and it may not take away a
+class of which the spool holds mail: that mail would lose its place and its promise. Mail of a class
+that is gone all the same (a restart does not ask) counts as the default class.
+"""
 
 import hashlib
+from collections import Counter
 
 from mailshed.classification.classifier import Classifier
 from mailshed.config.load import classification_policy, relay_policy
@@ -10,6 +16,7 @@ from mailshed.drain.drainer import DrainPolicy
 from mailshed.drain.notify import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
+from mailshed.spool.store import SpoolTotals
 
 # What is bound, opened or sized when the service starts, by its key in the file.
 _NEED_RESTART = ("hostname", "listeners", "backends", "spool", "metrics", "admin", "log")
@@ -69,3 +76,17 @@ def needs_restart(old: Config, new: Config) -> list[str]:
         if getattr(old.limits, key) != getattr(new.limits, key)
     ]
     return keys
+
+
+def removed_classes(old: Config, new: Config) -> list[str]:
+    """Names of classes that the new configuration no longer has."""
+    kept = {each.name for each in new.classes}
+    return [each.name for each in old.classes if each.name not in kept]
+
+
+def stranded(removed: list[str], totals: SpoolTotals) -> list[str]:
+    """Which of the removed classes have mail in the spool, and how much, for people."""
+    messages = Counter[str]()
+    for each in totals.by_class:
+        messages[each.traffic_class] += each.messages
+    return [f"{name} ({messages[name]} messages)" for name in removed if messages[name]]

@@ -1,14 +1,18 @@
-"""The one periodic task: take the picture of the service, look after the spool, feed the watchdog.
+"""What happens by the clock: the picture of the service, the health of the spool, the watchdog.
 
-Every `SNAPSHOT_SECONDS` it measures its own lateness, swaps in a new snapshot for the operations
-thread, and notices what has changed since the last one: a backend that went away or came back, a
-spool that fell sick. A sick spool is asked to recover about once a second; meanwhile mail is
-relayed as long as the backend takes it (relay-only mode) and promises on behalf of the spool are
-not made. The systemd watchdog is fed from here, so it sees the event loop and nothing else.
+Every `SNAPSHOT_SECONDS` a tick measures its own lateness, swaps in a new snapshot for the
+operations thread, and notices what has changed since the last one: a backend that went away or came
+back, a spool that fell sick. The systemd watchdog is fed first, so it sees the event loop and
+nothing else: not a tick that fails, not a disk that hangs.
+
+A sick spool is asked to recover about once a second, beside the ticks, because that reads the whole
+of it; meanwhile mail is relayed as long as the backend takes it (relay-only mode) and promises on
+behalf of the spool are not made.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from mailshed.clock import Clock
@@ -35,7 +39,7 @@ class WatchedSpool(Protocol):
 
 
 class ControlLoop:
-    """The periodic task of one service."""
+    """The periodic tasks of one service."""
 
     def __init__(
         self,
@@ -62,27 +66,42 @@ class ControlLoop:
         self._lag = EventLoopLag(SNAPSHOT_SECONDS)
         self._away_since: dict[str, float] = {}
         self._sick_since: float | None = None
-        self._next_recovery = 0.0
         self._next_status = 0.0
 
     async def run(self) -> None:
-        """Tick until cancelled. A tick that fails is reported, and the next one comes."""
+        """Tick, and look after the spool, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat("control loop", self.tick, SNAPSHOT_SECONDS))
+            group.create_task(self._repeat("spool recovery", self.recover, RECOVERY_PAUSE))
+
+    async def _repeat(self, name: str, step: Callable[[], Awaitable[None]], pause: float) -> None:
+        """Run `step` for ever; one that fails is reported, once, and the next one comes."""
+        failure = ""
         while True:
             try:
-                await self.tick()
+                await step()
+                failure = ""
             except Exception as error:  # noqa: BLE001 - the service outlives its instruments
-                self._on_failure("control loop", error)
-            await asyncio.sleep(SNAPSHOT_SECONDS)
+                if repr(error) != failure:
+                    self._on_failure(name, error)
+                failure = repr(error)
+            await asyncio.sleep(pause)
 
     async def tick(self) -> None:
         """Do the work of one period."""
         now = self._clock.monotonic()
         lag = self._lag.tick(now)
-        self._metrics.loop_lag(lag)
         self._feed_watchdog()  # first: what follows may fail, and the loop is alive all the same
+        self._metrics.loop_lag(lag)
         if lag > LAG_WORTH_A_LINE:
             self._log.watch(lag_seconds=lag)
-        await self._look_after_spool(now)
+        try:
+            await self._look(now)
+        finally:
+            self._lag.rest(self._clock.monotonic())
+
+    async def _look(self, now: float) -> None:
+        self._note_spool()
         snapshot = await self._take_snapshot(self._lag)
         self._holder.swap(snapshot)
         self._note_backends(snapshot, now)
@@ -90,22 +109,24 @@ class ControlLoop:
             self._next_status = now + STATUS_PAUSE
             self._show_status(summary(snapshot))
 
-    async def _look_after_spool(self, now: float) -> None:
-        reason = self._spool.unhealthy_reason()
-        if reason is None:
+    async def recover(self) -> None:
+        """Try once to take a sick spool into service again."""
+        if self._spool.unhealthy_reason() is None:
             return
-        if self._sick_since is None:
+        self._note_spool()
+        with suppress(SpoolError):  # it says why by itself, in unhealthy_reason
+            await self._spool.recover()
+        self._note_spool()
+
+    def _note_spool(self) -> None:
+        """Log that the spool has fallen sick, or is well again."""
+        now, reason = self._clock.monotonic(), self._spool.unhealthy_reason()
+        if reason is not None and self._sick_since is None:
             self._sick_since = now
             self._log.spool_sick(detail=reason)
-        if now < self._next_recovery:
-            return
-        self._next_recovery = now + RECOVERY_PAUSE
-        try:
-            await self._spool.recover()
-        except SpoolError:
-            return  # it says why by itself, in unhealthy_reason
-        self._log.spool_recovered(sick_seconds=now - self._sick_since)
-        self._sick_since = None
+        elif reason is None and self._sick_since is not None:
+            self._log.spool_recovered(sick_seconds=now - self._sick_since)
+            self._sick_since = None
 
     def _note_backends(self, snapshot: Snapshot, now: float) -> None:
         for backend in snapshot.backends:

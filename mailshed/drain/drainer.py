@@ -6,16 +6,21 @@ live mail of a better class goes first, the limit paces the whole, and a backend
 probed by one message at a time. There are no timers per message: one sleeper waits for the earliest
 next attempt of them all.
 
-Which messages are in hand is known here and nowhere else (one process owns the spool). A message's
-mark is written before its place among the unsettled ones is free again, and there are as many
-places as slots: that is the bound on duplicates after a crash. If a mark cannot be written,
-draining stops until the spool is well again; to go on would be to duplicate without bound.
+Which messages are in hand is known here and nowhere else (one process owns the spool). A slot is
+free at the backend's reply, a message's place among the unsettled ones when its mark is written.
+There are as many places as slots: that is the bound on duplicates after a crash. Who is given a
+slot and finds no place gives it back at once, so that slow marks never keep live mail waiting. If a
+mark cannot be written, draining stops until the spool is well again; to go on would be to duplicate
+without bound.
+
+A fault of our own in the middle of an attempt counts as one more ending that we know nothing about:
+the message is tried again after its pause, and held the second time.
 """
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,7 +30,7 @@ from mailshed.drain.notify import ReportPolicy
 from mailshed.drain.retry import ReportContext, RetryPolicy, expire, is_expired, settle_attempt
 from mailshed.errors import SpoolCorrupt, SpoolError
 from mailshed.journal import Journal
-from mailshed.mail.delivery import Bounced, Delivered, TransactionResult
+from mailshed.mail.delivery import Bounced, Delivered, InDoubt, TransactionResult, everyone
 from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
 from mailshed.mail.header import OCTETS_MAX as HEADER_OCTETS
 from mailshed.relay.backend import Backend, OutboundMessage
@@ -39,10 +44,14 @@ from mailshed.terms import QueueId, TrafficClass
 OFFERS_BEYOND_LIMIT = 2
 # Seconds between two attempts to write to, or look into, a spool that failed.
 SICK_PAUSE = 1.0
+# All classes are looked at this often (seconds) without any sign that it is worth it; and this
+# often while a message that is in hand, as the earliest, hides when the next one is due.
+LOOK_INTERVAL = 60.0
+HIDDEN_INTERVAL = 5.0
 # Messages whose time is up are looked for this often (seconds), so many at a time.
 EXPIRY_INTERVAL = 60.0
 EXPIRY_BATCH = 100
-# Content up to this size is read before a slot is asked to transmit it; larger is streamed.
+# Content up to this size is read before the transaction begins; larger is streamed.
 READ_AT_ONCE = 256 * 1024
 
 
@@ -82,7 +91,10 @@ class Drainer:
         self._stale: set[str] = set()
         """Classes of which the spool may hold due messages that are not in hand."""
         self._wakeup = asyncio.Event()
-        self._unsettled = asyncio.Semaphore(gate.limit)
+        self._next_look = 0.0
+        self._next_expiry = 0.0
+        self._unsettled = 0
+        """Transactions that have begun and whose mark is not written."""
         self._can_mark = True
         self._is_stopping = False
         self.delivered: Counter[str] = Counter()
@@ -100,40 +112,48 @@ class Drainer:
 
     async def run(self) -> None:
         """Drain until `stop`."""
-        next_expiry = 0.0
-        await self._look_everywhere()
         while not self._is_stopping:
             self._wakeup.clear()
             try:
-                if self._clock.monotonic() >= next_expiry:
-                    next_expiry = self._clock.monotonic() + EXPIRY_INTERVAL
-                    await self._expire()
-                pause = await self._fill()
+                await self._look()
             except SpoolError:  # the control loop reports it and sees to its recovery
-                pause = SICK_PAUSE
-            if not await self._is_woken_within(pause):
-                await self._look_everywhere()
-
-    async def _is_woken_within(self, pause: float) -> bool:
-        try:
-            async with asyncio.timeout(pause):
-                await self._wakeup.wait()
-        except TimeoutError:
-            return False
-        return True
+                self._look_within(SICK_PAUSE)
+            except Exception as error:  # noqa: BLE001 - mail goes on whatever is wrong here
+                self._journal.drain_failed(error)
+                self._look_within(SICK_PAUSE)
+            pause = min(self._next_look, self._next_expiry) - self._clock.monotonic()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, pause)):
+                    await self._wakeup.wait()
 
     # What to take in hand.
 
-    async def _look_everywhere(self) -> None:
-        """Consider every class of which the spool holds anything, in this configuration or not."""
-        with suppress(SpoolError):
+    async def _look(self) -> None:
+        """Give up what has expired, and take in hand what is due."""
+        now = self._clock.monotonic()
+        if now >= self._next_expiry:
+            self._next_expiry = now + EXPIRY_INTERVAL
+            await self._expire()
+        if now >= self._next_look:
+            # Whatever else wakes us meanwhile, this comes: it is what finds mail whose pause is
+            # over, and mail of classes that this configuration does not know.
+            self._next_look = now + LOOK_INTERVAL
             totals = await self._spool.totals()
             self._stale.update(each.traffic_class for each in totals.by_class if each.messages)
+        if self._has_place:
+            await self._fill()
 
-    async def _fill(self) -> float:
-        """Take due messages in hand, class by class; return seconds until there may be more."""
-        if not self._can_mark:
-            return SICK_PAUSE
+    def _look_within(self, seconds: float) -> None:
+        """Look at all classes after `seconds` at the latest."""
+        self._next_look = min(self._next_look, self._clock.monotonic() + seconds)
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether one more transaction may begin: its mark could be written, as far as we know."""
+        return self._can_mark and self._unsettled < self._gate.limit
+
+    async def _fill(self) -> None:
+        """Take due messages in hand, class by class, the best first."""
         wall = self._clock.wall()
         for name in sorted(self._stale, key=self._rank_of):
             in_hand = [queue_id for queue_id, held in self._in_hand.items() if held == name]
@@ -143,9 +163,8 @@ class Drainer:
                 for record in await self._spool.due(wall, name, wanted, in_hand):
                     self._take(record)
         due = await self._spool.next_due()
-        if due is None or due <= wall:
-            return EXPIRY_INTERVAL  # nothing, or in hand: then its end wakes us
-        return min(EXPIRY_INTERVAL, due - wall)
+        if due is not None:
+            self._look_within(due - wall if due > wall else HIDDEN_INTERVAL)
 
     def _rank_of(self, name: str) -> int:
         return self.policy.classification.by_name(name).rank
@@ -162,8 +181,7 @@ class Drainer:
             traffic_class = self.policy.classification.by_name(record.traffic_class)
             slot = await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
             if slot is not None:
-                async with self._unsettled:
-                    await self._attempt(record, slot)
+                await self._attempt(record, slot)
         finally:
             del self._in_hand[record.queue_id]
             self._stale.add(record.traffic_class)
@@ -172,22 +190,43 @@ class Drainer:
     # One attempt.
 
     async def _attempt(self, record: SpoolRecord, slot: Slot) -> None:
+        """Use `slot` for one transaction and write its mark, or give it back."""
+        if self._is_stopping or not self._has_place:
+            self._gate.release(slot, None)
+            return
         waited = self._clock.wall() - record.received_wall
-        result: TransactionResult | None = None
+        self._unsettled += 1
         try:
-            if not self._can_mark or self._is_stopping:
-                return
-            result = await self._backend.deliver(await self._outbound(record))
+            await self._transact(record, slot, waited)
+        except SpoolError:
+            raise  # the end of the service, and the mark is lost
+        except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this message
+            self._journal.attempt_failed(record, error)
+            doubt = everyone(InDoubt(f"internal error: {error!r}"), len(record.recipients))
+            await self._settle(record, TransactionResult(recipients=doubt), waited)
+        finally:
+            self._unsettled -= 1
+
+    async def _transact(self, record: SpoolRecord, slot: Slot, waited: float) -> None:
+        try:
+            result = await self._transmit(record, slot)
         except SpoolCorrupt as error:
             self._journal.spool_corrupt(record, str(error))
             await self._write_mark(lambda: self._spool.quarantine(record.queue_id))
-            return
         except SpoolError:
             return  # the spool cannot be read; the message stays where it is
+        else:
+            self._journal.transaction(record.traffic_class, "spool", result)
+            await self._settle(record, result, waited)
+
+    async def _transmit(self, record: SpoolRecord, slot: Slot) -> TransactionResult:
+        """Run the transaction with the backend; the slot is free when it ends."""
+        result: TransactionResult | None = None
+        try:
+            result = await self._backend.deliver(await self._outbound(record))
         finally:
             self._gate.release(slot, result, record.size)
-        self._journal.transaction(record.traffic_class, "spool", result)
-        await self._settle(record, result, waited)
+        return result
 
     async def _outbound(self, record: SpoolRecord) -> OutboundMessage:
         """The message as the backend is to get it. Raises SpoolError if it cannot be read."""
@@ -229,13 +268,15 @@ class Drainer:
     async def _expire(self) -> None:
         """Give up messages whose time is up and that nobody is working on."""
         wall = self._clock.wall()
-        for record in await self._spool.expired(wall, EXPIRY_BATCH):
-            if record.queue_id not in self._in_hand:
-                report = self._report_context(await self._header(record))
-                settlement = expire(record, wall=wall, report=report)
-                await self._spool.settle(settlement)
-                self._journal.expired(record, settlement, wall - record.received_wall)
-                self._note_reports(settlement)
+        expired = await self._spool.expired(wall, EXPIRY_BATCH, tuple(self._in_hand))
+        for record in expired:
+            report = self._report_context(await self._header(record))
+            settlement = expire(record, wall=wall, report=report)
+            await self._spool.settle(settlement)
+            self._journal.expired(record, settlement, wall - record.received_wall)
+            self._note_reports(settlement)
+        if len(expired) == EXPIRY_BATCH:
+            self._next_expiry = self._clock.monotonic()  # there may be more, after a turn of others
 
     def _note_reports(self, settlement: Settlement) -> None:
         for report in settlement.reports:
@@ -253,11 +294,14 @@ class Drainer:
     async def _header(self, record: SpoolRecord) -> bytes:
         """The beginning of the content, for a report; empty if it cannot be read."""
         head = b""
+        content = self._spool.content(record.queue_id)
         with suppress(SpoolError):
-            async for chunk in self._spool.content(record.queue_id):
+            async for chunk in content:
                 head += chunk
                 if len(head) >= HEADER_OCTETS:
                     break
+        if isinstance(content, AsyncGenerator):
+            await content.aclose()
         return head
 
     async def _write_mark(self, write: Callable[[], Awaitable[None]]) -> None:

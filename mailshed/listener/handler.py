@@ -75,6 +75,7 @@ class Handler:
     def refused(self, listener: str) -> None:
         """Count a connection that was over the limit."""
         self._metrics.connection(listener, "refused")
+        self._metrics.reply(listener, "connect", reply.TOO_MANY_SESSIONS.code)
 
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""

@@ -8,7 +8,7 @@ What it decides is only syntax, sequence and bounds; what mail is and where it g
   not offered, and one session's EHLO changes the line limits of all others;
 - DATA: lines are collected one by one there, and an endless line without bound;
 - `push`: replies are collected while more commands are buffered, so a pipelined group is answered
-  in one segment (RFC 2920, 3.1);
+  in one segment (RFC 2920, 3.2);
 - the timer: it is per command there and runs while the backend works; here it is one lazy deadline
   per session that is suspended while we work, and needs progress while data arrives;
 - end of input: it cancels the session there; here what was sent before is still answered.
@@ -35,7 +35,7 @@ from mailshed.mail.envelope import Client, Recipient
 from mailshed.mail.reply import Reply
 
 # RFC 5321, 4.5.3.1.4 asks for 512 octets and more for extensions; DSN alone adds 500 to RCPT
-# (RFC 3461, 5.2). Postfix takes 2048.
+# (RFC 3461, 4.2). Postfix takes 2048.
 COMMAND_OCTETS_MAX = 2048
 
 # A line that passes this without an end is no mistake but an attack.
@@ -146,6 +146,9 @@ class SmtpSession(SMTP):
         """Forget the session; work on a message that is under way goes on without it."""
         self._is_lost = True
         super().connection_lost(error)
+        # Cycles would keep the session and its buffers until the garbage collector comes by.
+        self._client_connected_cb = self._handler_coroutine = None
+        del self._writer
         if not self.closed.done():
             self.closed.set_result(None)
         self.handler.disconnected(self)
@@ -192,11 +195,11 @@ class SmtpSession(SMTP):
         else:
             self.end(reply.TIMED_OUT)
 
-    def end(self, last: Reply) -> None:
+    def end(self, last: Reply, verb: str = "other") -> None:
         """Say `last` (4xx) without being asked, and close the connection."""
         if self.transport is None or self._is_closing:
             return
-        self.handler.replied(self, "other", last)
+        self.handler.replied(self, verb, last)
         self._transport_for_writing().write(b"".join([*self._out, last.wire]))
         self._out.clear()
         self._close()
@@ -262,7 +265,7 @@ class SmtpSession(SMTP):
         try:
             refused = self.handler.connected(self)
             if refused is not None:
-                self.end(refused)
+                self.end(refused, "connect")
                 return
             self._answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
             while not self._is_closing:

@@ -9,8 +9,6 @@ are given time to finish it.
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol, cast
 
 from mailshed.config.policy import SessionLimits
@@ -18,6 +16,7 @@ from mailshed.errors import StartError
 from mailshed.listener.protocol import MailHandler, SmtpSession
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
+from mailshed.mail.reply import Reply
 
 # Connections the kernel holds for us between two turns of the event loop; asyncio's default of 100
 # is what a burst of a few hundred clients overruns.
@@ -80,15 +79,14 @@ def _stream_state() -> frozenset[str]:
 
 
 class _Refusal(asyncio.Protocol):
-    """A connection over the limit: one line, and the end."""
+    """A connection that becomes no session: one line, and the end."""
 
-    def __init__(self, count: Callable[[], None]) -> None:
-        self._count = count
+    def __init__(self, last: Reply) -> None:
+        self._last = last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._count()
         # uvloop's transports have the methods, but are no subclasses.
-        cast("asyncio.WriteTransport", transport).write(reply.TOO_MANY_SESSIONS.wire)
+        cast("asyncio.WriteTransport", transport).write(self._last.wire)
         transport.close()
 
 
@@ -132,6 +130,7 @@ class SmtpServer:
         self._listening = listening
         self._handler = handler
         self._server: asyncio.Server | None = None
+        self._is_accepting = True
 
     @property
     def port(self) -> int:
@@ -148,14 +147,18 @@ class SmtpServer:
         )
 
     def _new_protocol(self) -> asyncio.Protocol:
+        if not self._is_accepting:  # it was in the loop's hands when the socket closed
+            return _Refusal(reply.SHUTTING_DOWN)
         if len(self._handler.open_sessions) >= self.factory.limits.sessions_max:
-            return _Refusal(lambda: self._handler.refused(self.factory.listener))
+            self._handler.refused(self.factory.listener)
+            return _Refusal(reply.TOO_MANY_SESSIONS)
         session = self.factory()
         self._handler.open_sessions.add(session)
         return session
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; sessions go on."""
+        """Close the listening socket; sessions go on. Safe to call twice, or without a start."""
+        self._is_accepting = False
         if self._server is not None:
             self._server.close()
         else:
@@ -168,14 +171,11 @@ async def finish_sessions(sessions: set[SmtpSession], timeout: float) -> int:
     Those that did not are cut off; nothing was promised to them.
     """
     loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
     for session in list(sessions):
         session.stop()
-    deadline = loop.time() + timeout
-    while sessions and loop.time() < deadline:
-        closing = [session.closed for session in sessions]
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+    while sessions and (seconds := deadline - loop.time()) > 0:
+        await asyncio.wait([session.closed for session in sessions], timeout=seconds)
     left = list(sessions)
     for session in left:
         if session.transport is not None:

@@ -76,6 +76,11 @@ class Gate:
         return not self._breaker.is_open
 
     @property
+    def is_closed(self) -> bool:
+        """Whether no more slots are handed out, since the service is stopping."""
+        return self._is_closed
+
+    @property
     def next_probe(self) -> float:
         """Seconds until a backend that is away is tried again."""
         return self._breaker.next_probe(self._clock.monotonic())

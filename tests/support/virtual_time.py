@@ -17,6 +17,8 @@ DEADLOCK_SECONDS = 10.0
 """Real seconds after which a loop without timers counts as stuck."""
 LIFETIME = 30 * 86400.0
 """Virtual seconds after which a test counts as one that waits for something that never comes."""
+TURNS_MAX = 50_000
+"""Turns of the loop without any time passing after which something counts as spinning."""
 
 P = ParamSpec("P")
 
@@ -27,15 +29,19 @@ class _Selector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
         self.now = 0.0
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._turns += 1
+        assert self._turns < TURNS_MAX, "something is spinning"
         if timeout is None:
             events = self._real.select(DEADLOCK_SECONDS)
             assert events, "nothing is left that could ever happen"
             return events
         events = self._real.select(0)
-        if not events:
-            self.now += max(0.0, timeout)
+        if not events and timeout > 0:
+            self.now += timeout
+            self._turns = 0
             assert self.now < LIFETIME, "this test waits for something that never comes"
         return events
 

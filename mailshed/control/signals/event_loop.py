@@ -1,7 +1,8 @@
 """How late the event loop runs: the time between when a tick was due and when it came.
 
 A lag of a few milliseconds is work; more means that something blocks the loop, and every client
-waits for it.
+waits for it. What the ticking task itself waits for (a disk, say) is no lag: the measurement begins
+when it lies down to sleep.
 """
 
 from collections import deque
@@ -12,17 +13,21 @@ WINDOW_TICKS = 40
 
 
 class EventLoopLag:
-    """Lag of the ticks of one periodic task."""
+    """Lag of the ticks of one periodic task, which calls `rest`, sleeps `interval`, and `tick`."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._due: float | None = None
         self._recent: deque[float] = deque(maxlen=WINDOW_TICKS)
 
+    def rest(self, now: float) -> None:
+        """Note that the task goes to sleep at monotonic time `now`."""
+        self._due = now + self._interval
+
     def tick(self, now: float) -> float:
         """Note a tick at monotonic time `now`; return how late it came, in seconds."""
         lag = 0.0 if self._due is None else max(0.0, now - self._due)
-        self._due = now + self._interval
+        self._due = None
         self._recent.append(lag)
         return lag
 

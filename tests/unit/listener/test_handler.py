@@ -1,0 +1,334 @@
+"""Values for the pipeline, replies for the session, and exceptions that end here."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mailshed.errors import ClientGone
+from mailshed.listener.handler import Handler
+from mailshed.listener.protocol import PendingTransaction, SmtpSession
+from mailshed.mail import reply
+from mailshed.mail.address import PathArgument
+from mailshed.mail.content import Content, ContentStore
+from mailshed.mail.envelope import Client, Envelope
+from mailshed.mail.reply import Reply
+from mailshed.metrics import Metrics, new_registry
+from mailshed.supervisor import Supervisor
+from mailshed.terms import ClientKind
+from tests.support.builders import OK, content_store, mailbox, recipient, relay_policy
+from tests.support.clock import ManualClock
+from tests.support.front import settle, until
+
+CLINICAL = ip_network("10.1.0.0/16")
+
+
+@dataclass
+class ScriptedPipeline:
+    """A pipeline whose outcome is the test's."""
+
+    outcome: Reply | BaseException = OK
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    envelopes: list[Envelope] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    is_client_gone: Callable[[], bool] = lambda: False
+    is_cancelled: bool = False
+    failures: list[tuple[Envelope, BaseException]] = field(default_factory=list)
+    asked: list[tuple[Client, bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.policies = SimpleNamespace(
+            relay=relay_policy(trusted=("127.0.0.0/8", "10.0.0.0/8")),
+            is_clinical=lambda client: client.address in CLINICAL,
+        )
+        self.may_end.set()
+
+    def on_rcpt(self, client: Client, mailbox: Any) -> Reply | None:
+        self.asked.append((client, mailbox.raw))
+        return reply.RELAY_DENIED if mailbox.domain == "elsewhere.example" else None
+
+    async def on_content(
+        self, envelope: Envelope, content: Content, *, is_client_gone: Callable[[], bool]
+    ) -> Reply:
+        self.envelopes.append(envelope)
+        self.is_client_gone = is_client_gone
+        self.data.append(await content.read_head())
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def on_failure(self, envelope: Envelope, error: BaseException) -> None:
+        self.failures.append((envelope, error))
+
+
+@dataclass(eq=False)
+class FakeSession:
+    """What the handler reads of a session."""
+
+    transport: Any
+    envelope: PendingTransaction
+    listener: str = "smtp"
+    session: Any = field(
+        default_factory=lambda: SimpleNamespace(host_name="client.example.org", extended_smtp=True)
+    )
+    is_client_gone: bool = False
+
+
+@dataclass
+class Bench:
+    """A handler with everything around it within reach."""
+
+    handler: Handler
+    pipeline: ScriptedPipeline
+    store: ContentStore
+    supervisor: Supervisor
+    clock: ManualClock
+    metrics: Metrics
+    failures: list[BaseException]
+
+    def session(self, peer: tuple[Any, ...] | None = ("127.0.0.1", 40000)) -> SmtpSession:
+        """A session as far as the handler looks at one, one recipient accepted."""
+        transport = SimpleNamespace(get_extra_info=lambda _name: peer)
+        pending = PendingTransaction()
+        pending.mail = PathArgument(mailbox("alice@example.org"), (b"BODY=8BITMIME",))
+        pending.recipients = [recipient("bob@example.net")]
+        pending.started_at = 990.0
+        return cast("SmtpSession", FakeSession(transport, pending))
+
+    def connected(self, peer: tuple[Any, ...] = ("127.0.0.1", 40000)) -> SmtpSession:
+        """A session that the handler knows."""
+        session = self.session(peer)
+        assert self.handler.connected(session) is None
+        return session
+
+    def content(self) -> Content:
+        """A message of twelve octets."""
+        content = self.store.new()
+        assert content.write(b"Subject: x\r\n")
+        return content
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """The values of a counter that are not 0, by the values of its labels."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for metric in self.metrics.collect()
+            for sample in metric.samples
+            if sample.name == name and sample.value
+        }
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    failures: list[BaseException] = []
+    pipeline, store, clock = ScriptedPipeline(), content_store(tmp_path), ManualClock()
+    supervisor = Supervisor(lambda _name, error: failures.append(error))
+    metrics = Metrics(new_registry())
+    handler = Handler(
+        pipeline=cast("Any", pipeline),
+        contents=store,
+        supervisor=supervisor,
+        metrics=metrics,
+        clock=clock,
+        rng=random.Random(7),
+        client_kinds={"smtp": ClientKind.DEVICE},
+    )
+    yield Bench(handler, pipeline, store, supervisor, clock, metrics, failures)
+    assert await supervisor.join(10.0) == 0
+    assert (store.memory.used, store.disk.used) == (0, 0), "all mail data was closed"
+
+
+# Who speaks.
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "is_trusted"),
+    [
+        (("127.0.0.1", 1), "127.0.0.1", True),
+        (("192.0.2.7", 2), "192.0.2.7", False),
+        (("::ffff:10.2.3.4", 3, 0, 0), "10.2.3.4", True),
+        (("2001:db8::1", 4, 0, 0), "2001:db8::1", False),
+        (("fe80::1%eth0", 5, 0, 2), "fe80::1", False),
+    ],
+)
+async def test_a_client_is_known_by_its_address(
+    bench: Bench, peer: tuple[Any, ...], address: str, *, is_trusted: bool
+) -> None:
+    """An IPv4 client on an IPv6 socket is an IPv4 client, and in its network."""
+    client = bench.connected(peer).client
+    assert client.address == ip_address(address)
+    assert (client.port, client.is_trusted) == (peer[1], is_trusted)
+    assert (client.kind, client.listener) == (ClientKind.DEVICE, "smtp")
+    assert bench.counted("mailshed_smtp_connections_total") == {("smtp", "accepted"): 1}
+
+
+async def test_each_session_has_its_own_id(bench: Bench) -> None:
+    ids = {bench.connected().client.session_id for _ in range(20)}
+    assert len(ids) == 20
+
+
+async def test_a_client_that_left_before_we_looked_gets_no_session(bench: Bench) -> None:
+    refused = bench.handler.connected(bench.session(peer=None))
+    assert refused is reply.SHUTTING_DOWN
+    assert bench.counted("mailshed_smtp_connections_total") == {}
+
+
+async def test_sessions_are_known_while_they_are_open(bench: Bench) -> None:
+    session = bench.connected()
+    bench.handler.open_sessions = {session}
+    bench.handler.disconnected(session)
+    bench.handler.disconnected(session)
+    assert bench.handler.open_sessions == set()
+
+
+async def test_connections_over_the_limit_and_replies_are_counted(bench: Bench) -> None:
+    bench.handler.refused("smtp")
+    bench.handler.replied(bench.connected(), "rcpt", reply.RELAY_DENIED)
+    assert bench.counted("mailshed_smtp_connections_total") == {
+        ("smtp", "refused"): 1,
+        ("smtp", "accepted"): 1,
+    }
+    assert bench.counted("mailshed_smtp_replies_total") == {
+        ("smtp", "connect", "421"): 1,
+        ("smtp", "rcpt", "554"): 1,
+    }
+
+
+# What it asks.
+
+
+async def test_the_pipeline_says_who_may_send_where(bench: Bench) -> None:
+    session = bench.connected()
+    assert bench.handler.recipient(session, mailbox("bob@example.net")) is None
+    refused = bench.handler.recipient(session, mailbox("eve@elsewhere.example"))
+    assert refused is reply.RELAY_DENIED
+    asked = [(client is session.client, raw) for client, raw in bench.pipeline.asked]
+    assert asked == [(True, b"bob@example.net"), (True, b"eve@elsewhere.example")]
+
+
+@pytest.mark.parametrize(("address", "is_privileged"), [("10.1.2.3", True), ("10.2.2.3", False)])
+async def test_clinical_networks_may_use_the_reserved_room(
+    bench: Bench, address: str, *, is_privileged: bool
+) -> None:
+    content = bench.handler.new_content(bench.connected((address, 1)))
+    assert content._is_privileged is is_privileged
+    content.close()
+
+
+async def test_the_pipeline_gets_the_envelope_as_the_session_collected_it(bench: Bench) -> None:
+    session = bench.connected()
+    session.envelope.recipients.append(recipient("carol@example.net", b"NOTIFY=never"))
+    bench.clock.advance(5.0)
+    assert await bench.handler.content(session, bench.content()) is OK
+    (envelope,) = bench.pipeline.envelopes
+    assert envelope.client is session.client
+    assert (envelope.helo, envelope.is_extended) == ("client.example.org", True)
+    assert envelope.sender == "<alice@example.org>"
+    assert envelope.parameters == (b"BODY=8BITMIME",)
+    shown = [(each.mailbox.raw, each.parameters) for each in envelope.recipients]
+    assert shown == [(b"bob@example.net", ()), (b"carol@example.net", (b"NOTIFY=never",))]
+    assert envelope.received_wall == bench.clock.wall()
+    assert (envelope.started_at, envelope.received_at) == (990.0, bench.clock.monotonic())
+    assert bench.pipeline.data == [b"Subject: x\r\n"]
+
+
+async def test_the_null_reverse_path_and_helo_arrive_as_such(bench: Bench) -> None:
+    session = bench.connected()
+    session.envelope.mail = PathArgument(None, ())
+    assert session.session is not None
+    session.session.extended_smtp = False
+    await bench.handler.content(session, bench.content())
+    (envelope,) = bench.pipeline.envelopes
+    assert (envelope.reverse_path, envelope.sender, envelope.is_extended) == (None, "<>", False)
+
+
+async def test_the_envelope_does_not_change_with_the_session(bench: Bench) -> None:
+    """The session may collect its next message while the outcome of this one is settled."""
+    session = bench.connected()
+    pending = session.envelope
+    await bench.handler.content(session, bench.content())
+    pending.recipients.append(recipient("eve@example.net"))
+    assert len(bench.pipeline.envelopes[0].recipients) == 1
+
+
+async def test_queue_ids_are_distinct_and_sort_by_time(bench: Bench) -> None:
+    session = bench.connected()
+    for _ in range(10):
+        await bench.handler.content(session, bench.content())
+        bench.clock.advance(1.0)
+    ids = [envelope.queue_id for envelope in bench.pipeline.envelopes]
+    assert ids == sorted(set(ids))
+
+
+# How it ends.
+
+
+async def test_a_client_that_is_gone_gets_no_reply(bench: Bench) -> None:
+    bench.pipeline.outcome = ClientGone()
+    assert await bench.handler.content(bench.connected(), bench.content()) is None
+    assert bench.pipeline.failures == []
+
+
+async def test_a_fault_is_451_and_noted_with_its_envelope(bench: Bench) -> None:
+    bench.pipeline.outcome = error = RuntimeError("secret detail")
+    assert await bench.handler.content(bench.connected(), bench.content()) is reply.INTERNAL
+    assert bench.pipeline.failures == [(bench.pipeline.envelopes[0], error)]
+    assert bench.failures == [], "the supervisor has nothing left to report"
+
+
+async def test_the_pipeline_sees_whether_the_client_is_still_there(bench: Bench) -> None:
+    session = bench.connected()
+    await bench.handler.content(session, bench.content())
+    assert not bench.pipeline.is_client_gone()
+    cast("Any", session).is_client_gone = True
+    assert bench.pipeline.is_client_gone()
+
+
+async def test_a_cancelled_session_does_not_cancel_the_work(bench: Bench) -> None:
+    """The library cancels a session when its connection breaks; the outcome is settled anyway."""
+    bench.pipeline.may_end.clear()
+    work = bench.handler.content(bench.connected(), bench.content())
+    session_task = asyncio.get_running_loop().create_task(work)
+    await until(lambda: len(bench.pipeline.data) == 1, "the work has begun")
+    session_task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session_task
+    await settle()
+    assert not bench.pipeline.is_cancelled
+    assert len(bench.supervisor) == 1
+    assert bench.store.memory.used > 0, "the mail data is still needed"
+    bench.pipeline.may_end.set()
+
+
+async def test_a_session_cancelled_before_the_work_began_does_not_cancel_it(bench: Bench) -> None:
+    """Between the final dot and the first step of the work there is a turn of the event loop."""
+    work = bench.handler.content(bench.connected(), bench.content())
+    session_task = asyncio.get_running_loop().create_task(work)
+    await asyncio.sleep(0)
+    assert (len(bench.supervisor), bench.pipeline.envelopes) == (1, [])
+    session_task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session_task
+    assert await bench.supervisor.join(10.0) == 0
+    assert bench.pipeline.data == [b"Subject: x\r\n"]
+
+
+async def test_work_is_named_for_its_message(bench: Bench) -> None:
+    bench.pipeline.may_end.clear()
+    work = bench.handler.content(bench.connected(), bench.content())
+    session_task = asyncio.get_running_loop().create_task(work)
+    await until(lambda: len(bench.pipeline.data) == 1, "the work has begun")
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert f"message {bench.pipeline.envelopes[0].queue_id}" in names
+    bench.pipeline.may_end.set()
+    assert await session_task is OK

@@ -1,0 +1,222 @@
+"""Sessions made by copying, sockets with advice, and a server that closes what it opened."""
+
+import asyncio
+import gc
+import socket
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import uvloop
+from aiosmtpd.smtp import SMTP
+
+from mailshed.errors import StartError
+from mailshed.listener.protocol import SmtpSession
+from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from tests.support.builders import session_limits
+from tests.support.front import HOSTNAME, Front, settle
+
+OF_STREAMS = {"_reader", "_writer"}
+"""Set when the connection is made, by us and by the library alike."""
+
+OURS = {
+    *("handler", "limits", "listener", "is_stopping", "closed"),
+    *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_is_working"),
+    *("_deadline", "_timer_at"),
+}
+SHARED = {
+    *("loop", "_loop", "event_handler", "handler", "limits"),
+    # Bound to the template in the library; empty here, since sessions have their own table.
+    *("_smtp_methods", "_auth_methods", "_handle_hooks"),
+    "_auth_callback",
+}
+"""Objects that all sessions may have in common: nobody changes them."""
+
+
+def new_factory(**limits: Any) -> SessionFactory:
+    return SessionFactory(
+        listener="smtp", hostname=HOSTNAME, handler=Mock(), limits=session_limits(**limits)
+    )
+
+
+def constructed() -> SMTP:
+    """A session as the library's own constructor makes it."""
+    return SMTP(
+        object(),
+        hostname=HOSTNAME,
+        ident="mailshed",
+        data_size_limit=session_limits().message_size_max,
+        timeout=session_limits().command_timeout,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+# The copied session.
+
+
+async def test_a_copy_has_the_attributes_of_a_constructed_session() -> None:
+    """Neither fewer, or an inherited method breaks, nor more than ours beside them."""
+    copy, stock = new_factory()(), constructed()
+    assert vars(stock).keys() - vars(copy).keys() == set()
+    assert vars(copy).keys() - vars(stock).keys() == OURS
+
+
+async def test_a_copy_has_the_values_of_a_constructed_session() -> None:
+    copy, stock = vars(new_factory()()), vars(constructed())
+    plain = (str, int, float, bool, type(None))
+    compared = {name for name, value in stock.items() if isinstance(value, plain)}
+    assert compared >= {"hostname", "data_size_limit", "transport", "session", "_timeout_duration"}
+    assert {name: copy[name] for name in compared} == {name: stock[name] for name in compared}
+
+
+async def test_two_copies_share_nothing_that_changes() -> None:
+    """Connected, as they are when they collect anything."""
+    async with Front() as front:
+        await front.in_transaction()
+        await front.in_transaction()
+        one, two = (vars(session) for session in front.handler.sessions)
+        immutable = (str, int, float, bool, bytes, tuple, type(None))
+        same = {
+            name
+            for name, value in one.items()
+            if value is two[name] and not isinstance(value, immutable)
+        }
+        assert same <= SHARED
+        assert one.keys() - vars(constructed()).keys() == OURS | OF_STREAMS | {"client"}
+
+
+async def test_what_is_shared_is_empty_or_never_changed() -> None:
+    session = new_factory()()
+    for name in ("_smtp_methods", "_auth_methods", "_handle_hooks"):
+        assert vars(session)[name] == {}
+    assert session.limits is session.limits
+
+
+async def test_the_library_is_constructed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its constructor costs more than all the rest of a short session."""
+    calls = []
+    original = SMTP.__init__
+
+    def counted(self: SMTP, *arguments: Any, **options: Any) -> None:
+        calls.append(self)
+        original(self, *arguments, **options)
+
+    monkeypatch.setattr(SMTP, "__init__", counted)
+    factory = new_factory()
+    sessions = [factory() for _ in range(10)]
+    assert len(calls) == 1
+    assert all(isinstance(session, SmtpSession) for session in sessions)
+
+
+async def test_new_sessions_take_the_limits_of_the_moment() -> None:
+    """A reload changes the factory; sessions that are open keep what they began with."""
+    factory = new_factory(errors_max=5)
+    before = factory()
+    factory.limits = session_limits(errors_max=7)
+    after = factory()
+    assert (before.limits.errors_max, after.limits.errors_max) == (5, 7)
+
+
+# Sockets.
+
+
+def test_a_taken_port_is_a_start_error_with_advice() -> None:
+    with bind("smtp", "127.0.0.1", 0) as listening:
+        port = listening.getsockname()[1]
+        with pytest.raises(StartError) as caught:
+            bind("submission", "127.0.0.1", port)
+    text = str(caught.value)
+    assert f"listener submission: cannot listen on 127.0.0.1 port {port}: Address alre" in text
+    assert f"`ss -ltnp 'sport = :{port}'` shows which" in text
+
+
+def test_an_address_that_is_not_ours_is_a_start_error() -> None:
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1 port 2525"):
+        bind("smtp", "192.0.2.1", 2525)
+
+
+def test_both_families_can_be_bound() -> None:
+    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+        with bind("smtp", host, 0) as listening:
+            assert listening.family is family
+            assert not listening.getblocking()
+            assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+async def test_a_port_can_be_bound_again_right_after_its_server() -> None:
+    """Connections in TIME_WAIT do not keep a restarted service from its port."""
+    async with Front() as front:
+        peer = await front.peer()
+        front.session.transport.close()  # type: ignore[union-attr]
+        await peer.rest()
+        port = front.port
+    bind("smtp", "127.0.0.1", port).close()
+
+
+async def test_a_server_that_never_started_closes_its_socket() -> None:
+    listening = bind("smtp", "127.0.0.1", 0)
+    server = SmtpServer(new_factory(), listening, handler=Mock(open_sessions=set()))
+    assert server.port == listening.getsockname()[1] > 0
+    server.stop_accepting()
+    server.stop_accepting()
+    assert listening.fileno() == -1
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_can_be_closed_after_the_server_without_a_word(new_loop: Any) -> None:
+    """No task, no socket and no warning is left, with sessions in every state at the end."""
+
+    async def serve() -> None:
+        async with Front() as front:
+            await front.peer()
+            await front.in_transaction()
+            await front.in_data()
+            waiting = await front.in_data()
+            front.handler.may_answer.clear()
+            await waiting.send(b"x\r\n.\r\n")
+            await settle()
+            assert len(front.handler.open_sessions) == 4
+        assert len(asyncio.all_tasks()) == 1
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve())
+    gc.collect()  # warnings of unclosed resources are errors
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_can_be_closed_under_open_sessions(new_loop: Any) -> None:
+    """A service that dies of another fault must not hang over its sessions."""
+    peers = []
+
+    async def serve() -> Front:
+        front = await Front().__aenter__()
+        peers.append(await front.in_data())
+        front.handler.may_answer.clear()
+        await peers[0].send(b"x\r\n.\r\n")
+        peers.append(await front.peer())
+        await settle()
+        front.server.stop_accepting()
+        return front
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        front = runner.run(serve())
+        tasks = [session._handler_coroutine for session in front.handler.open_sessions]
+        assert len(tasks) == 2
+    assert all(task is not None and task.done() for task in tasks)
+    for peer in peers:
+        peer.close()
+
+
+# Stopping.
+
+
+async def test_there_is_nothing_to_wait_for_without_sessions() -> None:
+    assert await finish_sessions(set(), 60.0) == 0
+    assert await finish_sessions(set(), 0.0) == 0
+
+
+async def test_without_time_to_finish_sessions_are_cut_off_at_once() -> None:
+    async with Front() as front:
+        peer = await front.in_data()
+        assert await finish_sessions(front.handler.open_sessions, 0.0) == 1
+        assert await peer.rest() == b""

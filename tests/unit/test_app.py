@@ -1,0 +1,516 @@
+"""The whole service in the test's own loop: start or undo, serve, reload or refuse, stop."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailshed import app
+from mailshed.app import Service
+from mailshed.config.schema import Config
+from mailshed.errors import ConfigError, StartError
+from mailshed.linewriter import LineWriter
+from mailshed.metrics import Snapshot
+from mailshed.spool.lock import SpoolLock
+from mailshed.spool.reader import count_messages
+from mailshed.systemd import Notifier
+from mailshed.terms import Stage
+from tests.support.outbound import eventually
+from tests.support.scripted_backend import STALL, ScriptedBackend, Wait, say
+
+DEADLINE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The service takes over the standard logging of its process, which here is the test's."""
+    loggers = [logging.getLogger(name) for name in (None, "mail.log", "asyncio", "aiohttp")]
+    levels = [logger.level for logger in loggers]
+    handlers = list(loggers[0].handlers)
+    show = warnings.showwarning
+    yield
+    logging.captureWarnings(capture=False)
+    warnings.showwarning = show
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+class Rig:
+    """A service that is not started yet, and what it says to the log and to systemd."""
+
+    def __init__(self, folder: Path, backend_port: int = 25, **changes: Any) -> None:
+        self.folder = folder
+        self.backend_port = backend_port
+        self.config = self.make_config(**changes)
+        self.next_config: Callable[[], Config] = lambda: self.config
+        self.told: list[bytes] = []
+        self.stop, self.hangup = asyncio.Event(), asyncio.Event()
+        self._log = folder / "log"
+        self._descriptor = os.open(self._log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        self._sink = LineWriter(self._descriptor)
+        self.service = Service(
+            self.config,
+            reload=self._reload,
+            sink=self._sink,
+            notifier=Notifier({}, send=self.told.append),
+        )
+
+    def _reload(self) -> Config:
+        return self.next_config()
+
+    def make_config(self, **changes: Any) -> Config:
+        """A configuration for loopback; sections in `changes` replace whole sections."""
+        base: dict[str, Any] = {
+            "version": 1,
+            "hostname": "mx.example.org",
+            "domains": ["example.net"],
+            "trusted_networks": [],
+            "listeners": [{"name": "smtp", "bind": "127.0.0.1:0"}],
+            "backends": [{"name": "exch", "host": "127.0.0.1", "port": self.backend_port}],
+            "spool": {"path": str(self.folder / "spool"), "disk_reserve": "0B"},
+            "metrics": {"bind": "127.0.0.1:0"},
+            "log": {"format": "json", "level": "debug"},
+            "limits": {"shutdown_timeout": "60s"},
+        }
+        return Config.model_validate(base | changes)
+
+    @property
+    def port(self) -> int:
+        """The port of the first listener."""
+        return self.service._servers[0].port
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the operations thread sees now."""
+        current = self.service._holder.current
+        assert current is not None
+        return current
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log's lines of one event so far."""
+        self._sink.flush()
+        found = map(json.loads, self._log.read_text().splitlines())
+        return [line for line in found if line["event"] == event]
+
+    async def run(self) -> int:
+        """Run the service to its end."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await self.service.run(self.stop, self.hangup)
+        finally:
+            self._sink.flush()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[int]"]:
+        """Start the service; stop it at the end, if it has not been stopped."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.run())
+            await eventually(lambda: b"READY=1" in self.told)
+            try:
+                yield task
+            finally:
+                self.stop.set()
+
+    def assert_nothing_is_left(self) -> None:
+        """No port, no socket, no thread, no lock, no task."""
+        for server in self.service._servers:
+            assert server._listening.fileno() == -1
+        assert not self.config.admin_socket.exists()
+        names = {thread.name for thread in threading.enumerate()}
+        assert not names & {"mailshed-operations", "spool-writer"}
+        assert len(self.service._supervisor) == 0
+        if self.config.spool.path.is_dir():
+            lock = SpoolLock(self.config.spool.path)
+            lock.acquire()
+            lock.release()
+
+
+class Talk:
+    """One SMTP session of a client, past EHLO."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def say(self, line: str) -> str:
+        """Send a line; return the last line of the reply."""
+        self.writer.write(line.encode() + b"\r\n")
+        return await self.hear()
+
+    async def hear(self) -> str:
+        """The last line of the next reply; empty at the end of the connection."""
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                line = (await self.reader.readline()).decode()
+                if not line or line[3] == " ":
+                    return line.rstrip()
+
+    async def submit(self, *, to: str = "bob@example.net", header: str = "Subject: x") -> None:
+        """Send a message up to and with the final dot, and do not wait for the answer."""
+        assert (await self.say("MAIL FROM:<alice@example.org>")).startswith("250")
+        assert (await self.say(f"RCPT TO:<{to}>")).startswith("250")
+        assert (await self.say("DATA")).startswith("354")
+        self.writer.write(f"{header}\r\n\r\nHello.\r\n.\r\n".encode())
+
+    def vanish(self) -> None:
+        """Break the connection (RST), so that the server cannot take it for a half-closed one."""
+        raw = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def talk(port: int) -> AsyncIterator[Talk]:
+    """Connect and greet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    made = Talk(reader, writer)
+    try:
+        assert (await made.hear()).startswith("220")
+        await made.say("EHLO client.example.org")
+        yield made
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedBackend]:
+    async with ScriptedBackend() as running:
+        yield running
+
+
+@pytest.fixture
+def rig(tmp_path: Path, server: ScriptedBackend) -> Rig:
+    return Rig(tmp_path, server.port)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+class TestStart:
+    async def test_opens_everything_and_says_so(self, rig: Rig) -> None:
+        async with rig.running():
+            (started,) = rig.lines("started")
+            assert started["listeners"] == f"smtp 127.0.0.1:{rig.port}"
+            assert started["backends"].startswith("exch 127.0.0.1:")
+            assert rig.config.admin_socket.is_socket()
+            assert rig.snapshot.listeners == (f"smtp 127.0.0.1:{rig.port}",)
+        rig.assert_nothing_is_left()
+
+    async def test_a_taken_smtp_port_is_named_and_the_other_one_given_back(
+        self, tmp_path: Path, taken: int
+    ) -> None:
+        listeners = [
+            {"name": "first", "bind": "127.0.0.1:0"},
+            {"name": "second", "bind": f"127.0.0.1:{taken}"},
+        ]
+        rig = Rig(tmp_path, listeners=listeners)
+        with pytest.raises(StartError, match=rf"listener second.*port {taken}.*ss -ltnp"):
+            await rig.run()
+        assert len(rig.service._servers) == 1
+        rig.assert_nothing_is_left()
+        assert not rig.config.spool.path.exists(), "found before anything else happens"
+
+    async def test_a_taken_metrics_port_is_named(self, tmp_path: Path, taken: int) -> None:
+        rig = Rig(tmp_path, metrics={"bind": f"127.0.0.1:{taken}"})
+        with pytest.raises(StartError, match=rf"metrics port 127\.0\.0\.1:{taken} is taken"):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+    async def test_a_spool_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        path = tmp_path / "file" / "spool"
+        rig = Rig(tmp_path, spool={"path": str(path)})
+        with pytest.raises(StartError, match=r"cannot create .*file/spool.*spool\.path"):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+    async def test_a_spool_that_cannot_be_used_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        path = tmp_path / "file" / "spool"
+        admin = {"socket": str(tmp_path / "admin.sock")}
+        rig = Rig(tmp_path, spool={"path": str(path)}, admin=admin)
+        with pytest.raises(StartError, match=r"^spool: cannot use .*file/spool"):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+    async def test_a_spool_that_another_process_owns_is_left_to_it(self, tmp_path: Path) -> None:
+        rig = Rig(tmp_path)
+        rig.config.spool.path.mkdir()
+        owner = SpoolLock(rig.config.spool.path)
+        owner.acquire()
+        owner.write_owner()
+        with pytest.raises(StartError, match=rf"spool.* in use by process {os.getpid()}"):
+            await rig.run()
+        owner.release()
+        rig.assert_nothing_is_left()
+
+    async def test_whatever_else_goes_wrong_is_undone_too(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken() -> None:
+            raise RuntimeError("bug")
+
+        monkeypatch.setattr(rig.service._control, "tick", broken)
+        with pytest.raises(RuntimeError, match="bug"):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+    async def test_a_part_that_breaks_later_ends_the_service_and_leaves_nothing(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken() -> None:
+            raise RuntimeError("bug")
+
+        monkeypatch.setattr(rig.service._drainer, "run", broken)
+        with pytest.raises(ExceptionGroup):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+
+class TestMail:
+    async def test_goes_through_and_the_reply_is_the_backends(
+        self, rig: Rig, server: ScriptedBackend
+    ) -> None:
+        server.once(Stage.DOT, say("250 2.6.0 <id@exch> Queued mail for delivery"))
+        async with rig.running(), talk(rig.port) as client:
+            await client.submit()
+            assert await client.hear() == "250 2.6.0 <id@exch> Queued mail for delivery"
+        (received,) = server.messages
+        assert received.data.endswith(b"Subject: x\r\n\r\nHello.\r\n")
+        (line,) = rig.lines("delivered")
+        assert line["id"].encode() in received.data
+        assert rig.snapshot.classes[0].name == "clinical"
+
+    async def test_work_after_the_dot_survives_the_end_of_its_session(
+        self, rig: Rig, server: ScriptedBackend
+    ) -> None:
+        """The client hangs up while the backend thinks; the outcome is settled all the same."""
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, Wait(may_answer, say("250 2.0.0 Ok")))
+        async with rig.running():
+            async with talk(rig.port) as client:
+                await client.submit()
+                await eventually(lambda: bool(server.received))
+                client.vanish()
+            await eventually(lambda: not rig.service._handler.open_sessions)
+            assert rig.lines("delivered") == []
+            may_answer.set()
+            await eventually(lambda: bool(rig.lines("delivered")))
+            assert rig.lines("aborted") == []
+
+    async def test_in_doubt_is_kept_though_its_session_has_ended(
+        self, rig: Rig, server: ScriptedBackend
+    ) -> None:
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, Wait(may_answer, say("250-2.0.0 half a reply and no more")))
+        server.always(Stage.CONNECT, say("421 4.3.2 later"))
+        server.once(Stage.CONNECT, say("220 come in"))
+        async with rig.running():
+            async with talk(rig.port) as client:
+                await client.submit()
+                await eventually(lambda: bool(server.received))
+                client.vanish()
+            await eventually(lambda: not rig.service._handler.open_sessions)
+            server.hang_up()
+            may_answer.set()
+            await eventually(lambda: bool(rig.lines("spooled")))
+        (line,) = rig.lines("in_doubt")
+        (held,) = count_messages(rig.config.spool.path)
+        assert line["id"] == rig.lines("spooled")[0]["id"]
+        assert held["messages"] == 1
+
+
+class TestStop:
+    async def test_lets_an_open_transaction_finish(self, rig: Rig, server: ScriptedBackend) -> None:
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, Wait(may_answer, say("250 2.0.0 Ok, at last")))
+        async with rig.running() as run, talk(rig.port) as client, talk(rig.port) as idle:
+            await client.submit()
+            await eventually(lambda: bool(server.received))
+            rig.stop.set()
+            assert (await idle.hear()).startswith("421")
+            assert not run.done()
+            await eventually(lambda: rig.snapshot.is_stopping)
+            may_answer.set()
+            assert await client.hear() == "250 2.0.0 Ok, at last"
+            assert await run == 0
+        rig.assert_nothing_is_left()
+        (stopping,), (stopped,) = rig.lines("stopping"), rig.lines("stopped")
+        assert (stopping["sessions"], stopping["in_flight"]) == (2, 1)
+        assert stopped["unfinished"] == 0
+        assert rig.lines("spool_sick") == [], "a spool that is closed is not sick"
+        assert rig.lines("task_failed") == []
+        first = [each for each in rig.told if each in {b"READY=1", b"STOPPING=1"}]
+        assert first == [b"READY=1", b"STOPPING=1"]
+
+    async def test_spools_what_waits_for_a_slot(
+        self, tmp_path: Path, server: ScriptedBackend
+    ) -> None:
+        narrow = {"name": "exch", "host": "127.0.0.1", "port": server.port, "in_flight_max": 1}
+        rig = Rig(tmp_path, server.port, backends=[narrow])
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, Wait(may_answer, say("250 2.0.0 Ok")))
+        async with rig.running() as run, talk(rig.port) as first, talk(rig.port) as second:
+            await first.submit()
+            await eventually(lambda: bool(server.received))
+            await second.submit()
+            await eventually(lambda: rig.service._gate.waiting == 1)
+            rig.stop.set()
+            assert "queued as" in await second.hear()
+            may_answer.set()
+            assert await run == 0
+        assert rig.lines("spooled")[0]["reason"] == "shutdown"
+
+    async def test_marks_what_the_drain_has_handed_over(
+        self, tmp_path: Path, server: ScriptedBackend
+    ) -> None:
+        listeners = [{"name": "smtp", "bind": "127.0.0.1:0", "clients": "device"}]
+        rig = Rig(tmp_path, server.port, listeners=listeners)
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, say("450 4.2.0 busy"), Wait(may_answer, say("250 2.0.0 Ok")))
+        async with rig.running() as run, talk(rig.port) as client:
+            await client.submit()
+            assert "queued as" in await client.hear()
+            await eventually(lambda: len(server.received) == 2)
+            rig.stop.set()
+            await eventually(lambda: rig.snapshot.is_stopping)
+            may_answer.set()
+            assert await run == 0
+        assert count_messages(rig.config.spool.path) == []
+        assert rig.lines("attempted")[0]["outcome"] == "delivered"
+
+    async def test_cuts_off_what_does_not_finish_in_time_and_says_so(
+        self, tmp_path: Path, server: ScriptedBackend
+    ) -> None:
+        rig = Rig(tmp_path, server.port, limits={"shutdown_timeout": "200ms"})
+        server.always(Stage.DOT, STALL)
+        async with rig.running() as run, talk(rig.port) as client:
+            await client.submit()
+            await eventually(lambda: bool(server.received))
+            rig.stop.set()
+            assert await run == 1
+            assert await client.hear() == "", "nothing was promised"
+        rig.assert_nothing_is_left()
+        assert rig.lines("stopped")[0]["unfinished"] == 1
+
+
+class TestReload:
+    async def rcpt(self, rig: Rig, address: str) -> str:
+        async with talk(rig.port) as client:
+            await client.say("MAIL FROM:<alice@example.org>")
+            return await client.say(f"RCPT TO:<{address}>")
+
+    async def test_replaces_the_policies(self, rig: Rig) -> None:
+        async with rig.running():
+            assert (await self.rcpt(rig, "bob@new.example")).startswith("554")
+            rig.next_config = lambda: rig.make_config(domains=["new.example"])
+            before = rig.snapshot.config_hash
+            rig.hangup.set()
+            await eventually(lambda: rig.snapshot.config_hash != before)
+            assert (await self.rcpt(rig, "bob@new.example")).startswith("250")
+            assert (await self.rcpt(rig, "bob@example.net")).startswith("554")
+            assert rig.snapshot.reload_ok
+            assert rig.lines("reloaded")[0]["config"] == rig.snapshot.config_hash
+        reloads = [each for each in rig.told if each.startswith(b"RELOADING=1")]
+        assert len(reloads) == 1
+        assert rig.told[rig.told.index(reloads[0]) :].count(b"READY=1") == 1
+
+    async def test_a_faulty_file_changes_nothing_and_is_told(self, rig: Rig) -> None:
+        def faulty() -> Config:
+            raise ConfigError("mailshed.yaml:3:1: hostnam: no such key")
+
+        async with rig.running():
+            rig.next_config = faulty
+            before = rig.snapshot.config_hash
+            rig.hangup.set()
+            await eventually(lambda: not rig.snapshot.reload_ok)
+            assert (await self.rcpt(rig, "bob@example.net")).startswith("250")
+            assert rig.snapshot.config_hash == before
+            rig.next_config = lambda: rig.config
+            await rig.service.reload()
+            await eventually(lambda: rig.snapshot.reload_ok)
+        assert "hostnam" in rig.lines("reload_refused")[0]["error"]
+
+    async def test_what_needs_a_restart_is_named_and_nothing_else_is_taken(self, rig: Rig) -> None:
+        async with rig.running():
+            rig.next_config = lambda: rig.make_config(
+                domains=["new.example"], hostname="other.example.org", log={"level": "info"}
+            )
+            with pytest.raises(ConfigError, match=r"restart of the service: hostname, log$"):
+                await rig.service.reload()
+            assert (await self.rcpt(rig, "bob@new.example")).startswith("554")
+            assert rig.service.config is rig.config
+
+    async def test_a_fault_of_ours_does_not_end_the_service(self, rig: Rig) -> None:
+        def broken() -> Config:
+            raise RuntimeError("bug")
+
+        async with rig.running():
+            rig.next_config = broken
+            rig.hangup.set()
+            await eventually(lambda: rig.snapshot.tasks_failed_total == 1)
+            assert not rig.snapshot.reload_ok
+            assert (await self.rcpt(rig, "bob@example.net")).startswith("250")
+        assert rig.lines("task_failed")[0]["task"] == "reload"
+
+    def without(self, rig: Rig, *names: str) -> Config:
+        kept = tuple(each for each in rig.config.classes if each.name not in names)
+        return rig.config.model_copy(update={"classes": kept})
+
+    async def test_a_class_that_has_mail_cannot_be_removed(
+        self, rig: Rig, server: ScriptedBackend
+    ) -> None:
+        server.always(Stage.CONNECT, say("421 4.3.2 later"))
+        async with rig.running():
+            async with talk(rig.port) as client:
+                await client.submit(header="Precedence: bulk")
+                assert "queued as" in await client.hear()
+            rig.next_config = lambda: self.without(rig, "bulk", "telework")
+            with pytest.raises(ConfigError, match=r"cannot remove bulk \(1 messages\)") as refused:
+                await rig.service.reload()
+            assert "telework" not in str(refused.value)
+            rig.next_config = lambda: self.without(rig, "telework")
+            await rig.service.reload()
+            await eventually(lambda: "telework" not in {c.name for c in rig.snapshot.classes})
+        assert "bulk" in rig.lines("reload_refused")[0]["error"]
+
+    async def test_no_class_can_be_removed_while_the_spool_is_sick(self, rig: Rig) -> None:
+        async with rig.running():
+            rig.service._spool._sick = "disk I/O error"
+            rig.next_config = lambda: self.without(rig, "bulk")
+            with pytest.raises(ConfigError, match=r"cannot remove bulk now.*disk I/O error"):
+                await rig.service.reload()
+
+
+async def test_signals_reload_and_stop(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    """SIGHUP and SIGTERM, as systemd sends them."""
+    reloads: list[int] = []
+
+    def reload() -> Config:
+        reloads.append(1)
+        return rig.config
+
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(app._main(rig.config, reload))
+        await eventually(rig.config.admin_socket.exists)
+        await eventually(lambda: '"started"' in capfd.readouterr().err)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: bool(reloads))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await run == 0
+    assert '"event": "stopped"' in capfd.readouterr().err

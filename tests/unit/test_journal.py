@@ -1,0 +1,230 @@
+"""Each thing that becomes of a message is one line of the log and its counts, and they agree."""
+
+from pathlib import Path
+
+import pytest
+
+from mailshed.classification.classifier import Verdict
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    Delivered,
+    DeliveryResult,
+    InDoubt,
+    StageTimes,
+    TransactionResult,
+)
+from mailshed.mail.reply import make
+from mailshed.message import Message
+from mailshed.spool.store import Report, Settlement
+from mailshed.terms import Ending, Reason, SpoolState, Stage
+from tests.support.builders import (
+    BUSY,
+    OK,
+    REFUSED,
+    TELEWORK,
+    WALL,
+    content_store,
+    envelope,
+    spool_record,
+    wire,
+)
+from tests.support.clock import ManualClock
+from tests.support.middle import JournalBook
+
+ANSWER_TIMES = StageTimes(connect=0.5, envelope=0.25, content=0.25, service=1.5)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(monotonic=1000.0, wall=WALL)
+
+
+@pytest.fixture
+def book(clock: ManualClock) -> JournalBook:
+    return JournalBook(clock)
+
+
+@pytest.fixture
+def message(tmp_path: Path, clock: ManualClock) -> Message:
+    """Two recipients, 1 s to receive, complete 2 s ago."""
+    content = content_store(tmp_path).new()
+    assert content.write(wire())
+    made = envelope("a@example.net", "b@example.net", received_at=998.0, started_at=997.0)
+    return Message(made, content, b"Received: x\r\n", Verdict(TELEWORK, "rule"), lambda: False)
+
+
+def test_every_line_of_a_message_says_whose_it_is(book: JournalBook, message: Message) -> None:
+    journal = book.journal
+    journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    journal.spooled(message, Reason.SATURATED)
+    journal.deferred(message, BUSY, Reason.BACKEND_DEFERRED)
+    journal.refused(message, REFUSED, Reason.BACKEND_REFUSED)
+    journal.aborted(message)
+    journal.in_doubt(message, "connection lost")
+    events = ["delivered", "spooled", "deferred", "refused", "aborted", "in_doubt"]
+    assert book.log.events == events
+    for line in book.log.lines:
+        assert line["id"] == message.envelope.queue_id
+        assert line["class"] == "telework"
+        assert (line["from"], line["to"]) == (
+            "<alice@example.org>",
+            "<a@example.net>,<b@example.net>",
+        )
+        assert (line["size"], line["client"]) == (message.size, "192.0.2.1")
+
+
+def test_delays_are_reception_waiting_connect_transmission(
+    book: JournalBook, message: Message
+) -> None:
+    book.journal.delivered(message, OK, ANSWER_TIMES, 0.75)
+    line = book.log.one("delivered")
+    assert line["delays"] == "1.00/0.75/0.50/1.50"
+    assert line["delay"] == 3.75
+
+
+def test_a_commit_counts_as_waiting(book: JournalBook, message: Message) -> None:
+    book.journal.spooled(message, Reason.SATURATED)
+    assert book.log.one("spooled")["delays"] == "1.00/2.00/0.00/0.00"
+
+
+@pytest.mark.parametrize(
+    ("event", "action", "reason"),
+    [
+        ("delivered", "relay", Reason.ROOM),
+        ("spooled", "spool", Reason.BACKEND_AWAY),
+        ("deferred", "defer", Reason.SPOOL_FULL),
+        ("refused", "reject", Reason.LOOP),
+    ],
+)
+def test_each_end_is_one_decision_and_one_transaction(
+    book: JournalBook, message: Message, event: str, action: str, reason: Reason
+) -> None:
+    journal = book.journal
+    match event:
+        case "delivered":
+            journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+        case "spooled":
+            journal.spooled(message, reason)
+        case "deferred":
+            journal.deferred(message, BUSY, reason)
+        case _:
+            journal.refused(message, REFUSED, reason)
+    labels = {"class": "telework", "action": action, "reason": reason.value}
+    assert book.count("decisions_total", **labels) == 1
+    ended = {"class": "telework", "outcome": "rejected" if event == "refused" else event}
+    assert book.count("transaction_duration_seconds_count", **ended) == 1
+    assert book.count("transaction_duration_seconds_sum", **ended) == 3.0
+    accepted = {"delivered": "relayed", "spooled": "spooled"}.get(event)
+    for disposition in ("relayed", "spooled"):
+        labels = {"class": "telework", "disposition": disposition}
+        assert book.count("messages_accepted_total", **labels) == (disposition == accepted)
+    recipients = book.count("recipients_accepted_total", **{"class": "telework"})
+    assert recipients == (2 if accepted else 0)
+    assert journal.relayed["telework"] == (event == "delivered")
+    assert journal.spooled_count["telework"] == (event == "spooled")
+
+
+def test_a_transaction_counts_each_recipient_under_what_decided_it(book: JournalBook) -> None:
+    results = (
+        Delivered(OK),
+        Bounced(Stage.RCPT, REFUSED),
+        Deferred(Stage.RCPT, BUSY),
+        Deferred(Stage.DATA, None, "timed out"),
+        InDoubt("connection lost"),
+    )
+    result = TransactionResult(recipients=results, times=ANSWER_TIMES)
+    book.journal.transaction("bulk", "spool", result)
+    fates = {"delivered": 1, "bounced": 1, "deferred": 2, "in_doubt": 1}
+    for fate, number in fates.items():
+        labels = {"class": "bulk", "source": "spool", "result": fate}
+        assert book.count("deliveries_total", **labels) == number
+    replies = {("dot", "2xx"): 1, ("rcpt", "5xx"): 1, ("rcpt", "4xx"): 1, ("data", "none"): 1}
+    for (stage, code_class), number in replies.items():
+        labels = {"backend": "exch", "stage": stage, "code_class": code_class}
+        assert book.count("backend_replies_total", **labels) == number
+    assert book.count("in_doubt_total", **{"class": "bulk"}) == 1, "a message, not its recipients"
+    service = {"backend": "exch", "stage": "service"}
+    assert book.count("delivery_stage_seconds_sum", **service) == 1.5
+
+
+class TestAttempted:
+    def attempt(
+        self,
+        book: JournalBook,
+        results: tuple[DeliveryResult, ...],
+        *,
+        has_report: bool = False,
+        **settled: object,
+    ) -> None:
+        names = [f"r{number}@example.net" for number in range(len(results))]
+        record = spool_record(*names, names=TELEWORK)
+        report = Report(record=spool_record(), content=b"")
+        settlement = Settlement(
+            queue_id=record.queue_id,
+            attempts=3,
+            next_attempt_wall=WALL + 45,
+            reports=(report,) if has_report else (),
+            **settled,  # type: ignore[arg-type]
+        )
+        result = TransactionResult(recipients=results, times=ANSWER_TIMES)
+        book.journal.attempted(record, result, settlement, 12.0)
+
+    def test_says_how_it_went_and_when_it_goes_on(self, book: JournalBook) -> None:
+        self.attempt(book, (Deferred(Stage.RCPT, BUSY),), deferred={0: BUSY.text})
+        line = book.log.one("attempted")
+        assert (line["outcome"], line["attempt"], line["next"]) == ("deferred", 3, 45)
+        assert line["reply"] == BUSY.text
+        assert line["delays"] == "0.00/12.00/0.50/1.50"
+
+    def test_has_no_next_time_when_all_is_settled(self, book: JournalBook) -> None:
+        self.attempt(book, (Delivered(OK),), endings={0: Ending.DELIVERED})
+        assert "next" not in book.log.one("attempted")
+        assert book.count("queue_wait_seconds_sum", **{"class": "telework"}) == 12
+
+    def test_names_in_later_lines_only_those_they_are_about(self, book: JournalBook) -> None:
+        other = make(554, "5.7.1 Never")
+        results = (
+            Delivered(OK),
+            Bounced(Stage.RCPT, REFUSED),
+            Bounced(Stage.RCPT, other),
+            Deferred(Stage.RCPT, BUSY),
+        )
+        endings = {
+            0: Ending.DELIVERED,
+            1: Ending.BOUNCED,
+            2: Ending.REFUSED,
+            3: Ending.EXPIRED,
+        }
+        self.attempt(book, results, endings=endings, has_report=True)
+        assert book.log.one("attempted")["outcome"] == "mixed"
+        told, untold = book.log.of("bounced")
+        assert (told["to"], told["reply"]) == ("<r1@example.net>", REFUSED.text)
+        assert "report" in told
+        assert (untold["to"], untold["reply"]) == ("<r2@example.net>", other.text)
+        assert "report" not in untold
+        expired = book.log.one("expired")
+        assert (expired["to"], expired["age"], expired["reply"]) == (
+            "<r3@example.net>",
+            12,
+            BUSY.text,
+        )
+
+    @pytest.mark.parametrize(
+        ("state", "held"), [(SpoolState.DEFERRED, "no"), (SpoolState.HOLD, "yes")]
+    )
+    def test_doubt_is_a_line_of_its_own(
+        self, book: JournalBook, state: SpoolState, held: str
+    ) -> None:
+        self.attempt(book, (InDoubt("timed out"),), deferred={0: "dot"}, state=state)
+        line = book.log.one("in_doubt")
+        assert (line["held"], line["detail"]) == (held, "timed out")
+
+
+def test_our_own_faults_are_reported_once_with_a_name(book: JournalBook) -> None:
+    made, record, error = envelope(), spool_record(), RuntimeError("bug")
+    book.journal.failed(made, error)
+    book.journal.attempt_failed(record, error)
+    book.journal.drain_failed(error)
+    names = [f"message {made.queue_id}", f"drain {record.queue_id}", "drain"]
+    assert book.faults == [(name, error) for name in names]

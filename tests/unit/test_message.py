@@ -1,0 +1,104 @@
+"""The two other forms of a live message say the same as the message."""
+
+from pathlib import Path
+
+import pytest
+
+from mailshed.classification.classifier import Verdict
+from mailshed.mail.content import Content
+from mailshed.message import Message
+from mailshed.terms import Reason, SpoolState
+from tests.support.builders import (
+    TELEWORK,
+    WALL,
+    client,
+    content_store,
+    envelope,
+    recipient,
+    wire,
+)
+
+PREFIX = b"Received: from x\r\n\tby y; now\r\n"
+
+
+def content(folder: Path, data: bytes, *, per_message: int = 1 << 16) -> Content:
+    made = content_store(folder, memory_per_message=per_message).new()
+    assert made.write(data)
+    return made
+
+
+def message(
+    folder: Path, data: bytes = b"", *, is_gone: bool = False, sender: str | None = "a@example.org"
+) -> Message:
+    made = envelope(
+        sender=sender,
+        client=client("2001:db8::7", is_trusted=True),
+        parameters=(b"BODY=8BITMIME", b"RET=HDRS"),
+        recipients=(recipient("b@example.net", b"NOTIFY=NEVER"), recipient("c@example.net")),
+    )
+    verdict = Verdict(TELEWORK, "some-rule")
+    return Message(made, content(folder, data or wire()), PREFIX, verdict, lambda: is_gone)
+
+
+def test_what_goes_to_the_backend_is_the_envelope_as_it_came(tmp_path: Path) -> None:
+    made = message(tmp_path)
+    outbound = made.outbound()
+    assert outbound.queue_id == made.envelope.queue_id
+    assert outbound.reverse_path == b"a@example.org"
+    assert outbound.parameters == (b"BODY=8BITMIME", b"RET=HDRS")
+    assert outbound.recipients == ((b"b@example.net", (b"NOTIFY=NEVER",)), (b"c@example.net", ()))
+    assert not outbound.partial_ok, "the client gets one reply for all"
+
+
+async def test_size_and_content_have_our_line_in_front(tmp_path: Path) -> None:
+    made = message(tmp_path, wire("hello"))
+    outbound = made.outbound()
+    whole = b"".join([chunk async for chunk in outbound.stream()])
+    assert whole == PREFIX + wire("hello")
+    assert len(whole) == outbound.size == made.size
+    assert b"".join([chunk async for chunk in made.chunks()]) == whole
+
+
+async def test_content_on_disk_is_streamed(tmp_path: Path) -> None:
+    store = content_store(tmp_path, memory_per_message=1000)
+    body = store.new()
+    data = wire("x" * 5000)
+    assert not body.write(data)
+    await body.spill(data)
+    made = Message(envelope(), body, PREFIX, Verdict(TELEWORK, "rule"), lambda: False)
+    outbound = made.outbound()
+    assert outbound.in_memory is None
+    assert b"".join([chunk async for chunk in outbound.stream()]) == PREFIX + data
+    assert outbound.size == len(PREFIX + data)
+    body.close()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_the_dot_is_for_a_client_that_is_there(tmp_path: Path, is_gone: bool) -> None:
+    assert message(tmp_path, is_gone=is_gone).outbound().may_send_dot() is not is_gone
+
+
+def test_what_is_kept_says_all_that_a_later_attempt_or_report_needs(tmp_path: Path) -> None:
+    made = message(tmp_path)
+    record = made.record(reason=Reason.IN_DOUBT, in_doubt=1, lifetime=3600)
+    assert record.queue_id == made.envelope.queue_id
+    assert (record.traffic_class, record.rank) == ("telework", 4)
+    assert record.reverse_path == b"a@example.org"
+    assert record.parameters == (b"BODY=8BITMIME", b"RET=HDRS")
+    assert [(each.index, each.address, each.parameters) for each in record.recipients] == [
+        (0, b"b@example.net", (b"NOTIFY=NEVER",)),
+        (1, b"c@example.net", ()),
+    ]
+    assert {each.state for each in record.recipients} == {SpoolState.QUEUED}
+    assert (record.received_wall, record.expires_wall) == (WALL, WALL + 3600)
+    assert record.next_attempt_wall == WALL, "due at once"
+    assert (record.reason, record.in_doubt, record.attempts) == (Reason.IN_DOUBT, 1, 0)
+    assert (record.client_address, record.helo) == ("2001:db8::7", "client.example.org")
+    assert record.is_trusted
+    assert not record.is_generated
+
+
+def test_the_null_reverse_path_is_empty(tmp_path: Path) -> None:
+    made = message(tmp_path, sender=None)
+    assert made.outbound().reverse_path == b""
+    assert made.record(reason=Reason.SATURATED, in_doubt=0, lifetime=1).reverse_path == b""

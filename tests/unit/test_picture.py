@@ -1,0 +1,180 @@
+"""One picture of the service: every part is in it, also when the spool cannot say what it holds."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mailshed import __version__
+from mailshed.control.signals.event_loop import EventLoopLag
+from mailshed.metrics import Snapshot, Usage
+from mailshed.metrics.catalog import RESOURCES
+from mailshed.picture import TOTALS_PATIENCE, Painter, Status
+from mailshed.spool.store import SpoolTotals
+from tests.support.builders import BULK, CLINICAL, WALL, spool_record
+from tests.support.fake_backend import be_away
+from tests.support.middle import Middle, hold_slots
+from tests.support.virtual_time import in_virtual_time, settle_down
+
+
+class Studio:
+    """A painter in front of the middle of a service."""
+
+    def __init__(self, folder: Path) -> None:
+        self.middle = Middle(folder)
+        self.sessions = 3
+        self.status = Status(
+            hostname="mx.example.org",
+            target="exch:25",
+            config_hash="abc",
+            config_loaded_wall=WALL - 10,
+            started_wall=WALL - 20,
+            sessions_max=10,
+        )
+        middle = self.middle
+        self.painter = Painter(
+            status=self.status,
+            gate=middle.gate,
+            backend=middle.backend,
+            spool=middle.spool,
+            contents=middle.contents,
+            classification=lambda: middle.pipeline.policies.classifier.policy,
+            sessions=lambda: self.sessions,
+            lines_dropped=lambda: 5,
+            message_totals=lambda name: (len(name), 1, 2),
+            clock=middle.clock,
+        )
+        self.lag = EventLoopLag(0.25)
+
+    async def take(self) -> Snapshot:
+        return await self.painter.take(self.lag)
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+@in_virtual_time
+async def test_idle_is_0_everywhere_and_every_resource_is_there(studio: Studio) -> None:
+    studio.sessions = 0
+    snapshot = await studio.take()
+    assert set(snapshot.saturation) == set(RESOURCES)
+    assert set(snapshot.saturation.values()) == {0.0}
+    assert snapshot.spool.is_healthy
+    assert snapshot.backends[0].is_up
+    assert (snapshot.version, snapshot.made_at, snapshot.wall) == (__version__, 0.0, WALL)
+
+
+@in_virtual_time
+async def test_shows_what_the_composition_root_knows(studio: Studio) -> None:
+    studio.status.listeners = ("smtp 127.0.0.1:25",)
+    studio.status.reload_ok = False
+    studio.status.is_stopping = True
+    studio.status.tasks_failed = 4
+    snapshot = await studio.take()
+    assert snapshot.hostname == "mx.example.org"
+    assert (snapshot.config_hash, snapshot.config_loaded_wall) == ("abc", WALL - 10)
+    assert snapshot.started_wall == WALL - 20
+    assert (snapshot.reload_ok, snapshot.is_stopping) == (False, True)
+    assert (snapshot.tasks_failed_total, snapshot.log_lines_dropped_total) == (4, 5)
+    assert snapshot.sessions == Usage(used=3, limit=10)
+    assert snapshot.listeners == ("smtp 127.0.0.1:25",)
+
+
+@in_virtual_time
+async def test_shows_who_is_with_the_backend_and_who_waits(studio: Studio) -> None:
+    middle = studio.middle
+    holders = await hold_slots(middle, 4)
+    waits = middle.supervisor.spawn(middle.submit(names="telework"), "waits")
+    await settle_down()
+    snapshot = await studio.take()
+    (backend,) = snapshot.backends
+    assert (backend.name, backend.target) == ("fake", "exch:25")
+    assert (backend.in_flight, backend.limit, backend.waiting) == (4, 4, 1)
+    assert (backend.connections_busy, backend.connections_idle) == (4, 1)
+    assert (backend.connections_opened_total, backend.connections_failed_total) == (7, 2)
+    assert snapshot.saturation["backend_slots"] == 1.0
+    classes = {each.name: each for each in snapshot.classes}
+    assert [each.rank for each in snapshot.classes] == sorted(
+        each.rank for each in snapshot.classes
+    )
+    assert (classes["clinical"].in_flight, classes["telework"].waiting) == (4, 1)
+    assert (classes["bulk"].relayed_total, classes["bulk"].delivered_total) == (4, 2)
+    assert classes["clinical"].objective_seconds == 10
+    assert snapshot.content_memory.used > 0
+    middle.backend.before_dot.set()
+    await asyncio.gather(*holders, waits)
+    assert (await studio.take()).content_memory.used == 0
+
+
+@in_virtual_time
+async def test_a_backend_that_is_away_counts_as_full(studio: Studio) -> None:
+    middle = studio.middle
+    middle.backend.always(be_away)
+    for _ in range(2):
+        await middle.submit()
+    snapshot = await studio.take()
+    (backend,) = snapshot.backends
+    assert not backend.is_up
+    assert backend.in_flight == 0
+    assert backend.next_probe_seconds > 0
+    assert backend.last_error == "connect: connection refused"
+    assert snapshot.saturation["backend_slots"] == 1.0
+    assert snapshot.binding == "backend_slots"
+
+
+@in_virtual_time
+async def test_shows_what_the_spool_holds_and_how_old_it_is(studio: Studio) -> None:
+    middle = studio.middle
+    await middle.keep(spool_record("a@example.net", "b@example.net", wall=WALL - 100), b"x" * 10)
+    await middle.keep(spool_record(names=BULK, wall=WALL - 500), b"x" * 20)
+    await middle.keep(spool_record(names=BULK, wall=WALL - 50), b"x" * 30)
+    snapshot = await studio.take()
+    classes = {each.name: each for each in snapshot.classes}
+    bulk = classes["bulk"]
+    assert (bulk.queued_messages, bulk.queued_octets, bulk.oldest_age_seconds) == (2, 50, 500)
+    assert classes[CLINICAL.name].oldest_age_seconds == 0
+    assert (snapshot.spool.messages, snapshot.spool.octets) == (3, 60)
+    assert snapshot.spool.ledger["personal"] == {"accepted": 2}
+    assert {(row.traffic_class, row.state, row.recipients) for row in snapshot.spool.queues} == {
+        ("personal", "queued", 2),
+        ("bulk", "queued", 2),
+    }
+
+
+@in_virtual_time
+async def test_of_a_sick_spool_shows_what_it_held_and_why_it_is_sick(studio: Studio) -> None:
+    middle = studio.middle
+    await middle.keep(spool_record(wall=WALL - 100))
+    await studio.take()
+    middle.spool.unhealthy = "disk I/O error"
+    await asyncio.sleep(10)
+    snapshot = await studio.take()
+    assert not snapshot.spool.is_healthy
+    assert snapshot.spool.sick_reason == "disk I/O error"
+    assert snapshot.spool.messages == 1
+    assert {each.oldest_age_seconds for each in snapshot.classes} == {0, 110}
+
+
+@in_virtual_time
+async def test_a_spool_that_hangs_does_not_keep_us(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang() -> SpoolTotals:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(studio.middle.spool, "totals", hang)
+    snapshot = await studio.take()
+    assert studio.middle.clock.monotonic() == pytest.approx(TOTALS_PATIENCE)
+    assert snapshot.spool.messages == 0
+
+
+@in_virtual_time
+async def test_lag_is_the_worst_of_late(studio: Studio) -> None:
+    studio.lag.rest(0.0)
+    studio.lag.tick(0.25 + 0.125)
+    snapshot = await studio.take()
+    assert snapshot.loop_lag_seconds == 0.125
+    assert snapshot.saturation["event_loop"] == 0.5

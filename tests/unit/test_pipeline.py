@@ -1,0 +1,518 @@
+"""The path of one message: every row of 'what happens after the client's final dot'."""
+
+import asyncio
+from collections.abc import AsyncIterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailshed.errors import ClientGone, SpoolFull, SpoolSick
+from mailshed.mail import reply
+from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult
+from mailshed.mail.reply import Reply, make
+from mailshed.spool.store import SpoolRecord
+from mailshed.terms import ClientKind, Reason, Stage
+from tests.support.builders import (
+    BUSY,
+    OK,
+    REFUSED,
+    client,
+    delivered,
+    mailbox,
+    wire,
+)
+from tests.support.fake_backend import (
+    be_away,
+    defer,
+    fail,
+    refuse,
+    sort_out,
+    take,
+    vanish,
+)
+from tests.support.middle import TRUSTED, Middle, hold_slots
+from tests.support.virtual_time import in_virtual_time, settle_down, until
+
+USER_AGENT = client(kind=ClientKind.USER_AGENT, is_trusted=True)
+DEVICE = client(kind=ClientKind.DEVICE, is_trusted=True)
+LATER = make(421, "4.3.2 mail.example.net: too many connections")
+
+
+@pytest.fixture
+def middle(tmp_path: Path) -> Middle:
+    return Middle(tmp_path)
+
+
+def is_queued(answer: Reply) -> bool:
+    return answer.code == 250 and b"queued as" in answer.wire and answer != OK
+
+
+def break_spool(middle: Middle, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let every commit fail."""
+
+    async def add(record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        raise error
+
+    monkeypatch.setattr(middle.spool, "add", add)
+
+
+class TestRecipient:
+    def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
+        assert middle.pipeline.on_rcpt(client(), mailbox("bob@example.net")) is None
+
+    def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
+        elsewhere = mailbox("bob@elsewhere.example")
+        assert middle.pipeline.on_rcpt(client(), elsewhere) == reply.RELAY_DENIED
+        assert middle.pipeline.on_rcpt(TRUSTED, elsewhere) is None
+        line = middle.log.one("rejected")
+        assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
+        assert line["to"] == "<bob@elsewhere.example>"
+
+
+class TestSlotFree:
+    @in_virtual_time
+    async def test_the_message_is_relayed_and_the_reply_passed_on_as_it_came(
+        self, middle: Middle
+    ) -> None:
+        answer = make(250, "2.6.0 <x@y> [InternalId=4711] Queued mail", "for delivery")
+        middle.backend.always(lambda _: delivered(2, answer))
+        assert await middle.submit("bob@example.net", "eve@example.net") == answer
+        (sent,) = middle.backend.asked
+        assert [path for path, _ in sent.recipients] == [b"bob@example.net", b"eve@example.net"]
+        assert not sent.partial_ok
+        assert middle.spool.added == []
+        assert middle.gate.in_flight == 0
+
+    @in_virtual_time
+    async def test_the_content_is_our_one_line_and_what_came(self, middle: Middle) -> None:
+        data = wire("..dots and all", X_Class="personal")
+        await middle.submit(data=data)
+        (handed,) = middle.backend.handed
+        assert handed.content.startswith(b"Received: from client.example.org ([192.0.2.1])\r\n")
+        assert handed.content.endswith(data)
+        assert handed.content.count(b"Received:") == 1
+
+    @in_virtual_time
+    async def test_it_is_logged_and_counted_as_relayed(self, middle: Middle) -> None:
+        middle.backend.seconds = 2.0
+        await middle.submit("bob@example.net", "eve@example.net", names="clinical")
+        line = middle.log.one("delivered")
+        assert (line["class"], line["backend"], line["reply"]) == ("clinical", "fake", OK.text)
+        assert line["delays"] == "0.00/0.00/0.00/2.00"
+        labels = {"class": "clinical"}
+        count = middle.book.count("messages_accepted_total", disposition="relayed", **labels)
+        assert count == 1
+        assert middle.book.count("recipients_accepted_total", **labels) == 2
+        delivered = {"source": "live", "result": "delivered"}
+        assert middle.book.count("deliveries_total", **labels, **delivered) == 2
+        assert middle.journal.relayed == {"clinical": 1}
+
+
+class TestClientGoneBeforeOurDot:
+    @in_virtual_time
+    async def test_nothing_is_promised_and_the_slot_comes_back(self, middle: Middle) -> None:
+        with pytest.raises(ClientGone):
+            await middle.submit(is_client_gone=lambda: True)
+        assert middle.backend.handed == []
+        assert middle.spool.added == []
+        assert middle.gate.in_flight == 0
+        assert middle.log.events == ["aborted"]
+        labels = {"class": "personal", "outcome": "aborted"}
+        assert middle.book.count("transaction_duration_seconds_count", **labels) == 1
+
+    @in_virtual_time
+    async def test_it_says_nothing_about_the_backend(self, middle: Middle) -> None:
+        for _ in range(3):
+            with pytest.raises(ClientGone):
+                await middle.submit(is_client_gone=lambda: True)
+        assert middle.gate.is_up
+
+    @in_virtual_time
+    async def test_nothing_is_committed_for_it_either(self, middle: Middle) -> None:
+        middle.backend.always(be_away)
+        with pytest.raises(ClientGone):
+            await middle.submit(is_client_gone=lambda: True)
+        assert middle.spool.added == []
+        assert middle.log.events == ["aborted"]
+
+    @in_virtual_time
+    async def test_while_it_waits_for_a_slot_its_turn_is_not_lost_for_others(
+        self, middle: Middle
+    ) -> None:
+        holders = await hold_slots(middle, 4)
+        gone = middle.supervisor.spawn(middle.submit(is_client_gone=lambda: True), "gone")
+        stays = middle.supervisor.spawn(middle.submit(), "stays")
+        await settle_down()
+        middle.backend.before_dot.set()
+        assert await stays == OK
+        with pytest.raises(ClientGone):
+            await gone
+        await asyncio.gather(*holders)
+        assert middle.gate.in_flight == 0
+
+
+class TestPatienceOver:
+    @in_virtual_time
+    async def test_a_durable_commit_comes_first_and_then_250(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The commit is held back, and as long as it is there is no reply."""
+        committed = asyncio.Event()
+        add = middle.spool.add
+
+        async def slow_add(record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+            await committed.wait()
+            await add(record, content)
+
+        monkeypatch.setattr(middle.spool, "add", slow_add)
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        waits = middle.supervisor.spawn(middle.submit(), "waits")
+        await until(lambda: middle.clock.monotonic() >= began + 30)
+        assert not waits.done()
+        assert middle.log.of("spooled") == []
+        committed.set()
+        assert is_queued(await waits)
+        assert len(middle.spool.added) == 1
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @pytest.mark.parametrize(("kind", "seconds"), [("MTA", 10.0), ("USER_AGENT", 5.0)])
+    @in_virtual_time
+    async def test_a_client_waits_as_long_as_its_class_allows(
+        self, middle: Middle, kind: str, seconds: float
+    ) -> None:
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        answer = await middle.submit(client=client(kind=ClientKind[kind]))
+        assert is_queued(answer)
+        assert middle.clock.monotonic() - began == pytest.approx(seconds)
+        line = middle.log.one("spooled")
+        assert line["reason"] == Reason.SATURATED.value
+        assert line["delays"] == f"0.00/{seconds:.2f}/0.00/0.00"
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_a_class_that_does_not_wait_is_spooled_at_once(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 3)
+        began = middle.clock.monotonic()
+        assert is_queued(await middle.submit(names="bulk"))
+        assert middle.clock.monotonic() == began
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_a_slot_in_time_relays_it_after_all(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 4)
+        waits = middle.supervisor.spawn(middle.submit(), "waits")
+        await asyncio.sleep(3)
+        middle.backend.before_dot.set()
+        assert await waits == OK
+        assert middle.spool.added == []
+        assert middle.log.of("delivered")[-1]["delays"] == "0.00/3.00/0.00/0.00"
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_what_is_kept_is_what_came(self, middle: Middle) -> None:
+        middle.backend.always(be_away)
+        data = wire("..dots", X_Class="telework")
+        answer = await middle.submit("bob@example.net", "eve@example.net", data=data)
+        (queue_id,) = middle.spool.added
+        record = middle.spool.record(queue_id)
+        assert queue_id in answer.text
+        assert [each.address for each in record.recipients] == [
+            b"bob@example.net",
+            b"eve@example.net",
+        ]
+        assert (record.traffic_class, record.rank) == ("telework", 4)
+        assert record.reverse_path == b"alice@example.org"
+        stored = middle.spool.raw_content(queue_id)
+        assert stored.endswith(data)
+        assert stored.startswith(b"Received:")
+        assert record.size == len(stored)
+
+
+class TestCommitImpossible:
+    @pytest.mark.parametrize(
+        ("error", "code", "reason"),
+        [
+            (SpoolFull("full"), 452, Reason.SPOOL_FULL),
+            (SpoolSick("disk I/O error"), 451, Reason.SPOOL_SICK),
+        ],
+    )
+    @in_virtual_time
+    async def test_the_client_keeps_the_message(
+        self,
+        middle: Middle,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        code: int,
+        reason: Reason,
+    ) -> None:
+        middle.backend.always(be_away)
+        break_spool(middle, monkeypatch, error)
+        answer = await middle.submit()
+        assert answer.code == code
+        line = middle.log.one("deferred")
+        assert (line["reason"], line["reply"]) == (reason.value, answer.text)
+        labels = {"class": "personal", "action": "defer", "reason": reason.value}
+        assert middle.book.count("decisions_total", **labels) == 1
+        assert middle.journal.spooled_count == {}
+
+    @in_virtual_time
+    async def test_relaying_goes_on_with_a_sick_spool(self, middle: Middle) -> None:
+        middle.spool.unhealthy = "disk I/O error"
+        assert await middle.submit() == OK
+
+    @in_virtual_time
+    async def test_an_unforeseen_fault_is_the_boundary_s_business(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        middle.backend.always(be_away)
+        break_spool(middle, monkeypatch, RuntimeError("bug"))
+        with pytest.raises(RuntimeError, match="bug"):
+            await middle.submit()
+        assert middle.gate.in_flight == 0
+
+
+class TestBackendDefers:
+    @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT])
+    @in_virtual_time
+    async def test_a_mail_server_gets_the_4xx_as_it_came(
+        self, middle: Middle, stage: Stage
+    ) -> None:
+        middle.backend.always(defer(BUSY, stage))
+        assert await middle.submit("bob@example.net", "eve@example.net") is BUSY
+        assert middle.spool.added == []
+        line = middle.log.one("deferred")
+        assert (line["reason"], line["reply"]) == ("backend_deferred", BUSY.text)
+
+    @pytest.mark.parametrize("who", [USER_AGENT, DEVICE], ids=["user agent", "device"])
+    @in_virtual_time
+    async def test_a_client_that_does_not_retry_gets_250_after_a_commit(
+        self, middle: Middle, who: Any
+    ) -> None:
+        middle.backend.always(defer(BUSY, Stage.DOT))
+        assert is_queued(await middle.submit(client=who))
+        assert middle.log.one("spooled")["reason"] == "backend_deferred"
+        (queue_id,) = middle.spool.added
+        assert middle.spool.record(queue_id).in_doubt == 0
+
+    @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.MAIL, Stage.DOT])
+    @in_virtual_time
+    async def test_a_421_never_reaches_the_client(self, middle: Middle, stage: Stage) -> None:
+        """It would tell the client that our session ends, which it does not."""
+        middle.backend.always(defer(LATER, stage))
+        assert is_queued(await middle.submit())
+        middle.spool.is_full = True
+        assert (await middle.submit()).code == 452
+
+    @in_virtual_time
+    async def test_a_broken_connection_before_the_dot_is_spooled(self, middle: Middle) -> None:
+        middle.backend.always(defer(None, Stage.DATA))
+        assert is_queued(await middle.submit())
+        (queue_id,) = middle.spool.added
+        assert middle.spool.record(queue_id).reason is Reason.BACKEND_AWAY
+        assert middle.spool.record(queue_id).in_doubt == 0
+
+    @in_virtual_time
+    async def test_a_backend_that_is_away_is_not_waited_for(self, middle: Middle) -> None:
+        middle.backend.always(be_away)
+        for _ in range(2):
+            assert is_queued(await middle.submit())
+        assert not middle.gate.is_up
+        began = middle.clock.monotonic()
+        assert is_queued(await middle.submit(names="clinical"))
+        assert middle.clock.monotonic() == began
+        assert len(middle.backend.asked) == 2, "the third did not try"
+
+
+class TestBackendRefuses:
+    @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT])
+    @in_virtual_time
+    async def test_the_5xx_is_passed_on_as_it_came(self, middle: Middle, stage: Stage) -> None:
+        middle.backend.always(refuse(REFUSED, stage))
+        for who in (TRUSTED, USER_AGENT, client()):
+            assert await middle.submit("a@example.net", "b@example.net", client=who) is REFUSED
+        assert middle.spool.added == []
+        assert [line["reason"] for line in middle.log.of("refused")] == ["backend_refused"] * 3
+
+
+TO = ("good@example.net", "busy@example.net", "bad@example.net")
+VERDICTS: dict[bytes, DeliveryResult] = {
+    b"busy@example.net": Deferred(Stage.RCPT, BUSY),
+    b"bad@example.net": Bounced(Stage.RCPT, REFUSED),
+}
+
+
+class TestMixedRecipients:
+    @in_virtual_time
+    async def test_of_a_trusted_client_are_kept_whole(self, middle: Middle) -> None:
+        middle.backend.always(sort_out(VERDICTS))
+        assert is_queued(await middle.submit(*TO, client=TRUSTED))
+        assert middle.backend.handed == [], "nothing was sent while the client waited"
+        (queue_id,) = middle.spool.added
+        record = middle.spool.record(queue_id)
+        assert len(record.recipients) == 3
+        assert record.reason is Reason.MIXED_RECIPIENTS
+        assert record.is_trusted
+
+    @in_virtual_time
+    async def test_are_sorted_out_by_the_drain_one_by_one_with_a_report(
+        self, middle: Middle
+    ) -> None:
+        middle.backend.always(sort_out(VERDICTS))
+        await middle.submit(*TO, client=TRUSTED)
+        (queue_id,) = middle.spool.added
+        async with middle.draining():
+            await until(lambda: len(middle.backend.handed) == 2)
+            content, report = sorted(middle.backend.handed, key=lambda each: each.queue_id)
+            assert content.queue_id == queue_id
+            assert content.recipients == (b"good@example.net",)
+            assert report.recipients == (b"alice@example.org",)
+            assert b"bad@example.net" in report.content
+            assert b"busy@example.net" not in report.content
+            await until(lambda: middle.spool.generated() == [])
+            record = middle.spool.record(queue_id)
+            assert [each.address for each in record.recipients] == [b"busy@example.net"]
+            middle.backend.always(take)
+            await until(lambda: queue_id not in middle.spool)
+        assert middle.spool.balance() == 0
+        everyone = [path for each in middle.backend.handed for path in each.recipients]
+        assert sorted(everyone) == [b"alice@example.org", b"busy@example.net", b"good@example.net"]
+        assert middle.log.one("bounced")["to"] == "<bad@example.net>"
+
+    @in_virtual_time
+    async def test_of_a_stranger_stay_with_it_if_one_was_refused_for_good(
+        self, middle: Middle
+    ) -> None:
+        """It may not be sent a report, and nobody may be lost in silence."""
+        middle.backend.always(sort_out(VERDICTS))
+        answer = await middle.submit(*TO)
+        assert answer == reply.MIXED_RECIPIENTS
+        assert answer.code == 451
+        assert middle.spool.added == []
+        assert middle.log.one("deferred")["reason"] == "mixed_recipients"
+
+    @in_virtual_time
+    async def test_of_a_stranger_are_kept_if_none_was_refused_for_good(
+        self, middle: Middle
+    ) -> None:
+        middle.backend.always(sort_out({b"busy@example.net": Deferred(Stage.RCPT, BUSY)}))
+        assert is_queued(await middle.submit("good@example.net", "busy@example.net"))
+
+
+class TestDotSentAndNoAnswer:
+    @in_virtual_time
+    async def test_a_copy_in_doubt_is_kept_and_counted(self, middle: Middle) -> None:
+        middle.backend.always(vanish)
+        assert is_queued(await middle.submit())
+        (queue_id,) = middle.spool.added
+        record = middle.spool.record(queue_id)
+        assert (record.in_doubt, record.reason) == (1, Reason.IN_DOUBT)
+        assert middle.log.one("in_doubt")["held"] == "no"
+        labels = {"class": "personal"}
+        assert middle.book.count("in_doubt_total", **labels) == 1
+
+    @in_virtual_time
+    async def test_it_is_kept_though_the_client_has_left(self, middle: Middle) -> None:
+        """The backend may have it or not; only the copy makes sure."""
+        is_gone = False
+        middle.backend.always(vanish)
+        middle.backend.after_dot.clear()
+        work = middle.supervisor.spawn(middle.submit(is_client_gone=lambda: is_gone), "in doubt")
+        await settle_down()
+        is_gone = True
+        middle.backend.after_dot.set()
+        assert is_queued(await work)
+        assert len(middle.spool.added) == 1
+
+    @in_virtual_time
+    async def test_if_nothing_can_be_stored_the_client_keeps_it_and_it_is_counted(
+        self, middle: Middle
+    ) -> None:
+        middle.spool.unhealthy = "disk I/O error"
+        middle.backend.always(vanish)
+        assert (await middle.submit()).code == 451
+        assert middle.book.count("in_doubt_total", **{"class": "personal"}) == 1
+        assert middle.log.events == ["in_doubt", "deferred"]
+
+
+class TestGateCloses:
+    @in_virtual_time
+    async def test_who_waits_is_spooled(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 4)
+        waiting = [middle.supervisor.spawn(middle.submit(), f"w{n}") for n in range(3)]
+        await settle_down()
+        began = middle.clock.monotonic()
+        middle.gate.close()
+        assert all(map(is_queued, await asyncio.gather(*waiting)))
+        assert middle.clock.monotonic() == began
+        assert {line["reason"] for line in middle.log.of("spooled")} == {"shutdown"}
+        middle.backend.before_dot.set()
+        assert await asyncio.gather(*holders) == [OK] * 4, "those with the backend finish"
+
+    @in_virtual_time
+    async def test_who_comes_later_is_spooled_too(self, middle: Middle) -> None:
+        middle.gate.close()
+        assert is_queued(await middle.submit())
+        assert middle.backend.asked == []
+        assert middle.log.one("spooled")["reason"] == "shutdown"
+
+
+class TestPolicy:
+    @in_virtual_time
+    async def test_a_loop_is_refused_before_anything_else(self, middle: Middle) -> None:
+        hop = f"from x by {middle.pipeline.policies.hostname} (mailshed) with SMTP id 1; now"
+        data = f"Received: {hop}\r\nReceived: {hop}\r\nSubject: round\r\n\r\n".encode()
+        assert await middle.submit(data=data) == reply.LOOP
+        assert middle.backend.asked == []
+        assert middle.log.one("refused")["reason"] == "loop"
+
+    @in_virtual_time
+    async def test_a_message_sees_one_configuration(self, middle: Middle) -> None:
+        """A reload in the middle of a message changes nothing for it."""
+        holders = await hold_slots(middle, 4)
+        waits = middle.supervisor.spawn(middle.submit(names="telework"), "waits")
+        await settle_down()
+        middle.pipeline.policies = replace(middle.pipeline.policies, hostname="other.example.org")
+        middle.backend.before_dot.set()
+        await waits
+        (handed,) = [each for each in middle.backend.handed if b"telework" in each.content]
+        assert b"by mx.example.org (mailshed)" in handed.content
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_better_classes_have_room_when_others_have_not(self, middle: Middle) -> None:
+        """Of four slots bulk may use two, telework three."""
+        middle.backend.before_dot.clear()
+        first = [middle.supervisor.spawn(middle.submit(names="bulk"), f"b{n}") for n in range(3)]
+        await settle_down()
+        assert middle.gate.in_flight == 3, "0.6 of four slots: started below 2.4"
+        assert is_queued(await middle.submit(names="bulk"))
+        clinical = middle.supervisor.spawn(middle.submit(names="clinical"), "clinical")
+        await settle_down()
+        assert middle.gate.in_flight == 4
+        middle.backend.before_dot.set()
+        assert await clinical == OK
+        await asyncio.gather(*first)
+
+
+class TestFaults:
+    @in_virtual_time
+    async def test_a_backend_that_breaks_its_contract_costs_no_slot(self, middle: Middle) -> None:
+        middle.backend.once(fail(RuntimeError("bug")))
+        with pytest.raises(RuntimeError, match="bug"):
+            await middle.submit()
+        assert middle.gate.in_flight == 0
+        assert await middle.submit() == OK
+
+    @in_virtual_time
+    async def test_a_failure_is_reported_under_the_queue_id(self, middle: Middle) -> None:
+        made = middle.envelope()
+        error = RuntimeError("bug")
+        middle.pipeline.on_failure(made, error)
+        assert middle.faults == [(f"message {made.queue_id}", error)]

@@ -19,19 +19,19 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 
 import asyncio
 import math
+from functools import partial
 from typing import Protocol, cast
 
 from aiosmtpd.smtp import SMTP
-from aiosmtpd.smtp import Envelope as LibraryEnvelope
 
 from mailshed.config.policy import SessionLimits
-from mailshed.errors import AddressSyntaxError, BudgetExceeded
-from mailshed.listener.data import DataScanner
+from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
-from mailshed.mail import address, reply
-from mailshed.mail.address import Mailbox, PathArgument
+from mailshed.listener.transaction import PendingTransaction
+from mailshed.mail import reply
+from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
-from mailshed.mail.envelope import Client, Recipient
+from mailshed.mail.envelope import Client
 from mailshed.mail.reply import Reply
 
 # RFC 5321, 4.5.3.1.4 asks for 512 octets and more for extensions; DSN alone adds 500 to RCPT
@@ -46,35 +46,12 @@ LINE_OCTETS_MAX = 64 * 1024
 # while hundreds of thousands of buffered commands are answered.
 REPLIES_HELD_MAX = 128
 
-# RFC 5321, 4.5.3.1.10: a client that has named too many recipients goes on with those that were
-# accepted. So these refusals are no errors, up to where Postfix draws the line too
-# (smtpd_recipient_overshoot_limit).
-RECIPIENT_EXCESS_MAX = 1000
-
 # Commands that lead to no message, after which each more counts as an error; Postfix allows as many
 # (smtpd_junk_command_limit). Else a NOOP every few minutes would hold a session for ever.
 IDLE_COMMANDS_MAX = 100
 
 # Seconds for our last words to reach a client that reads slowly or not at all.
 CLOSE_TIMEOUT = 10.0
-
-# Mail data beyond the size limit is read and thrown away, so that the client sees our 552, but not
-# for ever: past this many times the limit the connection is closed.
-OVERSIZE_FACTOR_MAX = 2
-
-# The minimum data rate counts from here on; before it, slow start and short messages are excused.
-DATA_RATE_GRACE = 60.0
-
-
-class PendingTransaction(LibraryEnvelope):
-    """aiosmtpd's envelope, with the transaction as far as it has come in our own terms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mail: PathArgument | None = None
-        self.recipients: list[Recipient] = []
-        self.recipients_excess = 0
-        self.started_at = 0.0
 
 
 class MailHandler(Protocol):
@@ -239,10 +216,9 @@ class SmtpSession(SMTP):
 
     def _count_error(self, verb: str, answer: Reply) -> None:
         """Count what is the client's error: neither our being busy nor a list that is too long."""
-        is_excess = answer is reply.TOO_MANY_RECIPIENTS
         if verb == "dot" and answer.is_transient:
             return
-        if is_excess and self.envelope.recipients_excess <= RECIPIENT_EXCESS_MAX:
+        if answer is reply.TOO_MANY_RECIPIENTS and not self.envelope.is_overrun:
             return
         self._errors += 1
 
@@ -362,7 +338,7 @@ class SmtpSession(SMTP):
         return True
 
     async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.2, with SIZE (RFC 1870) and BODY (RFC 6152)."""
+        """RFC 5321, 4.1.1.2."""
         assert self.session is not None
         if not self.session.host_name:
             self._answer("mail", reply.HELO_FIRST)
@@ -371,57 +347,17 @@ class SmtpSession(SMTP):
         elif self.is_stopping:
             self.end(reply.SHUTTING_DOWN)
         else:
-            self._answer("mail", self._begin_transaction(_octets(arg)))
-
-    def _begin_transaction(self, argument: bytes) -> Reply:
-        try:
-            path = address.parse_mail_argument(argument)
-        except AddressSyntaxError as error:
-            return _syntax_reply(argument, error)
-        kept = []
-        declared = 0
-        for parameter in path.parameters:
-            keyword, _, value = parameter.upper().partition(b"=")
-            if keyword == b"SIZE":
-                if not value.isdigit() or len(value) > 20:
-                    return reply.make(501, "5.5.4 Syntax: SIZE=octets")
-                declared = int(value)
-            elif keyword == b"BODY" and value not in (b"7BIT", b"8BITMIME"):
-                return reply.make(501, "5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME")
-            elif keyword in _MAIL_PARAMETERS:
-                kept.append(parameter)
-            else:
-                return reply.make(555, "5.5.4 MAIL parameter not recognized")
-        if declared > self.limits.message_size_max:
-            return reply.TOO_LARGE
-        self.envelope.mail = PathArgument(path.mailbox, tuple(kept))
-        self.envelope.started_at = self.loop.time()
-        return reply.SENDER_OK
+            begun = self.envelope.begin(_octets(arg), self.limits, self.loop.time())
+            self._answer("mail", begun)
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.3; parameters of DSN (RFC 3461) are kept though not offered."""
+        """RFC 5321, 4.1.1.3."""
         if self.envelope.mail is None:
             self._answer("rcpt", reply.MAIL_FIRST)
         else:
-            self._answer("rcpt", self._add_recipient(_octets(arg)))
-
-    def _add_recipient(self, argument: bytes) -> Reply:
-        try:
-            path = address.parse_rcpt_argument(argument)
-        except AddressSyntaxError as error:
-            return _syntax_reply(argument, error)
-        assert path.mailbox is not None
-        for parameter in path.parameters:
-            if parameter.upper().partition(b"=")[0] not in _RCPT_PARAMETERS:
-                return reply.make(555, "5.5.4 RCPT parameter not recognized")
-        if len(self.envelope.recipients) >= self.limits.recipients_max:
-            self.envelope.recipients_excess += 1
-            return reply.TOO_MANY_RECIPIENTS
-        refused = self.handler.recipient(self, path.mailbox)
-        if refused is not None:
-            return refused
-        self.envelope.recipients.append(Recipient(mailbox=path.mailbox, parameters=path.parameters))
-        return reply.RECIPIENT_OK
+            refuse = partial(self.handler.recipient, self)
+            answer = self.envelope.add_recipient(_octets(arg), self.limits, refuse)
+            self._answer("rcpt", answer)
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.5."""
@@ -478,10 +414,14 @@ class SmtpSession(SMTP):
         content = self.handler.new_content(self)
         is_handed_on = False
         try:
-            refusal = await self._receive(content)
-            if self._is_closing or refusal is not None:
+            refusal = await self._mail_data().receive(content)
+            if refusal is not None:
                 return refusal
             is_handed_on = True
+        except DataInterrupted as interrupted:
+            if interrupted.last is not None:
+                self.end(interrupted.last)
+            return None
         finally:
             if not is_handed_on:
                 content.close()
@@ -491,68 +431,15 @@ class SmtpSession(SMTP):
         finally:
             self._is_working = False
 
-    async def _receive(self, content: Content) -> Reply | None:
-        """Read up to the end of data into `content`; a reply refuses the message.
-
-        None with `_is_closing` set: there was no end of data, and the session is over.
-
-        A message that is refused is still read to its end (within bounds), because a client that
-        is sending does not listen.
-        """
-        scanner = DataScanner(is_normalising=self._is_normalising)
-        octets_max = OVERSIZE_FACTOR_MAX * self.limits.message_size_max
-        refusal: Reply | None = None
-        octets = 0
-        started = self.loop.time()
-        while scanner.rest is None:
-            block = self._reader.take_all()
-            if not block:
-                self._expect_data(started, octets)
-                if self._is_closing:
-                    return None
-                if not await self._reader.more():
-                    self._close()
-                    return None
-                continue
-            piece = scanner.feed(block)
-            octets += len(piece)
-            if refusal is None:
-                refusal = self._flaw(scanner, octets) or await self._keep(content, piece)
-                if refusal is not None:
-                    content.close()
-            if octets > octets_max and scanner.rest is None:
-                self.end(reply.TOO_LARGE)
-                return None
-        self._reader.put_back(scanner.rest)
-        return refusal
-
-    def _flaw(self, scanner: DataScanner, octets: int) -> Reply | None:
-        if octets > self.limits.message_size_max:
-            return reply.TOO_LARGE
-        if not scanner.is_clean and not self._is_normalising:
-            return reply.BARE_LINE_ENDING
-        return None
-
-    async def _keep(self, content: Content, piece: bytes) -> Reply | None:
-        if piece and not content.write(piece):
-            try:
-                await content.spill(piece)
-            except BudgetExceeded:
-                return reply.NO_ROOM_FOR_CONTENT
-            self._reset_timeout(self.limits.data_timeout)  # it may have been the disk that was slow
-        return None
-
-    @property
-    def _is_normalising(self) -> bool:
-        return any(self.client.address in network for network in self.limits.normalize_networks)
-
-    def _expect_data(self, started: float, received: int) -> None:
-        """Set the deadline for the next block; end the session if data drips too slowly."""
-        age = self.loop.time() - started
-        if age > DATA_RATE_GRACE and received < self.limits.data_rate_min * age:
-            self.end(reply.TOO_SLOW)
-        else:
-            self._reset_timeout(self.limits.data_timeout)
+    def _mail_data(self) -> MailDataReceiver:
+        networks = self.limits.normalize_networks
+        return MailDataReceiver(
+            self._reader,
+            self.limits,
+            is_normalising=any(self.client.address in network for network in networks),
+            now=self.loop.time,
+            expect_within=self._reset_timeout,
+        )
 
 
 _COMMANDS = {
@@ -568,17 +455,6 @@ _COMMANDS = {
 }
 _REFUSED = frozenset({"EXPN", "HELP", "AUTH", "STARTTLS", "BDAT", "ETRN", "TURN"})
 
-# Parameters that may come with MAIL and RCPT. Those of DSN are not offered by us, yet clients send
-# them (and a relay that refused them would break such clients), so they are kept for the backend.
-_MAIL_PARAMETERS = frozenset({b"BODY", b"RET", b"ENVID", b"AUTH"})
-_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
-
 
 def _octets(arg: str | None) -> bytes:
     return (arg or "").encode("ascii", "surrogateescape")
-
-
-def _syntax_reply(argument: bytes, error: AddressSyntaxError) -> Reply:
-    if address.is_non_ascii(argument):
-        return reply.NON_ASCII_ADDRESS
-    return reply.make(501, f"5.1.7 Bad address syntax: {error}")

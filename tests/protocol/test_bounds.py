@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mailshed.listener import protocol
+from mailshed.listener import protocol, transaction
 from mailshed.listener.reader import BUFFER_LIMIT
 from tests.support.builders import content_store
 from tests.support.front import Front, Peer, ScriptedHandler, is_full, settle, until
@@ -218,7 +218,7 @@ async def test_a_client_that_reads_no_replies_cannot_make_us_hold_them() -> None
 
 async def test_recipients_without_end_end_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """452 is for lists that are too long; a hundred thousand recipients are something else."""
-    monkeypatch.setattr(protocol, "RECIPIENT_EXCESS_MAX", 50)
+    monkeypatch.setattr(transaction, "RECIPIENT_EXCESS_MAX", 50)
     async with Front(recipients_max=10, errors_max=5) as front:
         peer = await front.in_transaction()
         await flood(peer, 20 * b"RCPT TO:<bob@example.net>\r\n", 50)
@@ -231,7 +231,7 @@ async def test_recipients_without_end_end_the_session(monkeypatch: pytest.Monkey
 async def test_the_excess_of_recipients_is_counted_per_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "RECIPIENT_EXCESS_MAX", 3)
+    monkeypatch.setattr(transaction, "RECIPIENT_EXCESS_MAX", 3)
     async with Front(recipients_max=1, errors_max=2) as front:
         peer = await front.peer()
         await peer.greet()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailshed.listener import protocol
+from mailshed.listener import mail_data, protocol
 from mailshed.listener.protocol import COMMAND_OCTETS_MAX, SmtpSession
 from mailshed.mail.reply import make
 from tests.support.front import DEADLINE, Front, is_full, settle, until
@@ -204,7 +204,7 @@ async def test_dripping_octets_do_not_keep_a_command_open() -> None:
 
 async def test_mail_data_that_only_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is not enough: after the grace, there is a least rate."""
-    monkeypatch.setattr(protocol, "DATA_RATE_GRACE", 0.1)
+    monkeypatch.setattr(mail_data, "DATA_RATE_GRACE", 0.1)
     async with Front(data_rate_min=100_000) as front:
         peer = await front.in_data()
         end = time.monotonic() + DEADLINE

@@ -13,7 +13,8 @@ import pytest
 
 from mailshed.errors import ClientGone
 from mailshed.listener.handler import Handler
-from mailshed.listener.protocol import PendingTransaction, SmtpSession
+from mailshed.listener.protocol import SmtpSession
+from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.address import PathArgument
 from mailshed.mail.content import Content, ContentStore

@@ -17,10 +17,10 @@ from mailshed.listener import protocol
 from mailshed.listener.protocol import (
     COMMAND_OCTETS_MAX,
     REPLIES_HELD_MAX,
-    PendingTransaction,
     SmtpSession,
 )
 from mailshed.listener.server import SessionFactory
+from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.reply import make
 from tests.support.builders import session_limits

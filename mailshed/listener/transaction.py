@@ -1,0 +1,96 @@
+"""The envelope of a mail transaction while it is being told: MAIL and RCPT, and their refusals.
+
+Syntax (RFC 5321, 4.1.1.2 and 4.1.1.3), parameters and bounds are judged here; whether a client may
+send to a mailbox is asked. Parameters of DSN (RFC 3461) are not offered by us, yet clients send
+them, and a relay that refused them would break such clients; so they are kept for the backend.
+"""
+
+from collections.abc import Callable
+
+from aiosmtpd.smtp import Envelope as LibraryEnvelope
+
+from mailshed.config.policy import SessionLimits
+from mailshed.errors import AddressSyntaxError
+from mailshed.mail import address, reply
+from mailshed.mail.address import Mailbox, PathArgument
+from mailshed.mail.envelope import Recipient
+from mailshed.mail.reply import Reply
+
+# RFC 5321, 4.5.3.1.10: a client that has named too many recipients goes on with those that were
+# accepted. So these refusals are no errors, up to where Postfix draws the line too
+# (smtpd_recipient_overshoot_limit).
+RECIPIENT_EXCESS_MAX = 1000
+
+_MAIL_PARAMETERS = frozenset({b"BODY", b"RET", b"ENVID", b"AUTH"})
+_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
+
+
+class PendingTransaction(LibraryEnvelope):
+    """aiosmtpd's envelope, with the transaction as far as it has come in our own terms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mail: PathArgument | None = None
+        """The reverse-path and its parameters without SIZE; None before MAIL."""
+        self.recipients: list[Recipient] = []
+        self.recipients_excess = 0
+        """Recipients that were refused for their number."""
+        self.started_at = 0.0
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether far too many recipients were named, which no honest client does."""
+        return self.recipients_excess > RECIPIENT_EXCESS_MAX
+
+    def begin(self, argument: bytes, limits: SessionLimits, now: float) -> Reply:
+        """Take what follows MAIL, with SIZE (RFC 1870) and BODY (RFC 6152)."""
+        try:
+            path = address.parse_mail_argument(argument)
+        except AddressSyntaxError as error:
+            return _syntax_reply(argument, error)
+        kept = []
+        declared = 0
+        for parameter in path.parameters:
+            keyword, _, value = parameter.upper().partition(b"=")
+            if keyword == b"SIZE":
+                if not value.isdigit() or len(value) > 20:
+                    return reply.make(501, "5.5.4 Syntax: SIZE=octets")
+                declared = int(value)
+            elif keyword == b"BODY" and value not in (b"7BIT", b"8BITMIME"):
+                return reply.make(501, "5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME")
+            elif keyword in _MAIL_PARAMETERS:
+                kept.append(parameter)
+            else:
+                return reply.make(555, "5.5.4 MAIL parameter not recognized")
+        if declared > limits.message_size_max:
+            return reply.TOO_LARGE
+        self.mail = PathArgument(path.mailbox, tuple(kept))
+        self.started_at = now
+        return reply.SENDER_OK
+
+    def add_recipient(
+        self, argument: bytes, limits: SessionLimits, refuse: Callable[[Mailbox], Reply | None]
+    ) -> Reply:
+        """Take what follows RCPT; `refuse` says whether policy does."""
+        try:
+            path = address.parse_rcpt_argument(argument)
+        except AddressSyntaxError as error:
+            return _syntax_reply(argument, error)
+        assert path.mailbox is not None
+        for parameter in path.parameters:
+            if parameter.upper().partition(b"=")[0] not in _RCPT_PARAMETERS:
+                return reply.make(555, "5.5.4 RCPT parameter not recognized")
+        if len(self.recipients) >= limits.recipients_max:
+            self.recipients_excess += 1
+            return reply.TOO_MANY_RECIPIENTS
+        refused = refuse(path.mailbox)
+        if refused is not None:
+            return refused
+        self.recipients.append(Recipient(mailbox=path.mailbox, parameters=path.parameters))
+        return reply.RECIPIENT_OK
+
+
+def _syntax_reply(argument: bytes, error: AddressSyntaxError) -> Reply:
+    if address.is_non_ascii(argument):
+        return reply.NON_ASCII_ADDRESS
+    return reply.make(501, f"5.1.7 Bad address syntax: {error}")

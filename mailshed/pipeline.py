@@ -76,6 +76,10 @@ class _Kept:
     in_doubt: int = 0
 
 
+# What a client hears of the backend when the spool cannot keep its message; else 451 4.3.0.
+_NOT_KEPT = {Reason.BACKEND_AWAY: reply.BACKEND_AWAY, Reason.IN_DOUBT: reply.NO_ANSWER}
+
+
 class Pipeline:
     """The path of messages to one backend."""
 
@@ -125,6 +129,8 @@ class Pipeline:
         slot, reason = await self._enter(message)
         if slot is None and self._gate.is_closed:
             reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
+        elif slot is None and not self._gate.is_up:
+            reason = Reason.BACKEND_AWAY  # it may have gone while we waited
         outcome = _Kept(reason) if slot is None else await self._relay(message, slot)
         if isinstance(outcome, _Kept):
             outcome = await self._keep(message, outcome)
@@ -220,7 +226,8 @@ class Pipeline:
         except SpoolFull:
             return self._defer(message, reply.SPOOL_FULL, Reason.SPOOL_FULL)
         except SpoolError:
-            return self._defer(message, reply.INTERNAL, Reason.SPOOL_SICK)
+            answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
+            return self._defer(message, answer, Reason.SPOOL_SICK)
         self._journal.spooled(message, kept.reason)
         self._on_spooled(message.traffic_class)
         return _Answered(reply.queued(message.envelope.queue_id))

@@ -103,7 +103,6 @@ CANNOT_VERIFY = make(252, "2.5.2 Cannot VRFY user, but will accept message and a
 
 # Refusals of syntax and sequence.
 LINE_TOO_LONG = make(500, "5.5.2 Command line too long")
-BAD_SYNTAX = make(500, "5.5.2 Syntax error, command unrecognized")
 BARE_LF_IN_COMMAND = make(500, "5.5.2 Command lines end in <CR><LF>")
 UNKNOWN_COMMAND = make(500, "5.5.2 Command not recognized")
 NOT_IMPLEMENTED = make(502, "5.5.1 Command not implemented")

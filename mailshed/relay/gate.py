@@ -51,6 +51,8 @@ class Gate:
         self._in_flight: Counter[str] = Counter()
         self._total_in_flight = 0
         self._probe_timer: asyncio.TimerHandle | None = None
+        self._bounded: set[_Waiter] = set()
+        """Those who wait for a limited time."""
         self._is_closed = False
         self.last_error = ""
         """How the backend failed most recently, for people."""
@@ -118,7 +120,10 @@ class Gate:
     async def acquire(
         self, traffic_class: TrafficClass, arrived_wall: float, timeout: float | None
     ) -> Slot | None:
-        """Wait for a slot; None after `timeout` seconds (None: no bound) or when the gate closes.
+        """Wait for a slot; None after `timeout` seconds, or when the gate closes.
+
+        Who waits without bound (`timeout` None) also waits for a backend that is away; others are
+        told None when it turns out to be.
 
         `arrived_wall`, the Unix time of the message's arrival, orders those of one rank.
         """
@@ -132,6 +137,7 @@ class Gate:
         timer = None
         if timeout is not None:
             timer = loop.call_later(timeout, self._give_up, waiter)
+            self._bounded.add(waiter)
         self._dispatch()  # a probe may be due
         try:
             return await waiter.granted
@@ -139,6 +145,7 @@ class Gate:
             self._abandon(waiter)
             raise
         finally:
+            self._bounded.discard(waiter)
             if timer is not None:
                 timer.cancel()
 
@@ -190,6 +197,7 @@ class Gate:
         limit = self._limit.limit(now)
         while len(self._scheduler):
             if not self._breaker.may_enter(now):
+                self._send_away()
                 self._wake_for_probe(now)
                 return
             waiter = self._scheduler.next(self._total_in_flight, limit)
@@ -200,6 +208,13 @@ class Gate:
             is_entered = self._breaker.try_enter(now)
             assert is_entered, "the breaker said that somebody may enter"
             waiter.granted.set_result(self._grant(waiter.traffic_class))
+
+    def _send_away(self) -> None:
+        """The backend is not there: nobody who would give up soon should wait for it."""
+        for waiter in self._bounded:
+            self._scheduler.withdraw(waiter)
+            if not waiter.granted.done():
+                waiter.granted.set_result(None)
 
     def _wake_for_probe(self, now: float) -> None:
         if self._probe_timer is not None:

@@ -263,6 +263,14 @@ class TestCommitImpossible:
         assert middle.journal.spooled_count == {}
 
     @in_virtual_time
+    async def test_a_client_is_told_that_it_was_the_backend_that_was_away(
+        self, middle: Middle
+    ) -> None:
+        middle.spool.unhealthy = "disk I/O error"
+        middle.backend.always(be_away)
+        assert await middle.submit() == reply.BACKEND_AWAY
+
+    @in_virtual_time
     async def test_relaying_goes_on_with_a_sick_spool(self, middle: Middle) -> None:
         middle.spool.unhealthy = "disk I/O error"
         assert await middle.submit() == OK
@@ -436,7 +444,7 @@ class TestDotSentAndNoAnswer:
     ) -> None:
         middle.spool.unhealthy = "disk I/O error"
         middle.backend.always(vanish)
-        assert (await middle.submit()).code == 451
+        assert await middle.submit() == reply.NO_ANSWER
         assert middle.book.count("in_doubt_total", **{"class": "personal"}) == 1
         assert middle.log.events == ["in_doubt", "deferred"]
 

@@ -398,6 +398,29 @@ async def test_a_live_message_may_be_the_probe(bench: Bench) -> None:
     assert bench.gate.is_up
 
 
+async def test_who_waits_for_a_limited_time_does_not_wait_for_a_backend_that_is_away(
+    bench: Bench,
+) -> None:
+    """Live mail goes to the spool at once when the breaker opens; the drain stays and probes."""
+    slots = [bench.take(CLINICAL) for _ in range(LIMIT)]
+    first = await bench.wait(timeout=DEADLINE)
+    live = await bench.wait(timeout=DEADLINE)
+    drain = await bench.wait()
+    for slot in slots[:2]:
+        bench.gate.release(slot, away())
+    await settle()
+    assert not bench.gate.is_up
+    bench.gate.release(granted(first), None)
+    assert live.done()
+    assert live.result() is None
+    assert not drain.done()
+    for slot in slots[2:]:
+        bench.gate.release(slot, None)
+    bench.time_for_a_probe()
+    await settle()
+    assert granted(drain).probe != 0
+
+
 async def test_a_probe_that_is_given_back_unused_is_made_by_the_next(bench: Bench) -> None:
     bench.open_breaker()
     bench.clock.advance(2.0)

@@ -64,8 +64,10 @@ class Message:
             may_send_dot=lambda: not is_client_gone(),
         )
 
-    def record(self, *, reason: Reason, in_doubt: int, lifetime: float) -> SpoolRecord:
-        """The message as the spool is to keep it, for `lifetime` seconds at most."""
+    def record(
+        self, *, reason: Reason, in_doubt: int, lifetime: float, pause: float = 0.0
+    ) -> SpoolRecord:
+        """The message as the spool is to keep it: for `lifetime` seconds, untried for `pause`."""
         envelope = self.envelope
         wall = envelope.received_wall
         return SpoolRecord(
@@ -80,7 +82,7 @@ class Message:
             ),
             received_wall=wall,
             expires_wall=wall + lifetime,
-            next_attempt_wall=wall,
+            next_attempt_wall=wall + pause,
             reason=reason,
             client_address=envelope.client.address_text,
             helo=envelope.helo,

@@ -55,6 +55,8 @@ class Policies:
     """Clients for whose mail data there is always room."""
     lifetime: float
     """Seconds that a spooled message may live."""
+    doubt_pause: float
+    """Seconds before a message in doubt is tried again."""
 
     def is_clinical(self, client: Client) -> bool:
         """Whether `client` is in a network whose mail is clinical."""
@@ -218,8 +220,13 @@ class Pipeline:
         if kept.reason is not Reason.IN_DOUBT and message.is_client_gone():
             self._journal.aborted(message)
             raise ClientGone
+        policies = self.policies
         record = message.record(
-            reason=kept.reason, in_doubt=kept.in_doubt, lifetime=self.policies.lifetime
+            reason=kept.reason,
+            in_doubt=kept.in_doubt,
+            lifetime=policies.lifetime,
+            # The backend may be about to say what became of it, or to come back from its crash.
+            pause=policies.doubt_pause if kept.in_doubt else 0.0,
         )
         try:
             await self._spool.add(record, message.chunks())

@@ -103,6 +103,7 @@ class LivePath:
                 relay=relay or relay_policy(),
                 clinical_networks=(),
                 lifetime=4 * 86400.0,
+                doubt_pause=30.0,
             ),
             gate=self.gate,
             backend=self.backend,

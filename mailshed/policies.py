@@ -52,6 +52,7 @@ def drain_policy(config: Config) -> DrainPolicy:
             postmaster=config.postmaster or f"postmaster@{config.hostname}",
             lifetime=config.spool.lifetime,
         ),
+        remote_mta=config.backends[0].host or "",
     )
 
 

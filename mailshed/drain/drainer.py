@@ -62,6 +62,8 @@ class DrainPolicy:
     classification: ClassificationPolicy
     retry: RetryPolicy
     reports: ReportPolicy
+    remote_mta: str = ""
+    """The backend's host name, for reports."""
 
 
 class Drainer:
@@ -178,14 +180,23 @@ class Drainer:
     async def _handle(self, record: SpoolRecord) -> None:
         """Bring one message to the end of one attempt."""
         try:
-            traffic_class = self.policy.classification.by_name(record.traffic_class)
-            slot = await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
+            slot = await self._wait_for_slot(record)
             if slot is not None:
                 await self._attempt(record, slot)
         finally:
             del self._in_hand[record.queue_id]
             self._stale.add(record.traffic_class)
             self._wakeup.set()
+
+    async def _wait_for_slot(self, record: SpoolRecord) -> Slot | None:
+        """Wait as long as the message lives; None if its time is up, or at a stop."""
+        traffic_class = self.policy.classification.by_name(record.traffic_class)
+        try:
+            async with asyncio.timeout(max(0.0, record.expires_wall - self._clock.wall())):
+                return await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
+        except TimeoutError:
+            self._next_expiry = self._clock.monotonic()
+            return None
 
     # One attempt.
 
@@ -288,7 +299,7 @@ class Drainer:
             policy=self.policy.reports,
             report_id=make_queue_id(self._clock.wall(), self._rng.getrandbits(RANDOM_BITS)),
             header=header,
-            remote_mta=self._backend.name,
+            remote_mta=self.policy.remote_mta,
         )
 
     async def _header(self, record: SpoolRecord) -> bytes:

@@ -19,8 +19,8 @@ import textwrap
 from binascii import b2a_qp
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
 
+from mailshed.mail.trace import date_time
 from mailshed.terms import QueueId
 
 HEADER_OCTETS_MAX = 50_000
@@ -129,7 +129,7 @@ def _report_header(
         f"From: Mail Delivery System <{policy.postmaster}>",
         f"To: <{_ascii(original.reverse_path)}>",
         "Subject: Undelivered Mail Returned to Sender",
-        f"Date: {formatdate(wall)}",
+        f"Date: {date_time(int(wall))}",
         f"Message-ID: <{report_id}@{policy.hostname}>",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
@@ -141,7 +141,7 @@ def _report_header(
 
 def _text(original: Original, failed: Sequence[FailedRecipient], policy: ReportPolicy) -> bytes:
     """The part for people: who, what, why, what to do."""
-    date = formatdate(original.received_wall)
+    date = date_time(int(original.received_wall))
     blocks = [
         _wrap(f"This is the mail system at {policy.hostname}."),
         _wrap(
@@ -150,13 +150,18 @@ def _text(original: Original, failed: Sequence[FailedRecipient], policy: ReportP
         ),
         *(_explanation(recipient) for recipient in failed),
         _wrap(
-            "What you can do: check the address and send the message again. If it is urgent,"
-            " reach the recipient in another way, for example by telephone. If you need help,"
-            f" forward this report to {policy.postmaster} and name the queue id"
-            f" {original.queue_id}."
+            f"What you can do: {_advice(failed)} If it is urgent, reach the recipient in another"
+            " way, for example by telephone. If you need help, forward this report to"
+            f" {policy.postmaster} and name the queue id {original.queue_id}."
         ),
     ]
     return _lines(*"\n\n".join("\n".join(block) for block in blocks).split("\n"))
+
+
+def _advice(failed: Sequence[FailedRecipient]) -> str:
+    if all(recipient.is_expired for recipient in failed):
+        return "the address may well be right; send the message again later."
+    return "check the address and send the message again."
 
 
 def _explanation(recipient: FailedRecipient) -> list[str]:
@@ -182,7 +187,7 @@ def _status(
         fields.append(f"Original-Envelope-Id: {_from_xtext(envelope_id)}")
     fields += [
         f"X-Mailshed-Queue-Id: {original.queue_id}",
-        f"Arrival-Date: {formatdate(original.received_wall)}",
+        f"Arrival-Date: {date_time(int(original.received_wall))}",
     ]
     for recipient in failed:
         fields.append("")

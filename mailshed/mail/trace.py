@@ -33,7 +33,7 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
     target = ""
     if len(envelope.recipients) == 1:
         target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
-    date = _date(int(envelope.received_wall))
+    date = date_time(int(envelope.received_wall))
     return (
         f"Received: from {helo} ([{literal}])\r\n"
         f"\tby {hostname} (mailshed) with {protocol} id {envelope.queue_id}{target};\r\n"
@@ -42,8 +42,8 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _date(second: int) -> str:
-    """The date of RFC 5322, 3.3; the same for all messages of one second."""
+def date_time(second: int) -> str:
+    """The date of RFC 5322, 3.3 in UTC, of a Unix time; the same for all of one second."""
     return format_datetime(datetime.fromtimestamp(second, UTC))
 
 

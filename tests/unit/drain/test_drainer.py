@@ -372,6 +372,18 @@ class TestExpiry:
             assert middle.clock.monotonic() < 70
 
     @in_virtual_time
+    async def test_comes_in_time_for_what_waits_for_a_backend_that_is_away(
+        self, middle: Middle
+    ) -> None:
+        """All of them, at the end of their time, not one with each probe."""
+        for _ in range(10):
+            await middle.keep(spool_record(expires_wall=WALL + 100))
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await until(lambda: len(middle.log.of("expired")) == 10, 200)
+            assert middle.clock.monotonic() == pytest.approx(100, abs=1.0)
+
+    @in_virtual_time
     async def test_leaves_alone_what_is_in_hand(self, middle: Middle) -> None:
         record = spool_record(expires_wall=WALL + 30)
         await middle.keep(record)

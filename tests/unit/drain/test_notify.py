@@ -113,7 +113,7 @@ class TestForm:
             "From": "Mail Delivery System <postmaster@hospital.example>",
             "To": "<alice@example.org>",
             "Subject": "Undelivered Mail Returned to Sender",
-            "Date": "Tue, 14 Nov 2023 22:14:20 -0000",
+            "Date": "Tue, 14 Nov 2023 22:14:20 +0000",
             "Message-ID": "<REPORT0000000001@mx.hospital.example>",
             "Auto-Submitted": "auto-replied",
             "MIME-Version": "1.0",
@@ -148,7 +148,7 @@ class TestText:
         text = " ".join(str(parts(written(BOB, LATE))[0].get_payload()).split())
         for said in (
             "mail system at mx.hospital.example",
-            "Your message of Tue, 14 Nov 2023 22:13:20 -0000",
+            "Your message of Tue, 14 Nov 2023 22:13:20 +0000",
             "<bob@example.net> The mail server refused it: 550 5.1.1 No such user here",
             "<carol@example.net> It was tried for too long",
             "connect: connection refused",
@@ -157,6 +157,13 @@ class TestText:
             "ORIGINAL00000001",
         ):
             assert said in text
+
+    def test_does_not_blame_the_address_for_what_was_only_late(self) -> None:
+        expired = " ".join(str(parts(written(LATE))[0].get_payload()).split())
+        assert "send the message again later" in expired
+        assert "check the address" not in expired
+        refused = " ".join(str(parts(written(BOB))[0].get_payload()).split())
+        assert "check the address and send the message again" in refused
 
     def test_stays_within_the_width_of_a_screen(self) -> None:
         long = replace(BOB, reply="550 5.7.1 " + "a rather long explanation " * 20)
@@ -170,7 +177,7 @@ class TestStatus:
         assert about_message.items() == [
             ("Reporting-MTA", "dns; mx.hospital.example"),
             ("X-Mailshed-Queue-Id", "ORIGINAL00000001"),
-            ("Arrival-Date", "Tue, 14 Nov 2023 22:13:20 -0000"),
+            ("Arrival-Date", "Tue, 14 Nov 2023 22:13:20 +0000"),
         ]
         assert about_bob.items() == [
             ("Final-Recipient", "rfc822; bob@example.net"),

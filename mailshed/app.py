@@ -1,10 +1,12 @@
 """The composition root: builds every object in the order of a message's path, runs, stops.
 
 Building does no I/O; `run` does, and undoes what it did if a later step fails. Order of start:
-sockets are bound first (a taken port is found before anything else happens), then the operations
-thread, the spool, the drain, and the listeners last, when all that a message needs is there. The
-order of a stop is that of a message's path: no new connections, open transactions finish, the
-drain's transactions finish, the spool closes; nothing acknowledged is ever in memory only.
+the listeners' sockets are bound first (a taken port is found before anything else happens), then
+the spool opens (its lock tells a second instance apart, before the admin socket would), then come
+the operations thread and the drain, and the listeners accept last, when all that a message needs
+is there. The order of a stop is that of a message's path: no new connections, open transactions
+finish, the drain's transactions finish, the spool closes; nothing acknowledged is ever in memory
+only.
 
 SIGTERM and SIGINT stop, SIGHUP reloads. A reload replaces the policies as a whole or, if the file
 is faulty or asks for what needs a restart, not at all.
@@ -13,8 +15,10 @@ is faulty or asks for what needs a restart, not at all.
 import asyncio
 import os
 import random
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import partial
 
@@ -30,7 +34,7 @@ from mailshed.config.schema import Config, Listener
 from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
 from mailshed.drain.drainer import Drainer
-from mailshed.errors import ConfigError, SpoolError, StartError
+from mailshed.errors import ConfigError, SpoolError, SpoolLocked, StartError
 from mailshed.journal import Journal
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
@@ -52,6 +56,7 @@ from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.smtp import SmtpBackend
+from mailshed.spool.accounts import free_space
 from mailshed.spool.reader import count_messages, list_messages
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.supervisor import Supervisor
@@ -61,6 +66,14 @@ from mailshed.terms import ClientKind
 # At a stop, how much of the time is left for the drain's transactions after the sessions are done
 # (seconds): those with a connected client come first.
 DRAIN_SHARE = 10.0
+# Characters of the first fault of a configuration that a reload refuses, for the log.
+FAULT_MAX = 140
+# And of that, for writing down what is in doubt when the backend does not answer in time.
+LAST_WORDS = 5.0
+
+# The first line of each fault in a ConfigError about a file; the place is missing if a fault is
+# about the file as a whole.
+_FAULT = re.compile(r"^(?! *\d+ \| )(?P<file>.+?)(?::\d+:\d+)?: error: .*$", re.MULTILINE)
 
 
 class Service:
@@ -171,16 +184,13 @@ class Service:
     async def _start(self) -> None:
         for section in self.config.listeners:
             self._bind(section)
+        await self._open_spool()
         self._make_socket_folder()
         self.operations.start()
-        try:
-            await self._spool.open()
-        except SpoolError as error:
-            raise StartError(f"spool: {error}") from error
         for server in self._servers:
             await server.start()
         self._status.listeners = tuple(
-            f"{section.name} {section.bind.host}:{server.port}"
+            f"{section.name} {_host_port(section.bind.host, server.port)}"
             for section, server in zip(self.config.listeners, self._servers, strict=True)
         )
         await self._control.tick()
@@ -189,7 +199,7 @@ class Service:
             config=self._status.config_hash,
             listeners=self._status.listeners,
             backends=(f"{self._backend.name} {self._status.target}",),
-            metrics=f"{self.config.metrics.bind.host}:{self.operations.port}",
+            metrics=_host_port(self.config.metrics.bind.host, self.operations.port),
             admin=str(self.config.admin_socket),
         )
 
@@ -203,14 +213,32 @@ class Service:
         )
         self._servers.append(SmtpServer(factory, listening, handler=self._handler))
 
+    async def _open_spool(self) -> None:
+        section = self.config.spool
+        try:
+            await self._spool.open()
+        except SpoolLocked as error:
+            raise StartError(
+                f"spool: {error}: another mailshed runs on it; stop that one, or give this one its"
+                " own spool.path"
+            ) from error
+        except SpoolError as error:
+            raise StartError(f"spool: {error}") from error
+        free = free_space(section.path)
+        if free < section.disk_reserve:
+            self.maillog.start_warning(
+                detail=f"{free} octets of disk are free at {section.path}, and"
+                f" spool.disk_reserve is {section.disk_reserve}: no mail is spooled until more is"
+            )
+
     def _make_socket_folder(self) -> None:
         folder = self.config.admin_socket.parent
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(
-                f"cannot create {folder} for the admin socket: {error.strerror}; set spool.path "
-                "and admin.socket to places where the service may write"
+                f"cannot create {folder} for the admin socket: {error.strerror}; set admin.socket "
+                "to a place where the service may write"
             ) from error
 
     async def _serve(self, stop: asyncio.Event, hangup: asyncio.Event) -> int:
@@ -243,7 +271,11 @@ class Service:
         self._gate.close()
         for_sessions = deadline - DRAIN_SHARE - self._clock.monotonic()
         await finish_sessions(sessions, max(0.0, for_sessions))
-        return await self._supervisor.join(max(0.0, deadline - self._clock.monotonic()))
+        left = deadline - LAST_WORDS - self._clock.monotonic()
+        if await self._supervisor.join(max(0.0, left)):
+            # Whatever is past its final dot is in doubt now, and kept; the spool is still open.
+            self._backend.abandon()
+        return await self._supervisor.join(LAST_WORDS)
 
     async def _close(self) -> None:
         """Give back whatever was opened, in the order of a message's path."""
@@ -282,7 +314,7 @@ class Service:
             await self._refuse_stranded_mail(config)
         except ConfigError as error:
             self._status.reload_ok = False
-            self.maillog.reload_refused(error=str(error))
+            self.maillog.reload_refused(error=_in_short(error))
             raise
         for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
         limits = session_limits(config)
@@ -403,7 +435,24 @@ def _build_backend(section: BackendSection, hostname: str, clock: SystemClock) -
 def _target(section: BackendSection) -> str:
     if section.maildir is not None:
         return f"Maildir {section.maildir}"
-    return f"{section.host}:{section.port}"
+    assert section.host is not None, "the schema asks for a host or a Maildir"
+    return _host_port(section.host, section.port)
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _in_short(error: ConfigError) -> str:
+    """One line for the log: the first fault, how many there are, and how to see them all."""
+    faults = list(_FAULT.finditer(str(error)))
+    if not faults:
+        return str(error)  # not about a file's content, and one line already
+    first = faults[0]
+    count = f"{len(faults)} fault{'s' if faults[1:] else ''}"
+    # The log cuts long values at their end, where the command is.
+    text = textwrap.shorten(first[0], FAULT_MAX, placeholder=" ...")
+    return f"{count}, first: {text}; run: mailshed config check {first['file']}"
 
 
 def run(config: Config, *, reload: Callable[[], Config]) -> int:

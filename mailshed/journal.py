@@ -1,15 +1,16 @@
 """What is written and counted about messages: one method for each thing that can become of one.
 
-The pipeline decides and acts; here each outcome becomes one line in the log and its counts in the
-metrics, always both, so that they cannot tell different stories.
+The pipeline decides and acts; here each outcome becomes a line in the log and its counts in the
+metrics, always both, so that they cannot tell different stories. What ends before there is a whole
+message has no class, and decisions are counted by class: it is a line, under the session id, and
+its reply is counted by the listener.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from mailshed.admission.decision import Reject
 from mailshed.clock import Clock
-from mailshed.mail.address import Mailbox
+from mailshed.mail import reply
 from mailshed.mail.delivery import (
     Bounced,
     Deferred,
@@ -29,6 +30,13 @@ from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
 from mailshed.terms import Ending, Reason, SpoolState, Stage
 
 _NO_TIMES = StageTimes()
+# What a reply that the listener gives by itself means; the others speak of syntax.
+_REASONS = {
+    reply.BARE_LINE_ENDING: Reason.CONTENT,
+    reply.TOO_LARGE: Reason.TOO_LARGE,
+    reply.NO_ROOM_FOR_CONTENT: Reason.NO_MEMORY,
+    reply.INTERNAL: Reason.INTERNAL,
+}
 
 
 class Journal:
@@ -52,23 +60,50 @@ class Journal:
         self.spooled_count: Counter[str] = Counter()
         """Messages relayed live, and spooled, since the start, by class."""
 
-    def recipient_refused(self, client: Client, mailbox: Mailbox, refused: Reject) -> None:
-        """A forward-path was refused by policy."""
+    def rejected(
+        self,
+        client: Client,
+        stage: Stage,
+        answer: Reply,
+        *,
+        sender: bytes,
+        recipient: bytes | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """MAIL or RCPT was refused; addresses are as the client wrote them, valid or not."""
         self._log.rejected(
             client.session_id,
-            stage=Stage.RCPT,
+            stage=stage,
+            listener=client.listener,
             client=client.address_text,
-            reason=refused.reason,
-            reply=refused.reply.text,
-            recipient=mailbox.raw,
+            reason=reason or _REASONS.get(answer),
+            reply=answer.text,
+            sender=sender,
+            recipient=recipient,
         )
+
+    def discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
+        """No message came of the mail data, of which `size` octets arrived.
+
+        `answer` refused it, or told the client that it was too slow; None if the client just left.
+        """
+        mail = _unclassified_mail(envelope, size)
+        delays = Delays(reception=envelope.received_at - envelope.started_at)
+        if answer is None:
+            self._log.aborted(mail, stage=Stage.DATA)
+        elif answer not in _REASONS:
+            self._log.aborted(mail, stage=Stage.DATA, reply=answer.text)
+        elif answer.is_permanent:
+            self._log.refused(mail, reason=_REASONS[answer], delays=delays, reply=answer.text)
+        else:
+            self._log.deferred(mail, reason=_REASONS[answer], delays=delays, reply=answer.text)
 
     def delivered(self, message: Message, answer: Reply, times: StageTimes, waited: float) -> None:
         """The backend took it while the client waited."""
         self._log.delivered(
             _mail(message),
             backend=self._backend,
-            delays=self._delays(message, times, waited),
+            delays=_delays(message, times, waited),
             reply=answer.text,
         )
         self.relayed[message.traffic_class.name] += 1
@@ -76,27 +111,40 @@ class Journal:
         self._metrics.decision(message.traffic_class.name, "relay", Reason.ROOM)
         self._end(message, "delivered")
 
-    def spooled(self, message: Message, reason: Reason) -> None:
-        """It was committed, and the client gets our 250."""
-        waited = self._clock.monotonic() - message.envelope.received_at
-        self._log.spooled(
-            _mail(message), reason=reason, delays=self._delays(message, _NO_TIMES, waited)
-        )
+    def spooled(
+        self, message: Message, reason: Reason, result: TransactionResult | None = None
+    ) -> None:
+        """It was committed, and the client gets our 250; `result` if the backend was tried."""
+        said, detail = (None, None) if result is None else _cause(result)
+        delays = self._delays_so_far(message, result)
+        self._log.spooled(_mail(message), reason=reason, delays=delays, reply=said, detail=detail)
         self.spooled_count[message.traffic_class.name] += 1
         self._count_accepted(message, "spooled")
         self._metrics.decision(message.traffic_class.name, "spool", reason)
         self._end(message, "spooled")
 
-    def deferred(self, message: Message, answer: Reply, reason: Reason) -> None:
-        """The client is told 4xx and keeps it."""
-        delays = self._delays(message, _NO_TIMES, 0.0)
+    def deferred(
+        self,
+        message: Message,
+        answer: Reply,
+        reason: Reason,
+        result: TransactionResult | None = None,
+    ) -> None:
+        """The client is told 4xx and keeps it; `result` if the backend was tried."""
+        delays = self._delays_so_far(message, result)
         self._log.deferred(_mail(message), reason=reason, delays=delays, reply=answer.text)
         self._metrics.decision(message.traffic_class.name, "defer", reason)
         self._end(message, "deferred")
 
-    def refused(self, message: Message, answer: Reply, reason: Reason) -> None:
-        """The client is told 5xx."""
-        delays = self._delays(message, _NO_TIMES, 0.0)
+    def refused(
+        self,
+        message: Message,
+        answer: Reply,
+        reason: Reason,
+        result: TransactionResult | None = None,
+    ) -> None:
+        """The client is told 5xx; `result` if it is the backend's."""
+        delays = self._delays_so_far(message, result)
         self._log.refused(_mail(message), reason=reason, delays=delays, reply=answer.text)
         self._metrics.decision(message.traffic_class.name, "reject", reason)
         self._end(message, "rejected")
@@ -119,29 +167,36 @@ class Journal:
         settlement: Settlement,
         waited: float,
     ) -> None:
-        """One delivery attempt from the spool has ended and is marked."""
+        """One delivery attempt from the spool has ended and is marked.
+
+        A line for each group of recipients who fared alike and heard the same. Those whose time was
+        up when the backend could not be reached were not tried: they only expire.
+        """
         mail, times = _spooled_mail(record), result.times
-        words = _words(result.recipients[0])
-        fates = {_fate(each)[0] for each in result.recipients}
-        pause = None
-        if settlement.deferred:
-            pause = max(0.0, settlement.next_attempt_wall - self._clock.wall())
-        self._log.attempted(
-            mail,
-            backend=self._backend,
-            attempt=settlement.attempts,
-            outcome=next(iter(fates)) if len(fates) == 1 else "mixed",
-            delays=Delays(waiting=waited, connect=times.connect, transmission=times.service),
-            reply=words,
-            next_attempt_seconds=pause,
-        )
-        if "delivered" in fates:
+        delays = Delays(waiting=waited, connect=times.connect, transmission=times.service)
+        is_counted = settlement.attempts > record.attempts
+        is_held = settlement.state is SpoolState.HOLD
+        fared = list(zip(record.recipients, result.recipients, strict=True))
+        for (fate, words), group in _grouped(fared).items():
+            about = mail._replace(recipients=[each.address for each in group])
+            is_waiting = any(each.index in settlement.deferred for each in group)
+            if is_counted or is_waiting:
+                pause = max(0.0, settlement.next_attempt_wall - self._clock.wall())
+                self._log.attempted(
+                    about,
+                    backend=self._backend,
+                    attempt=settlement.attempts if is_counted else None,
+                    outcome=fate,
+                    delays=delays,
+                    reply=words,
+                    next_attempt_seconds=pause if is_waiting and not is_held else None,
+                )
+            if fate == "in_doubt":
+                self._log.in_doubt(about, backend=self._backend, detail=words, is_held=is_held)
+        if any(isinstance(each, Delivered) for each in result.recipients):
             self._metrics.queue_wait(record.traffic_class, waited)
-        if "in_doubt" in fates:
-            is_held = settlement.state is SpoolState.HOLD
-            self._log.in_doubt(mail, backend=self._backend, detail=words, is_held=is_held)
-        for recipient, fate in zip(record.recipients, result.recipients, strict=True):
-            self._log_ending(mail, recipient, fate, settlement, waited)
+        for recipient, ending in fared:
+            self._log_ending(mail, recipient, ending, settlement, waited)
 
     def _log_ending(
         self,
@@ -152,23 +207,23 @@ class Journal:
         age: float,
     ) -> None:
         """A line for a recipient who will not get the message; it names nobody else."""
-        about, reply = mail._replace(recipients=[recipient.address]), _words(result)
+        about, words = mail._replace(recipients=[recipient.address]), _words(result)
         match settlement.endings.get(recipient.index):
             case Ending.BOUNCED:
-                self._log.bounced(about, reply=reply, report=_report(settlement))
+                self._log.bounced(about, reply=words, report=_report(settlement))
             case Ending.REFUSED:
-                self._log.bounced(about, reply=reply, report=None)
+                self._log.bounced(about, reply=words, report=None)
             case Ending.EXPIRED:
                 report = _report(settlement)
-                self._log.expired(about, age_seconds=age, reply=reply, report=report)
+                self._log.expired(about, age_seconds=age, reply=words, report=report)
             case _:
                 pass  # delivered, or still there
 
     def expired(self, record: SpoolRecord, settlement: Settlement, age: float) -> None:
         """A spooled message was given up."""
-        reply = next((each.last_reply for each in record.recipients if each.last_reply), "")
+        last = next((each.last_reply for each in record.recipients if each.last_reply), "")
         self._log.expired(
-            _spooled_mail(record), age_seconds=age, reply=reply, report=_report(settlement)
+            _spooled_mail(record), age_seconds=age, reply=last, report=_report(settlement)
         )
 
     def spool_corrupt(self, record: SpoolRecord, detail: str) -> None:
@@ -211,14 +266,21 @@ class Journal:
         seconds = self._clock.monotonic() - message.envelope.started_at
         self._metrics.transaction(message.traffic_class.name, outcome, seconds)
 
-    def _delays(self, message: Message, times: StageTimes, waited: float) -> Delays:
-        envelope = message.envelope
-        return Delays(
-            reception=envelope.received_at - envelope.started_at,
-            waiting=waited,
-            connect=times.connect,
-            transmission=times.service,
-        )
+    def _delays_so_far(self, message: Message, result: TransactionResult | None) -> Delays:
+        """All the time since the final dot that was not spent with the backend was waiting."""
+        times = _NO_TIMES if result is None else result.times
+        passed = self._clock.monotonic() - message.envelope.received_at
+        return _delays(message, times, max(0.0, passed - times.connect - times.service))
+
+
+def _delays(message: Message, times: StageTimes, waited: float) -> Delays:
+    envelope = message.envelope
+    return Delays(
+        reception=envelope.received_at - envelope.started_at,
+        waiting=waited,
+        connect=times.connect,
+        transmission=times.service,
+    )
 
 
 def _mail(message: Message) -> Mail:
@@ -231,6 +293,18 @@ def _mail(message: Message) -> Mail:
         size=message.size,
         client=envelope.client.address_text,
         rule=message.verdict.rule,
+    )
+
+
+def _unclassified_mail(envelope: Envelope, size: int) -> Mail:
+    path = envelope.reverse_path
+    return Mail(
+        queue_id=envelope.queue_id,
+        traffic_class=None,
+        sender=path.raw if path is not None else b"",
+        recipients=[each.mailbox.raw for each in envelope.recipients],
+        size=size,
+        client=envelope.client.address_text,
     )
 
 
@@ -249,24 +323,42 @@ def _report(settlement: Settlement) -> str | None:
     return settlement.reports[0].record.queue_id if settlement.reports else None
 
 
+def _grouped(
+    fared: Iterable[tuple[SpoolRecipient, DeliveryResult]],
+) -> dict[tuple[Fate, str], list[SpoolRecipient]]:
+    """Recipients by how they fared and in which words, in the envelope's order."""
+    groups: dict[tuple[Fate, str], list[SpoolRecipient]] = {}
+    for recipient, result in fared:
+        groups.setdefault((_fate(result)[0], _words(result)), []).append(recipient)
+    return groups
+
+
+def _cause(result: TransactionResult) -> tuple[str | None, str | None]:
+    """Why the backend did not take it: its replies, each once, or else what broke."""
+    said = [_answer(each) for each in result.recipients]
+    replies = dict.fromkeys(each.text for each in said if each is not None)
+    return (" / ".join(replies), None) if replies else (None, _words(result.recipients[0]) or None)
+
+
 def _words(result: DeliveryResult) -> str:
-    match result:
-        case Delivered(reply) | Bounced(_, reply):
-            return reply.text
-        case Deferred(_, reply, detail):
-            return reply.text if reply is not None else detail
-        case InDoubt(detail):
-            return detail
+    answer = _answer(result)
+    if answer is not None:
+        return answer.text
+    return result.detail if isinstance(result, Deferred | InDoubt) else ""
+
+
+def _answer(result: DeliveryResult) -> Reply | None:
+    return None if isinstance(result, InDoubt) else result.reply
 
 
 def _fate(result: DeliveryResult) -> tuple[Fate, Stage, int | None]:
     """The label of a result, the stage at which it was decided, and the reply's code."""
     match result:
-        case Delivered(reply):
-            return "delivered", Stage.DOT, reply.code
-        case Bounced(stage, reply):
-            return "bounced", stage, reply.code
-        case Deferred(stage, reply):
-            return "deferred", stage, reply.code if reply is not None else None
+        case Delivered(answer):
+            return "delivered", Stage.DOT, answer.code
+        case Bounced(stage, answer):
+            return "bounced", stage, answer.code
+        case Deferred(stage, answer):
+            return "deferred", stage, answer.code if answer is not None else None
         case InDoubt():
             return "in_doubt", Stage.DOT, None

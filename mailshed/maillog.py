@@ -10,6 +10,8 @@ dash), so that one `grep` tells the story of a message::
 one. `to` lists at most `RECIPIENTS_MAX` recipients and then `+n`; subjects never appear; the local
 part of a patient's mailbox is masked. `delays` has Postfix's four parts in seconds: before us
 (reception), waiting for a slot or in the spool, connecting, transmission; `delay` is their sum.
+Where journald reads, a line begins with its priority, `<6>` (sd-daemon(3)), which journald takes
+off and files the line under.
 
 Level `warning` is for what an operator can act on, `error` for what is broken. Callers log a
 repeated failure when it changes. Where lines go is the sink's business: `LineWriter` in the
@@ -17,6 +19,7 @@ service, any text stream in tests.
 """
 
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +46,15 @@ _MORE_MAX = 8
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Outcome = Literal["delivered", "deferred", "bounced", "in_doubt", "mixed"]
+Outcome = Literal["delivered", "deferred", "bounced", "in_doubt"]
 _LEVELS: Mapping[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# sd-daemon(3): syslog's severities, as journald reads them at the start of a line.
+_PRIORITIES: Mapping[LogLevel, str] = {
+    "debug": "<7>",
+    "info": "<6>",
+    "warning": "<4>",
+    "error": "<3>",
+}
 
 
 class Sink(Protocol):
@@ -80,7 +90,10 @@ class Delays(NamedTuple):
 
 
 class MailLog:
-    """Writer of events. `level` filters by severity; `wall` is the clock of the time stamps."""
+    """Writer of events. `level` filters by severity; `wall` is the clock of the time stamps.
+
+    `has_priorities` begins each line with its priority, for journald and nobody else.
+    """
 
     def __init__(
         self,
@@ -88,8 +101,11 @@ class MailLog:
         log_format: LogFormat = "text",
         level: LogLevel = "info",
         wall: Callable[[], float] = time.time,
+        *,
+        has_priorities: bool = False,
     ) -> None:
         self._write = sink.write
+        self._priorities = _PRIORITIES if has_priorities else dict.fromkeys(_PRIORITIES, "")
         self._render = text_line if log_format == "text" else json_line
         self._threshold = _LEVELS[level]
         self._wall = wall
@@ -125,18 +141,23 @@ class MailLog:
         session_id: str,
         *,
         stage: Stage | str,
+        listener: str,
         client: str,
-        reason: Reason | str,
         reply: str,
+        reason: Reason | None = None,
         sender: bytes | None = None,
         recipient: bytes | None = None,
     ) -> None:
-        """A command was refused before there was a message: a policy's 4xx or 5xx."""
+        """A command was refused before there was a message: by policy, or for what it says.
+
+        `reason` is None where the reply alone says it: syntax, parameters, bounds.
+        """
         fields: Fields = {
             "stage": stage,
             "from": None if sender is None else _path(sender),
             "to": None if recipient is None else _path(recipient),
             "client": client,
+            "listener": listener,
             "reason": reason,
             "reply": reply,
         }
@@ -148,9 +169,21 @@ class MailLog:
         """It was relayed live: the backend's 250 is the client's."""
         self._message("info", "delivered", mail, delays, {"backend": backend, "reply": reply})
 
-    def spooled(self, mail: Mail, *, reason: Reason, delays: Delays) -> None:
-        """It was committed to the spool and the client got our 250; `waiting` has the commit."""
-        self._message("info", "spooled", mail, delays, {"reason": reason})
+    def spooled(
+        self,
+        mail: Mail,
+        *,
+        reason: Reason,
+        delays: Delays,
+        reply: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """It was committed to the spool and the client got our 250; `waiting` has the commit.
+
+        `reply` is the backend's word if it was tried and gave one, `detail` what broke instead.
+        """
+        tail: Fields = {"reason": reason, "reply": reply, "detail": detail}
+        self._message("info", "spooled", mail, delays, tail)
 
     def deferred(self, mail: Mail, *, reason: Reason, delays: Delays, reply: str) -> None:
         """The client was told 4xx and keeps it."""
@@ -160,9 +193,12 @@ class MailLog:
         """The client was told 5xx: policy, or the backend's word."""
         self._message("info", "refused", mail, delays, {"reason": reason, "reply": reply})
 
-    def aborted(self, mail: Mail, *, stage: Stage | str) -> None:
-        """The client left before our dot and before it had an answer; nothing was promised."""
-        self._message("info", "aborted", mail, None, {"stage": stage})
+    def aborted(self, mail: Mail, *, stage: Stage | str, reply: str | None = None) -> None:
+        """The client left before our dot and before it had an answer; nothing was promised.
+
+        `reply` is what it was told if it was us who ended it, because it was too slow.
+        """
+        self._message("info", "aborted", mail, None, {"stage": stage, "reply": reply})
 
     # What became of a spooled message.
 
@@ -171,13 +207,16 @@ class MailLog:
         mail: Mail,
         *,
         backend: str,
-        attempt: int,
+        attempt: int | None,
         outcome: Outcome,
         delays: Delays,
         reply: str,
         next_attempt_seconds: float | None = None,
     ) -> None:
-        """One delivery attempt from the spool ended; `mixed` when recipients fared differently."""
+        """One delivery attempt from the spool ended in this way for these recipients.
+
+        `attempt` is None for one that does not count, since the backend was not reached.
+        """
         tail: Fields = {
             "outcome": outcome,
             "backend": backend,
@@ -233,6 +272,10 @@ class MailLog:
         }
         self._event("info", "-", "started", fields)
 
+    def start_warning(self, *, detail: str) -> None:
+        """The service starts, but something is amiss that it cannot mend."""
+        self._event("warning", "-", "start_warning", {"detail": detail})
+
     def stopping(self, *, cause: str, sessions: int, in_flight: int) -> None:
         """No new work is taken; what is open may finish."""
         fields: Fields = {"cause": cause, "sessions": sessions, "in_flight": in_flight}
@@ -270,6 +313,14 @@ class MailLog:
     def spool_recovered(self, *, sick_seconds: float) -> None:
         """The spool is verified and takes mail again."""
         self._event("warning", "-", "spool_recovered", {"sick": _rounded(sick_seconds)})
+
+    def spool_full(self, *, detail: str) -> None:
+        """The spool takes no more mail: what the backend does not take gets 452."""
+        self._event("warning", "-", "spool_full", {"detail": detail})
+
+    def spool_has_room(self, *, full_seconds: float) -> None:
+        """The spool takes mail again."""
+        self._event("warning", "-", "spool_has_room", {"full": _rounded(full_seconds)})
 
     def watch(self, *, lag_seconds: float) -> None:
         """The event loop did not run for `lag_seconds`."""
@@ -320,7 +371,7 @@ class MailLog:
         line = self._render(stamp, level, identity, event, fields)
         if names_patient(line):
             line = self._render(stamp, level, identity, event, redacted(fields))
-        self._write(line)
+        self._write(self._priorities[level] + line)
 
     def _time(self) -> str:
         """RFC 3339 in UTC with milliseconds; what is above the second is kept for the next."""
@@ -330,6 +381,19 @@ class MailLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = second
         return f"{self._stamp}{int((wall - second) * 1000):03d}Z"
+
+
+def is_journal(fd: int, journal_stream: str) -> bool:
+    """Whether journald reads `fd`; `journal_stream` is $JOURNAL_STREAM, or empty.
+
+    The variable alone says only where a descriptor once led, which somebody may have redirected;
+    systemd.exec(5) tells to compare device and inode.
+    """
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def configure_logging(maillog: MailLog) -> None:

@@ -7,12 +7,13 @@ then, with the reason why it is sick: who looks at such a service needs the rest
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from mailshed import __version__
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
-from mailshed.control.saturation import LOOP_LAG_FULL, Level, saturation
+from mailshed.control.saturation import LOOP_LAG_FULL, Level, disk_level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.errors import SpoolError
 from mailshed.mail.content import Budget, ContentStore
@@ -26,10 +27,15 @@ from mailshed.metrics import (
 )
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
-from mailshed.spool.store import SpoolStore, SpoolTotals
+from mailshed.spool.accounts import CLINICAL_PERCENT
+from mailshed.spool.store import ClassTotals, SpoolStore, SpoolTotals
+from mailshed.terms import TrafficClass
 
 # A snapshot does not wait for a slow disk longer than this (seconds).
 TOTALS_PATIENCE = 0.5
+# A spool without room for an ordinary message (octets) is full, though a note might still fit.
+ORDINARY_MESSAGE = 64 * 1024
+_MIB = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -105,7 +111,7 @@ class Painter:
         gate, connections = self.gate, self.backend.connections()
         return BackendSnapshot(
             name=self.backend.name,
-            target=self.status.target,
+            target=bracketed(self.status.target),
             is_up=gate.is_up,
             in_flight=gate.in_flight,
             limit=gate.limit,
@@ -119,33 +125,45 @@ class Painter:
         )
 
     def _classes(self, totals: SpoolTotals, wall: float) -> tuple[ClassSnapshot, ...]:
-        made = []
-        for each in self.classification().classes:
-            queued = [part for part in totals.by_class if part.traffic_class == each.name]
-            oldest = min((part.oldest_wall for part in queued if part.messages), default=wall)
-            relayed, spooled, delivered = self.message_totals(each.name)
-            made.append(
-                ClassSnapshot(
-                    name=each.name,
-                    rank=each.rank,
-                    objective_seconds=each.objective,
-                    waiting=self.gate.waiting_of(each),
-                    in_flight=self.gate.in_flight_of(each),
-                    relayed_total=relayed,
-                    spooled_total=spooled,
-                    delivered_total=delivered,
-                    queued_messages=sum(part.messages for part in queued),
-                    queued_octets=sum(part.octets for part in queued),
-                    oldest_age_seconds=max(0.0, wall - oldest),
-                )
-            )
+        """The configured ones, and the lost ones that the spool still has mail of."""
+        policy = self.classification()
+        queued: dict[str, list[ClassTotals]] = {each.name: [] for each in policy.classes}
+        for part in totals.by_class:
+            if part.messages:
+                queued.setdefault(part.traffic_class, []).append(part)
+        made = [self._class(each, queued.pop(each.name), wall) for each in policy.classes]
+        for name, parts in queued.items():
+            stray = replace(policy.default, name=name)
+            made.append(replace(self._class(stray, parts, wall), is_configured=False))
         return tuple(sorted(made, key=lambda made_class: made_class.rank))
+
+    def _class(
+        self, traffic_class: TrafficClass, queued: list[ClassTotals], wall: float
+    ) -> ClassSnapshot:
+        oldest = min((part.oldest_wall for part in queued), default=wall)
+        relayed, spooled, delivered = self.message_totals(traffic_class.name)
+        return ClassSnapshot(
+            name=traffic_class.name,
+            rank=traffic_class.rank,
+            objective_seconds=traffic_class.objective,
+            waiting=self.gate.waiting_of(traffic_class),
+            in_flight=self.gate.in_flight_of(traffic_class),
+            relayed_total=relayed,
+            spooled_total=spooled,
+            delivered_total=delivered,
+            queued_messages=sum(part.messages for part in queued),
+            queued_octets=sum(part.octets for part in queued),
+            oldest_age_seconds=max(0.0, wall - oldest),
+        )
 
     def _spool(self, totals: SpoolTotals) -> SpoolSnapshot:
         reason = self.spool.unhealthy_reason()
+        full_reason, has_clinical_room = why_full(totals)
         return SpoolSnapshot(
             is_healthy=reason is None,
             sick_reason=reason or "",
+            full_reason=full_reason,
+            has_clinical_room=has_clinical_room,
             queues=tuple(
                 QueueSnapshot(
                     traffic_class=each.traffic_class,
@@ -169,16 +187,46 @@ class Painter:
         self, backend: BackendSnapshot, totals: SpoolTotals, lag: EventLoopLag
     ) -> dict[str, float]:
         contents = self.contents
-        levels = {
-            "backend_slots": Level(backend.in_flight, backend.limit),
-            "sessions": Level(self.sessions(), self.status.sessions_max),
+        levels = {  # of equals the first binds: without room in the spool nothing is caught
             "spool_bytes": Level(totals.octets, totals.octets_max),
             "spool_messages": Level(totals.messages, totals.messages_max),
+            "spool_disk": disk_level(free=totals.disk_free, reserve=totals.disk_reserve),
+            "backend_slots": Level(backend.in_flight, backend.limit),
+            "sessions": Level(self.sessions(), self.status.sessions_max),
             "content_memory": Level(contents.memory.used, contents.memory.limit),
             "content_disk": Level(contents.disk.used, contents.disk.limit),
             "event_loop": Level(lag.recent_max, LOOP_LAG_FULL),
         }
         return saturation(levels, is_backend_away=not backend.is_up)
+
+
+def why_full(totals: SpoolTotals) -> tuple[str, bool]:
+    """Which limit keeps ordinary mail out of the spool, or nothing; and whether clinical mail fits.
+
+    Limits of 0 are those of a spool that has not been asked yet.
+    """
+    if 0 < totals.disk_reserve >= totals.disk_free:
+        free, reserve = totals.disk_free // _MIB, totals.disk_reserve // _MIB
+        return f"{free} MiB of disk are free, {reserve} MiB are reserved", False
+    octets, octets_max = totals.octets + ORDINARY_MESSAGE, totals.octets_max
+    messages, messages_max = totals.messages + 1, totals.messages_max
+    for percent in (0, CLINICAL_PERCENT):
+        rest = "; the last of it is for clinical mail" if percent else ""
+        if 0 < messages_max - messages_max * percent // 100 < messages:
+            return f"it holds {totals.messages} of {messages_max} messages{rest}", bool(percent)
+        if 0 < octets_max - octets_max * percent // 100 < octets:
+            held, most = totals.octets // _MIB, octets_max // _MIB
+            return f"it holds {held} of {most} MiB of mail{rest}", bool(percent)
+    return "", True
+
+
+def bracketed(target: str) -> str:
+    """An IPv6 address and a port as they are written; anything else as it is."""
+    host, _, port = target.rpartition(":")
+    try:
+        return f"[{host}]:{port}" if ip_address(host).version == 6 else target
+    except ValueError:
+        return target
 
 
 def _usage(budget: Budget) -> Usage:

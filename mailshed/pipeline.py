@@ -41,7 +41,7 @@ from mailshed.message import Message
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate, Slot
 from mailshed.spool.store import SpoolStore
-from mailshed.terms import ClientKind, Reason, TrafficClass
+from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class Policies:
     """Clients for whose mail data there is always room."""
     lifetime: float
     """Seconds that a spooled message may live."""
-    doubt_pause: float
-    """Seconds before a message in doubt is tried again."""
+    retry_pause: float
+    """Seconds before a message that the backend did not take, or may have, is tried again."""
 
     def is_clinical(self, client: Client) -> bool:
         """Whether `client` is in a network whose mail is clinical."""
@@ -76,6 +76,13 @@ class _Kept:
 
     reason: Reason
     in_doubt: int = 0
+    result: TransactionResult | None = None
+    """How the backend failed it, if it was tried."""
+
+    @property
+    def is_to_rest(self) -> bool:
+        """Whether it should not be tried again at once."""
+        return self.reason in (Reason.IN_DOUBT, Reason.BACKEND_DEFERRED)
 
 
 # What a client hears of the backend when the spool cannot keep its message; else 451 4.3.0.
@@ -104,15 +111,32 @@ class Pipeline:
         self._journal = journal
         self._clock = clock
 
-    def on_rcpt(self, client: Client, mailbox: Mailbox) -> Reply | None:
-        """Say whether `client` may send to `mailbox`; a reply refuses it."""
+    def on_rcpt(self, client: Client, mailbox: Mailbox, *, sender: bytes) -> Reply | None:
+        """Say whether `client` may send to `mailbox` (as `sender`); a reply refuses it."""
         refused = policy.decide_recipient(
             mailbox, is_trusted=client.is_trusted, policy=self.policies.relay
         )
         if refused is None:
             return None
-        self._journal.recipient_refused(client, mailbox, refused)
+        self._journal.rejected(
+            client,
+            Stage.RCPT,
+            refused.reply,
+            sender=sender,
+            recipient=mailbox.raw,
+            reason=refused.reason,
+        )
         return refused.reply
+
+    def on_rejected(
+        self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None
+    ) -> None:
+        """Note that MAIL or RCPT was refused before anyone was asked, for what it says."""
+        self._journal.rejected(client, stage, answer, sender=sender, recipient=recipient)
+
+    def on_discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
+        """Note that no message came of the mail data; `answer` is what the client was told."""
+        self._journal.discarded(envelope, size, answer)
 
     async def on_content(
         self, envelope: Envelope, content: Content, *, is_client_gone: Callable[[], bool]
@@ -127,7 +151,7 @@ class Pipeline:
         prefix = received_line(envelope, policies.hostname)
         message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
-            return self._refuse(message, reply.LOOP, Reason.LOOP).reply
+            return self._refuse(message, reply.LOOP, Reason.LOOP, None).reply
         slot, reason = await self._enter(message)
         if slot is None and self._gate.is_closed:
             reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
@@ -181,24 +205,26 @@ class Pipeline:
                 self._journal.delivered(message, answer, result.times, waited)
                 return _Answered(answer)
             case Bounced(_, answer):
-                return self._refuse(message, answer, Reason.BACKEND_REFUSED)
+                return self._refuse(message, answer, Reason.BACKEND_REFUSED, result)
             case Deferred(_, answer):
-                return self._judge_deferred(message, answer)
+                return self._judge_deferred(message, answer, result)
             case InDoubt(detail):
                 self._journal.in_doubt(message, detail)
-                return _Kept(Reason.IN_DOUBT, in_doubt=1)
+                return _Kept(Reason.IN_DOUBT, in_doubt=1, result=result)
             case None:
                 return self._judge_mixed(message, result)
             case other:
                 assert_never(other)
 
-    def _judge_deferred(self, message: Message, answer: Reply | None) -> _Answered | _Kept:
+    def _judge_deferred(
+        self, message: Message, answer: Reply | None, result: TransactionResult
+    ) -> _Answered | _Kept:
         """Not now: the client keeps the message if it can, else we do."""
         if answer is None or answer.code == 421:  # a 421 ends the backend's session, not ours
-            return _Kept(Reason.BACKEND_AWAY)
+            return _Kept(Reason.BACKEND_AWAY, result=result)
         if message.envelope.client.kind is ClientKind.MTA:
-            return self._defer(message, answer, Reason.BACKEND_DEFERRED)
-        return _Kept(Reason.BACKEND_DEFERRED)
+            return self._defer(message, answer, Reason.BACKEND_DEFERRED, result)
+        return _Kept(Reason.BACKEND_DEFERRED, result=result)
 
     def _judge_mixed(self, message: Message, result: TransactionResult) -> _Answered | _Kept:
         """Some recipients were taken and some not, and nothing was sent.
@@ -208,8 +234,8 @@ class Pipeline:
         """
         has_failed = any(isinstance(each, Bounced) for each in result.recipients)
         if has_failed and not message.envelope.client.is_trusted:
-            return self._defer(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS)
-        return _Kept(Reason.MIXED_RECIPIENTS)
+            return self._defer(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS, result)
+        return _Kept(Reason.MIXED_RECIPIENTS, result=result)
 
     async def _keep(self, message: Message, kept: _Kept) -> _Answered:
         """Commit the message durably, then promise it; 4xx if that cannot be done.
@@ -225,24 +251,28 @@ class Pipeline:
             reason=kept.reason,
             in_doubt=kept.in_doubt,
             lifetime=policies.lifetime,
-            # The backend may be about to say what became of it, or to come back from its crash.
-            pause=policies.doubt_pause if kept.in_doubt else 0.0,
+            # The backend has just said that it is busy, or may be coming back from a crash.
+            pause=policies.retry_pause if kept.is_to_rest else 0.0,
         )
         try:
             await self._spool.add(record, message.chunks())
         except SpoolFull:
-            return self._defer(message, reply.SPOOL_FULL, Reason.SPOOL_FULL)
+            return self._defer(message, reply.SPOOL_FULL, Reason.SPOOL_FULL, kept.result)
         except SpoolError:
             answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
-            return self._defer(message, answer, Reason.SPOOL_SICK)
-        self._journal.spooled(message, kept.reason)
+            return self._defer(message, answer, Reason.SPOOL_SICK, kept.result)
+        self._journal.spooled(message, kept.reason, kept.result)
         self._on_spooled(message.traffic_class)
         return _Answered(reply.queued(message.envelope.queue_id))
 
-    def _refuse(self, message: Message, answer: Reply, reason: Reason) -> _Answered:
-        self._journal.refused(message, answer, reason)
+    def _refuse(
+        self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
+    ) -> _Answered:
+        self._journal.refused(message, answer, reason, result)
         return _Answered(answer)
 
-    def _defer(self, message: Message, answer: Reply, reason: Reason) -> _Answered:
-        self._journal.deferred(message, answer, reason)
+    def _defer(
+        self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
+    ) -> _Answered:
+        self._journal.deferred(message, answer, reason, result)
         return _Answered(answer)

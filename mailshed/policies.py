@@ -38,7 +38,7 @@ def pipeline_policies(config: Config) -> Policies:
         clinical_networks=classification.clinical_networks,
         relay=relay_policy(config),
         lifetime=config.spool.lifetime,
-        doubt_pause=config.spool.retry_min,
+        retry_pause=config.spool.retry_min,
     )
 
 

@@ -115,13 +115,22 @@ def readiness(snapshot: Snapshot | None, now: float) -> tuple[bool, str]:
     is_alive, text = health(snapshot, now)
     if snapshot is None or not is_alive:
         return False, text
-    if snapshot.is_stopping:
-        return False, "stopping"
-    if snapshot.spool.is_healthy:
-        return True, "ready"
-    if any(backend.is_up for backend in snapshot.backends):
-        return True, f"ready in relay-only mode: the spool is sick: {snapshot.spool.sick_reason}"
-    return False, "the spool is sick and no backend is up: all mail would get 4xx"
+    return (False, "stopping") if snapshot.is_stopping else _mail_readiness(snapshot)
+
+
+def _mail_readiness(snapshot: Snapshot) -> tuple[bool, str]:
+    """Whether mail has somewhere to go: the backend, or the spool."""
+    spool, is_up = snapshot.spool, any(backend.is_up for backend in snapshot.backends)
+    if not spool.is_healthy and not is_up:
+        return False, "the spool is sick and no backend is up: all mail would get 4xx"
+    if not spool.is_healthy:
+        return True, f"ready in relay-only mode: the spool is sick: {spool.sick_reason}"
+    if spool.full_reason and not is_up and not spool.has_clinical_room:
+        return False, "the spool is full and no backend is up: all mail would get 4xx"
+    return (
+        True,
+        f"ready, but the spool is full: {spool.full_reason}" if spool.full_reason else "ready",
+    )
 
 
 def may_administer(uid: int, groups: set[int], admin_group: int) -> bool:

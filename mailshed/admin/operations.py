@@ -182,15 +182,30 @@ def _bind_port(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         where = f"[{host}]:{port}" if family is socket.AF_INET6 else f"{host}:{port}"
-        advice = (
-            "is taken: stop the other process (`ss -ltnp` names it), or set metrics.bind to "
-            "another port"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be bound: {error.strerror}; set metrics.bind to an address of this host"
-        )
-        raise StartError(f"metrics port {where} {advice}") from error
+        raise StartError(f"metrics port {where} {_advice(error)}") from error
     sock.setblocking(False)
     return sock
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                "is taken: stop the other process (`ss -ltnp` names it), or set metrics.bind to "
+                "another port"
+            )
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"cannot be bound: {error.strerror}; set metrics.bind to an address of this host "
+                "(`ip addr` lists them)"
+            )
+        case errno.EACCES:
+            return (
+                f"cannot be bound: {error.strerror}; a port below 1024 needs root or "
+                "CAP_NET_BIND_SERVICE, so set metrics.bind to a higher one"
+            )
+        case _:
+            return f"cannot be bound: {error.strerror}; see metrics.bind"
 
 
 def _bind_socket(path: Path) -> socket.socket:

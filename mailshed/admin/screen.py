@@ -3,6 +3,9 @@
 Pure: a document in, text out, so that the command line, a test and a page can all show it. Members
 that an older service does not send count as zero or empty. Control characters are
 shown as `?`: a backend whose error is quoted must not be able to move an operator's cursor.
+
+The address of the backend and the cause of an outage are what is copied into a ticket. They are not
+cut but wrapped, and in full where there is no width to keep to.
 """
 
 import textwrap
@@ -16,35 +19,39 @@ Document = dict[str, Any]
 COLUMNS = 80
 # The main loop makes four snapshots a second; after eight missed ones it is not a hiccup.
 STALE_SECONDS = 2.0
+# A cause takes at most so many lines of a terminal: it must not push the table off the screen.
+_CAUSE_LINES = 2
 # How full a resource is before it is worth a line.
 _NOTABLE_RATIO = 0.05
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _LEDGER_OUT = ("delivered", "bounced", "refused", "expired", "removed")
 
 
-def render(status: Document) -> str:
-    """The screen, without a final newline."""
+def render(status: Document, width: int | None = COLUMNS) -> str:
+    """The screen, without a final newline, for a terminal of `width` columns or for a file."""
+    page = COLUMNS if width is None else width
     lines = [
-        *_header(status),
-        *_backends(status),
-        *_classes(status),
-        *_spool(status),
-        *_saturation(status),
-        *_accounting(status),
+        *_header(status, width),
+        *_backends(status, width),
+        *_classes(status, page),
+        *_spool(status, width),
+        *_wrapped(_saturation(status), page),
+        *_wrapped(_accounting(status), page),
     ]
-    return "\n".join(_printable(line)[:COLUMNS].rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _header(status: Document) -> Iterator[str]:
+def _header(status: Document, width: int | None) -> Iterator[str]:
     host = str(status.get("hostname", "?"))
     name = host if host[:1].isdigit() else host.partition(".")[0]
     mode = "OBSERVING" if status.get("is_observing") else "ENFORCING"
     wall = status.get("wall", 0)
     loaded = _age(wall - (status.get("config_loaded_wall") or wall))
-    yield (
-        f"mailshed {status.get('version', '?')} on {name[:20]}  {mode}"
+    yield from _wrapped(
+        f"mailshed {status.get('version', '?')} on {name}  {mode}"
         f"  up {_age(status.get('uptime_seconds', 0))}"
-        f"  config {str(status.get('config_hash', ''))[:8]} ({loaded} ago)"
+        f"  config {str(status.get('config_hash', ''))[:8]} ({loaded} ago)",
+        width,
     )
     age = status.get("snapshot_age_seconds", 0)
     if age > STALE_SECONDS:
@@ -55,23 +62,26 @@ def _header(status: Document) -> Iterator[str]:
         yield "!!! The last reload was REFUSED: the file on disk is faulty, see the log !!!"
 
 
-def _backends(status: Document) -> Iterator[str]:
+def _backends(status: Document, width: int | None) -> Iterator[str]:
     for backend in status.get("backends", ()):
         state = "up" if backend.get("is_up") else "AWAY"
         busy, idle = backend.get("connections_busy", 0), backend.get("connections_idle", 0)
-        yield (
+        yield from _wrapped(
             f"BACKEND {backend['name']} {state}"
             f"   in flight {backend.get('in_flight', 0)}/{backend.get('limit', 0)}"
             f"   waiting {_count(backend.get('waiting', 0))}"
             f"   conn {busy}+{idle} idle"
-            f"   {backend.get('target', '')}"
+            f"   {backend.get('target', '')}",
+            width,
         )
         if not backend.get("is_up"):
             probe = backend.get("next_probe_seconds", 0)
-            yield f"  next probe in {probe:.0f} s; {backend.get('last_error', '')}"
+            yield from _cause(
+                f"next probe in {probe:.0f} s; {backend.get('last_error', '')}", width
+            )
 
 
-def _classes(status: Document) -> Iterator[str]:
+def _classes(status: Document, width: int) -> Iterator[str]:
     yield "CLASS          QUEUED OLDEST WAITING IN-FLIGHT  RELAYED  SPOOLED  GOAL NOTE"
     held = {
         queue["traffic_class"]
@@ -84,38 +94,57 @@ def _classes(status: Document) -> Iterator[str]:
         objective = row.get("objective_seconds", 0)
         notes = ["LATE"] if queued and oldest > objective else []
         notes += ["held"] if row["name"] in held else []
-        yield (
+        totals = f"{_count(row.get('relayed_total', 0)):>9}{_count(row.get('spooled_total', 0)):>9}"
+        if not row.get("is_configured", True):
+            totals = f"{'not configured':>18}"  # takes no new mail, so it has nothing to count
+        yield _printable(
             f"{row['name'][:12]:13}{_count(queued):>8}{_age(oldest) if queued else '-':>7}"
             f"{_count(row.get('waiting', 0)):>8}{_count(row.get('in_flight', 0)):>10}"
-            f"{_count(row.get('relayed_total', 0)):>9}{_count(row.get('spooled_total', 0)):>9}"
-            f"{_age(objective):>6} {','.join(notes)}"
-        )
+            f"{totals}{_age(objective):>6} {','.join(notes)}"
+        )[:width]
 
 
-def _spool(status: Document) -> Iterator[str]:
+def _spool(status: Document, width: int | None) -> Iterator[str]:
     spool = status.get("spool", {})
     if not spool.get("is_healthy", True):
         yield "!!! SPOOL SICK: relay-only mode, nothing is promised on its behalf !!!"
-        yield f"  {spool.get('sick_reason', '')}"
-    yield (
+        yield from _cause(spool.get("sick_reason", ""), width)
+    elif spool.get("full_reason"):
+        if spool.get("has_clinical_room"):
+            yield "!!! SPOOL FULL but for clinical mail: other mail gets 452 unless relayed !!!"
+        else:
+            yield "!!! SPOOL FULL: mail gets 452 unless it is relayed !!!"
+        yield from _cause(spool["full_reason"], width)
+    yield from _wrapped(
         f"SPOOL {_count(spool.get('messages', 0))}/{_count(spool.get('messages_max', 0))} messages"
         f"   {_size(spool.get('octets', 0))}/{_size(spool.get('octets_max', 0))}"
         f"   disk free {_size(spool.get('disk_free', 0))}"
-        f" (keeps {_size(spool.get('disk_reserve', 0))})"
+        f" (keeps {_size(spool.get('disk_reserve', 0))})",
+        width,
     )
 
 
-def _saturation(status: Document) -> Iterator[str]:
+def _saturation(status: Document) -> str:
+    """All that is full, since each alone would bind, then what is on its way there."""
     ratios = sorted(status.get("saturation", {}).items(), key=lambda item: -item[1])
     if not ratios:
-        return
-    (binding, highest), *others = ratios
-    word = "LIMITED BY" if highest >= 1 else "FULLEST"
-    shown = [f"{name} {ratio:.0%}" for name, ratio in others if ratio >= _NOTABLE_RATIO]
-    yield from _wrapped("   ".join([f"{word} {binding} {highest:.0%}", *shown]))
+        return ""
+    full = [_level(status, name, ratio) for name, ratio in ratios if ratio >= 1]
+    other = [_level(status, name, ratio) for name, ratio in ratios if _NOTABLE_RATIO <= ratio < 1]
+    if full:
+        return "   ".join([f"LIMITED BY {', '.join(full)}", *other])
+    return "   ".join([f"FULLEST {_level(status, *ratios[0])}", *other[1:]])
 
 
-def _accounting(status: Document) -> Iterator[str]:
+def _level(status: Document, name: str, ratio: float) -> str:
+    """How full one resource is; slots of a backend that is away are not full but out of reach."""
+    backends = status.get("backends", ())
+    if name == "backend_slots" and backends and not any(each.get("is_up") for each in backends):
+        return f"backend {' '.join(each['name'] for each in backends)} away"
+    return f"{name} {ratio:.0%}"
+
+
+def _accounting(status: Document) -> str:
     """The conservation law in recipients: what came in is what went out and what is here."""
     spool = status.get("spool", {})
     terms = dict.fromkeys(("accepted", "generated", *_LEDGER_OUT), 0)
@@ -127,14 +156,33 @@ def _accounting(status: Document) -> Iterator[str]:
     left = sum(terms[term] for term in _LEDGER_OUT)
     verdict = "OK" if entered == left + queued else f"MISMATCH of {entered - left - queued:+d}"
     endings = " + ".join(f"{_count(terms[term])} {term}" for term in _LEDGER_OUT)
-    yield from _wrapped(
-        f"Accounted: {_count(terms['accepted'])} accepted + {_count(terms['generated'])} generated"
+    return (
+        f"Spool accounted (recipients): {_count(terms['accepted'])} accepted"
+        f" + {_count(terms['generated'])} generated"
         f" = {endings} + {_count(queued)} queued   {verdict}"
     )
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, COLUMNS, subsequent_indent="  ")
+def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
+    shown = _printable(text)
+    if width is None:
+        return [indent + shown]
+    return textwrap.wrap(
+        shown,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_on_hyphens=False,
+    )
+
+
+def _cause(text: str, width: int | None) -> list[str]:
+    """Why something is as it is: indented, and short enough for a screen if it is for one."""
+    lines = _wrapped(text, width, "  ")
+    if width is not None and len(lines) > _CAUSE_LINES:
+        lines = lines[:_CAUSE_LINES]
+        lines[-1] = lines[-1][: width - 3] + "..."
+    return lines
 
 
 def _printable(line: str) -> str:

@@ -7,6 +7,7 @@ without the service's dependencies.
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -49,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -69,6 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _open_standard_streams() -> None:
+    """Put /dev/null where the caller closed 0, 1 or 2.
+
+    Otherwise the next file or socket gets that number, and is written to as if it were the log.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.set_inheritable(null, True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def _fail(error: Exception) -> ExitCode:
     """Say what went wrong and choose the exit code."""
     match error:
@@ -80,10 +99,20 @@ def _fail(error: Exception) -> ExitCode:
         case StartError():
             code = ExitCode.UNAVAILABLE
         case _:
-            _close_stdout()  # it may be what failed: /dev/full
             code = ExitCode.IO_ERROR
+            if _is_of_stdout(error):
+                _close_stdout()
+                why = error.strerror if isinstance(error, OSError) else None
+                error = VerbFailed(f"cannot write to standard output: {why or error}", code)
     print(f"mailshed: {error}", file=sys.stderr)
     return code
+
+
+def _is_of_stdout(error: Exception) -> bool:
+    """Whether standard output is what failed: only a file that was opened by us has a name."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO}
 
 
 def _close_stdout() -> None:

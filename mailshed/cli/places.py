@@ -68,7 +68,10 @@ def find_service(args: argparse.Namespace) -> ServicePlaces:
         places = peek(config_file(args.config))
     except ConfigError as error:
         if named is None:
-            hint = f"name the socket with --socket or ${SOCKET_VARIABLE}"
+            hint = (
+                f"name the configuration with --config or ${CONFIG_VARIABLE},"
+                f" or the socket with --socket or ${SOCKET_VARIABLE}"
+            )
             raise VerbFailed(f"{error}\nmailshed: {hint}", ExitCode.CONFIG) from None
         return ServicePlaces(socket=named, spool=None)
     socket = named or places.admin_socket

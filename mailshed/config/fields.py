@@ -30,6 +30,8 @@ _HOSTNAME = re.compile(rf"(?:{_HOST_LABEL}\.)+(?![0-9]+\Z){_HOST_LABEL}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # ftext of RFC 5322, 3.6.8
 _PORT = re.compile(r"[0-9]{1,5}")
+# What a shell would replace and we do not: a leading tilde, and variables.
+_SHELL_WORD = re.compile(r"\A~[^/]*|\$(?:\w+|\{[^}]*\}?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def is_hostname(value: str) -> bool:
     return bool(_HOSTNAME.fullmatch(value)) and len(value) <= DOMAIN_OCTETS_MAX
 
 
-def _parse_host(value: str) -> str:
+def parse_host(value: str) -> str:
+    """Check a host name or an address without a port; ValueError says what is expected."""
     try:
         ip_address(value)
     except ValueError:
@@ -142,6 +145,8 @@ def _parse_path(value: object) -> Path:
         return value
     if not isinstance(value, str) or not value:
         raise ValueError("expected a path")
+    if (match := _SHELL_WORD.search(value)) is not None:
+        raise ValueError(f"{match[0]} is not expanded; write the whole path")
     return Path(value)
 
 
@@ -180,7 +185,7 @@ Text = Annotated[str, Kind("text")]
 Name = Annotated[str, AfterValidator(_parse_name), Kind("name")]
 Domain = Annotated[str, AfterValidator(_parse_domain), Kind("domain")]
 Hostname = Annotated[str, AfterValidator(_parse_hostname), Kind("host name")]
-Host = Annotated[str, AfterValidator(_parse_host), Kind("host")]
+Host = Annotated[str, AfterValidator(parse_host), Kind("host")]
 MailAddress = Annotated[str, AfterValidator(_parse_postmaster), Kind("mail address")]
 HeaderName = Annotated[str, AfterValidator(_parse_header_name), Kind("field name")]
 HeaderValue = Annotated[str, AfterValidator(_parse_header_value), Kind("word")]

@@ -7,14 +7,16 @@ whether a port is free or a folder is writable is found out by the service when 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import Endpoint, parse_network
+from mailshed.config.policy import Network
 from mailshed.config.schema import (
+    Backend,
     Classification,
     Config,
     Limits,
@@ -29,6 +31,13 @@ _NETWORK_MARK = frozenset(".:/")  # a name has none of these, a network has one 
 Finding = tuple[KeyPath, str]
 """A path and what is wrong there."""
 
+# Shorter prefixes hold networks of strangers: the widest private ones are 10.0.0.0/8, and a site's
+# own IPv6 network is a /32 at most (a provider's), but for the ranges that are never routed.
+_IPV4_PREFIX_MIN = 8
+_IPV6_PREFIX_MIN = 32
+_IPV6_UNROUTED = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
+_IPV6_MAPPED = IPv6Network("::ffff:0:0/96")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -36,6 +45,7 @@ class Draft:
 
     raw: Mapping[str, object]
     listeners: dict[int, Listener]
+    backends: dict[int, Backend]
     metrics: Metrics | None
     spool: Spool | None
     limits: Limits | None
@@ -63,6 +73,7 @@ def draft(raw: Mapping[str, object]) -> Draft:
     return Draft(
         raw=raw,
         listeners=_items(raw, "listeners", Listener),
+        backends=_items(raw, "backends", Backend),
         metrics=_valid(Metrics, raw.get("metrics")),
         spool=_valid(Spool, raw.get("spool")),
         limits=_valid(Limits, raw.get("limits", {})),
@@ -101,6 +112,54 @@ def _relay_is_closed(content: Draft) -> Iterator[Finding]:
         if network.prefixlen == 0:
             message = "trusts every client, which would be an open relay"
             yield ("trusted_networks", index), message
+        elif _holds_strangers(network):
+            message = (
+                "trusts strangers too, which would make this an open relay; list your own networks"
+                f" (IPv4 from /{_IPV4_PREFIX_MIN}, IPv6 from /{_IPV6_PREFIX_MIN})"
+            )
+            yield ("trusted_networks", index), message
+
+
+def _holds_strangers(network: Network) -> bool:
+    """Whether a network is too wide to be one site's."""
+    if network.version == 4:
+        return network.prefixlen < _IPV4_PREFIX_MIN
+    if network.subnet_of(_IPV6_MAPPED):
+        return network.prefixlen < _IPV6_MAPPED.prefixlen + _IPV4_PREFIX_MIN
+    is_unrouted = any(network.subnet_of(wide) for wide in _IPV6_UNROUTED)
+    return network.prefixlen < _IPV6_PREFIX_MIN and not is_unrouted
+
+
+def _backend_is_another(content: Draft) -> Iterator[Finding]:
+    for index, backend in content.backends.items():
+        if backend.host is None:
+            continue
+        for listener in content.listeners.values():
+            if is_loop(backend.host, backend.port, listener.bind):
+                message = (
+                    f"{backend.host} port {backend.port} is our own listener {listener.name}"
+                    f" ({listener.bind}), so mail would go in a loop"
+                )
+                yield ("backends", index, "host"), message
+                break
+
+
+def is_loop(host: str, port: int, bind: Endpoint) -> bool:
+    """Whether a backend at `host` and `port` is what listens on `bind`, as far as names tell."""
+    if port != bind.port:
+        return False
+    listening = bind.address
+    for text in ("127.0.0.1", "::1") if host.lower() == "localhost" else (host,):
+        try:
+            target = ip_address(text)
+        except ValueError:
+            return False  # a name, and nothing is resolved here
+        if target.is_unspecified:  # the kernel takes it for loopback
+            target = ip_address("127.0.0.1" if target.version == 4 else "::1")
+        takes_all = listening.is_unspecified and listening.version in {6, target.version}
+        if target == listening or (takes_all and target.is_loopback):
+            return True
+    return False
 
 
 def _names_are_unique(content: Draft) -> Iterator[Finding]:
@@ -212,6 +271,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     _relay_is_closed,
     _names_are_unique,
     _addresses_are_free,
+    _backend_is_another,
     _classes_exist,
     _networks_exist,
     _classes_are_ordered,

@@ -2,8 +2,8 @@
 
 Every `SNAPSHOT_SECONDS` a tick measures its own lateness, swaps in a new snapshot for the
 operations thread, and notices what has changed since the last one: a backend that went away or came
-back, a spool that fell sick. The systemd watchdog is fed first, so it sees the event loop and
-nothing else: not a tick that fails, not a disk that hangs.
+back, a spool that fell sick or is full. The systemd watchdog is fed first, so it sees the event
+loop and nothing else: not a tick that fails, not a disk that hangs.
 
 A sick spool is asked to recover about once a second, beside the ticks, because that reads the whole
 of it; meanwhile mail is relayed as long as the backend takes it (relay-only mode) and promises on
@@ -24,6 +24,8 @@ from mailshed.metrics import SNAPSHOT_SECONDS, Metrics, Snapshot, SnapshotHolder
 LAG_WORTH_A_LINE = 1.0
 RECOVERY_PAUSE = 1.0
 STATUS_PAUSE = 5.0
+# A spool at its limit has room for a moment after each delivery; that is not the end of it.
+ROOM_PROOF = 10.0
 
 
 class WatchedSpool(Protocol):
@@ -66,6 +68,8 @@ class ControlLoop:
         self._lag = EventLoopLag(SNAPSHOT_SECONDS)
         self._away_since: dict[str, float] = {}
         self._sick_since: float | None = None
+        self._full_since: float | None = None
+        self._room_since: float | None = None
         self._next_status = 0.0
 
     async def run(self) -> None:
@@ -105,6 +109,7 @@ class ControlLoop:
         snapshot = await self._take_snapshot(self._lag)
         self._holder.swap(snapshot)
         self._note_backends(snapshot, now)
+        self._note_room(snapshot, now)
         if now >= self._next_status:
             self._next_status = now + STATUS_PAUSE
             self._show_status(summary(snapshot))
@@ -142,6 +147,22 @@ class ControlLoop:
                 del self._away_since[backend.name]
                 self._log.backend_back(backend.name, away_seconds=now - since)
 
+    def _note_room(self, snapshot: Snapshot, now: float) -> None:
+        """Log that the spool is full, or has had room for a while."""
+        if not snapshot.spool.is_healthy:
+            return  # its figures are those of before
+        if reason := snapshot.spool.full_reason:
+            self._room_since = None
+            if self._full_since is None:
+                self._full_since = now
+                self._log.spool_full(detail=reason)
+        elif self._full_since is not None:
+            if self._room_since is None:
+                self._room_since = now
+            if now - self._room_since >= ROOM_PROOF:
+                self._log.spool_has_room(full_seconds=self._room_since - self._full_since)
+                self._full_since = self._room_since = None
+
 
 def summary(snapshot: Snapshot) -> str:
     """One line for `systemctl status`."""
@@ -155,4 +176,6 @@ def summary(snapshot: Snapshot) -> str:
     ]
     if not snapshot.spool.is_healthy:
         parts.append("SPOOL SICK, relaying only")
+    elif snapshot.spool.full_reason:
+        parts.append(f"SPOOL FULL: {snapshot.spool.full_reason}")
     return ", ".join(parts)

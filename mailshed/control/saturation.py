@@ -2,6 +2,9 @@
 
 0 is idle, 1 is at the limit; a backend that is away counts as full, since nothing more goes in.
 The resource with the largest number is the binding one: it decides what happens next.
+
+Free disk is the one that runs the other way: what is used is the reserve, as a share of what is
+free, so that the ratio rises to 1 as free space falls to the reserve.
 """
 
 from collections.abc import Mapping
@@ -24,6 +27,11 @@ class Level:
         if self.limit > 0:
             return self.used / self.limit
         return 1.0 if self.used > 0 else 0.0
+
+
+def disk_level(*, free: float, reserve: float) -> Level:
+    """How near free space is to the reserve; never above 1, and 0 where nothing is reserved."""
+    return Level(reserve, max(free, reserve))
 
 
 def saturation(levels: Mapping[str, Level], *, is_backend_away: bool) -> dict[str, float]:

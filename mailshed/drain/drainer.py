@@ -21,14 +21,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.drain.notify import ReportPolicy
 from mailshed.drain.retry import ReportContext, RetryPolicy, expire, is_expired, settle_attempt
-from mailshed.errors import SpoolCorrupt, SpoolError
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolSick
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Bounced, Delivered, InDoubt, TransactionResult, everyone
 from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
@@ -51,8 +51,15 @@ HIDDEN_INTERVAL = 5.0
 # Messages whose time is up are looked for this often (seconds), so many at a time.
 EXPIRY_INTERVAL = 60.0
 EXPIRY_BATCH = 100
-# Content up to this size is read before the transaction begins; larger is streamed.
-READ_AT_ONCE = 256 * 1024
+# Content up to this size is read before a slot is asked for, so that a slow disk keeps no slot from
+# live mail; larger is streamed while the slot is held, each piece within this many seconds.
+READ_AHEAD_OCTETS = 64 * 1024
+READ_PATIENCE = 10.0
+# A message whose time is up is given up without a further attempt only after so many seconds of a
+# backend that is away: also mail that is found too old at the start has its last attempt.
+LAST_CHANCE = 60.0
+# A well spool that refuses the same mark so often will refuse it for ever.
+MARK_REFUSALS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +104,7 @@ class Drainer:
         self._next_expiry = 0.0
         self._unsettled = 0
         """Transactions that have begun and whose mark is not written."""
-        self._can_mark = True
+        self._failing_marks = 0
         self._is_stopping = False
         self.delivered: Counter[str] = Counter()
         """Messages delivered from the spool since the start, by class."""
@@ -114,6 +121,7 @@ class Drainer:
 
     async def run(self) -> None:
         """Drain until `stop`."""
+        self._next_expiry = self._clock.monotonic() + LAST_CHANCE
         while not self._is_stopping:
             self._wakeup.clear()
             try:
@@ -135,7 +143,8 @@ class Drainer:
         now = self._clock.monotonic()
         if now >= self._next_expiry:
             self._next_expiry = now + EXPIRY_INTERVAL
-            await self._expire()
+            if not self._gate.is_up:  # else each has its last attempt, and that decides
+                await self._expire()
         if now >= self._next_look:
             # Whatever else wakes us meanwhile, this comes: it is what finds mail whose pause is
             # over, and mail of classes that this configuration does not know.
@@ -152,7 +161,8 @@ class Drainer:
     @property
     def _has_place(self) -> bool:
         """Whether one more transaction may begin: its mark could be written, as far as we know."""
-        return self._can_mark and self._unsettled < self._gate.limit
+        is_well = not self._failing_marks and self._spool.unhealthy_reason() is None
+        return is_well and self._unsettled < self._gate.limit
 
     async def _fill(self) -> None:
         """Take due messages in hand, class by class, the best first."""
@@ -180,9 +190,14 @@ class Drainer:
     async def _handle(self, record: SpoolRecord) -> None:
         """Bring one message to the end of one attempt."""
         try:
+            try:
+                message = await self._outbound(record)
+            except SpoolError as error:
+                await self._cannot_read(record, error)
+                return
             slot = await self._wait_for_slot(record)
             if slot is not None:
-                await self._attempt(record, slot)
+                await self._attempt(record, message, slot)
         finally:
             del self._in_hand[record.queue_id]
             self._stale.add(record.traffic_class)
@@ -192,7 +207,8 @@ class Drainer:
         """Wait as long as the message lives; None if its time is up, or at a stop."""
         traffic_class = self.policy.classification.by_name(record.traffic_class)
         try:
-            async with asyncio.timeout(max(0.0, record.expires_wall - self._clock.wall())):
+            left = record.expires_wall - self._clock.wall()
+            async with asyncio.timeout(left if left > 0 else LAST_CHANCE):
                 return await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
         except TimeoutError:
             self._next_expiry = self._clock.monotonic()
@@ -200,7 +216,7 @@ class Drainer:
 
     # One attempt.
 
-    async def _attempt(self, record: SpoolRecord, slot: Slot) -> None:
+    async def _attempt(self, record: SpoolRecord, message: OutboundMessage, slot: Slot) -> None:
         """Use `slot` for one transaction and write its mark, or give it back."""
         if self._is_stopping or not self._has_place:
             self._gate.release(slot, None)
@@ -208,7 +224,10 @@ class Drainer:
         waited = self._clock.wall() - record.received_wall
         self._unsettled += 1
         try:
-            await self._transact(record, slot, waited)
+            result = await self._transmit(record, message, slot)
+            if result is not None:
+                self._journal.transaction(record.traffic_class, "spool", result)
+                await self._settle(record, result, waited)
         except SpoolError:
             raise  # the end of the service, and the mark is lost
         except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this message
@@ -218,32 +237,39 @@ class Drainer:
         finally:
             self._unsettled -= 1
 
-    async def _transact(self, record: SpoolRecord, slot: Slot, waited: float) -> None:
-        try:
-            result = await self._transmit(record, slot)
-        except SpoolCorrupt as error:
-            self._journal.spool_corrupt(record, str(error))
-            await self._write_mark(lambda: self._spool.quarantine(record.queue_id))
-        except SpoolError:
-            return  # the spool cannot be read; the message stays where it is
-        else:
-            self._journal.transaction(record.traffic_class, "spool", result)
-            await self._settle(record, result, waited)
+    async def _transmit(
+        self, record: SpoolRecord, message: OutboundMessage, slot: Slot
+    ) -> TransactionResult | None:
+        """Run the transaction with the backend; the slot is free when it ends.
 
-    async def _transmit(self, record: SpoolRecord, slot: Slot) -> TransactionResult:
-        """Run the transaction with the backend; the slot is free when it ends."""
+        None if the content could not be read to its end; then nothing was handed over.
+        """
         result: TransactionResult | None = None
+        unread: SpoolError | None = None
         try:
-            result = await self._backend.deliver(await self._outbound(record))
+            result = await self._backend.deliver(message)
+        except SpoolError as error:
+            unread = error
         finally:
             self._gate.release(slot, result, record.size)
+        if unread is not None:
+            await self._cannot_read(record, unread)
         return result
+
+    async def _cannot_read(self, record: SpoolRecord, error: SpoolError) -> None:
+        """Put a damaged message aside; one that cannot be read now stays where it is."""
+        if isinstance(error, SpoolCorrupt):
+            self._journal.spool_corrupt(record, str(error))
+            await self._write_mark(record, lambda: self._spool.quarantine(record.queue_id))
+        else:
+            self._look_within(SICK_PAUSE)
+            await asyncio.sleep(SICK_PAUSE)  # still in hand, so that it is not tried in a circle
 
     async def _outbound(self, record: SpoolRecord) -> OutboundMessage:
         """The message as the backend is to get it. Raises SpoolError if it cannot be read."""
         in_memory = None
-        if record.size <= READ_AT_ONCE:
-            in_memory = [chunk async for chunk in self._spool.content(record.queue_id)]
+        if record.size <= READ_AHEAD_OCTETS:
+            in_memory = [chunk async for chunk in self._content(record.queue_id)]
         return OutboundMessage(
             queue_id=record.queue_id,
             reverse_path=record.reverse_path,
@@ -251,9 +277,25 @@ class Drainer:
             recipients=tuple((each.address, each.parameters) for each in record.recipients),
             size=record.size,
             in_memory=in_memory,
-            chunks=lambda: self._spool.content(record.queue_id),
+            chunks=lambda: self._content(record.queue_id),
             partial_ok=True,
         )
+
+    async def _content(self, queue_id: QueueId) -> AsyncGenerator[bytes]:
+        """The stored content; SpoolError if the disk takes too long over a piece of it."""
+        content = self._spool.content(queue_id)
+        try:
+            while True:
+                async with asyncio.timeout(READ_PATIENCE):
+                    chunk = await anext(content, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except TimeoutError:
+            raise SpoolError("the spool takes too long to read") from None
+        finally:
+            if isinstance(content, AsyncGenerator):
+                await content.aclose()
 
     async def _settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
         wall = self._clock.wall()
@@ -270,7 +312,7 @@ class Drainer:
         )
         if result.is_backend_away and not settlement.endings:
             return  # the breaker paces the attempts, and the message stays due as it was
-        await self._write_mark(lambda: self._spool.settle(settlement))
+        await self._write_mark(record, lambda: self._spool.settle(settlement))
         self._journal.attempted(record, result, settlement, waited)
         if all(isinstance(each, Delivered) for each in result.recipients):
             self.delivered[record.traffic_class] += 1
@@ -281,13 +323,22 @@ class Drainer:
         wall = self._clock.wall()
         expired = await self._spool.expired(wall, EXPIRY_BATCH, tuple(self._in_hand))
         for record in expired:
-            report = self._report_context(await self._header(record))
-            settlement = expire(record, wall=wall, report=report)
-            await self._spool.settle(settlement)
-            self._journal.expired(record, settlement, wall - record.received_wall)
-            self._note_reports(settlement)
+            await self._give_up(record, wall)
         if len(expired) == EXPIRY_BATCH:
             self._next_expiry = self._clock.monotonic()  # there may be more, after a turn of others
+
+    async def _give_up(self, record: SpoolRecord, wall: float) -> None:
+        report = self._report_context(await self._header(record))
+        settlement = expire(record, wall=wall, report=report)
+        try:
+            await self._spool.settle(settlement)
+        except SpoolError as error:
+            if self._spool.unhealthy_reason() is not None:
+                raise
+            self._journal.drain_failed(error)  # this one; the others go on
+            return
+        self._journal.expired(record, settlement, wall - record.received_wall)
+        self._note_reports(settlement)
 
     def _note_reports(self, settlement: Settlement) -> None:
         for report in settlement.reports:
@@ -305,30 +356,46 @@ class Drainer:
     async def _header(self, record: SpoolRecord) -> bytes:
         """The beginning of the content, for a report; empty if it cannot be read."""
         head = b""
-        content = self._spool.content(record.queue_id)
         with suppress(SpoolError):
-            async for chunk in content:
-                head += chunk
-                if len(head) >= HEADER_OCTETS:
-                    break
-        if isinstance(content, AsyncGenerator):
-            await content.aclose()
+            async with aclosing(self._content(record.queue_id)) as content:
+                async for chunk in content:
+                    head += chunk
+                    if len(head) >= HEADER_OCTETS:
+                        break
         return head
 
-    async def _write_mark(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def _write_mark(self, record: SpoolRecord, write: Callable[[], Awaitable[None]]) -> None:
         """Write a mark, however long the spool takes to be well again; nothing drains meanwhile.
 
         Only the end of the service ends the attempts; then the mark is lost, and the message is
-        sent once more after the start.
+        sent once more after the start. A mark that a well spool refuses again and again would end
+        all draining for ever; its message is put aside instead.
         """
+        try:
+            await write()
+        except SpoolError:
+            if self._is_stopping:
+                raise
+            self._failing_marks += 1
+            try:
+                await self._repeat_mark(record, write)
+            finally:
+                self._failing_marks -= 1
+
+    async def _repeat_mark(self, record: SpoolRecord, write: Callable[[], Awaitable[None]]) -> None:
+        refusals = 0
         while True:
+            await asyncio.sleep(SICK_PAUSE)
             try:
                 await write()
-            except SpoolError:
-                self._can_mark = False
+            except SpoolError as error:
                 if self._is_stopping:
                     raise
-                await asyncio.sleep(SICK_PAUSE)
+                refusals = 0 if isinstance(error, SpoolSick) else refusals + 1
+                if refusals >= MARK_REFUSALS_MAX:
+                    self._journal.attempt_failed(record, error)
+                    with suppress(SpoolError):
+                        await self._spool.quarantine(record.queue_id)
+                    return
             else:
-                self._can_mark = True
                 return

@@ -7,6 +7,7 @@ a task that no lost connection cancels. Whatever goes wrong in there, the client
 
 import asyncio
 import random
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 
@@ -21,7 +22,10 @@ from mailshed.mail.reply import Reply
 from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
 from mailshed.supervisor import Supervisor
-from mailshed.terms import ClientKind
+from mailshed.terms import ClientKind, QueueId, Stage
+
+# A path in an argument that could not be parsed, as far as it looks like one.
+_CLAIMED_PATH = re.compile(rb"<([^>]*)>?")
 
 
 class Handler:
@@ -47,6 +51,9 @@ class Handler:
         self._client_kinds = client_kinds
         self.open_sessions: set[SmtpSession] = set()
         """Sessions of all listeners, since their number is bounded together."""
+        # A restart must not give out the same ids again: they begin with the time of the start, as
+        # queue ids do with theirs, but of its ten digits only the six from decades to seconds.
+        self._run = make_queue_id(clock.wall(), 0)[2:8]
         self._session_numbers = count(1)
 
     def connected(self, session: SmtpSession) -> Reply | None:
@@ -58,7 +65,7 @@ class Handler:
         address = _normal_address(peer[0])
         networks = self._pipeline.policies.relay.trusted_networks
         session.client = Client(
-            session_id=f"s{next(self._session_numbers):x}",
+            session_id=f"s{self._run}-{next(self._session_numbers):x}",
             listener=session.listener,
             address=address,
             port=peer[1],
@@ -77,13 +84,35 @@ class Handler:
         self._metrics.connection(listener, "refused")
         self._metrics.reply(listener, "connect", reply.TOO_MANY_SESSIONS.code)
 
+    def may_use_reserve(self, host: str) -> bool:
+        """Whether this peer is in a network whose mail is clinical."""
+        address = _normal_address(host)
+        return any(address in network for network in self._pipeline.policies.clinical_networks)
+
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""
         self._metrics.reply(session.listener, verb, sent.code)
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
         """Ask whether this client may send there."""
-        return self._pipeline.on_rcpt(session.client, mailbox)
+        return self._pipeline.on_rcpt(session.client, mailbox, sender=_sender(session))
+
+    def rejected(self, session: SmtpSession, stage: Stage, argument: bytes, answer: Reply) -> None:
+        """Have it noted, with the addresses as far as they are known."""
+        claimed = _claimed_path(argument)
+        is_mail = stage is Stage.MAIL
+        self._pipeline.on_rejected(
+            session.client,
+            stage,
+            answer,
+            sender=claimed if is_mail else _sender(session),
+            recipient=None if is_mail else claimed,
+        )
+
+    def discarded(self, session: SmtpSession, octets: int, answer: Reply | None) -> None:
+        """Have it noted under the session id: it never became a message with a queue id."""
+        envelope = self._envelope(session, QueueId(session.client.session_id))
+        self._pipeline.on_discarded(envelope, octets, answer)
 
     def new_content(self, session: SmtpSession) -> Content:
         """Start the mail data of a message; clinical networks may use the reserved room."""
@@ -92,7 +121,8 @@ class Handler:
 
     async def content(self, session: SmtpSession, content: Content) -> Reply | None:
         """Decide and act on a complete message, whatever becomes of the session meanwhile."""
-        envelope = self._envelope(session)
+        bits = self._rng.getrandbits(RANDOM_BITS)
+        envelope = self._envelope(session, make_queue_id(self._clock.wall(), bits))
         work = self._supervisor.spawn(
             self._settle(session, envelope, content), name=f"message {envelope.queue_id}"
         )
@@ -113,24 +143,34 @@ class Handler:
         finally:
             content.close()
 
-    def _envelope(self, session: SmtpSession) -> Envelope:
+    def _envelope(self, session: SmtpSession, queue_id: QueueId) -> Envelope:
         pending = session.envelope
         library = session.session
         assert pending.mail is not None
         assert library is not None
-        wall = self._clock.wall()
         return Envelope(
-            queue_id=make_queue_id(wall, self._rng.getrandbits(RANDOM_BITS)),
+            queue_id=queue_id,
             client=session.client,
             helo=library.host_name or "",
             is_extended=library.extended_smtp,
             reverse_path=pending.mail.mailbox,
             parameters=pending.mail.parameters,
             recipients=tuple(pending.recipients),
-            received_wall=wall,
+            received_wall=self._clock.wall(),
             received_at=self._clock.monotonic(),
             started_at=pending.started_at,
         )
+
+
+def _sender(session: SmtpSession) -> bytes:
+    mail = session.envelope.mail
+    return mail.mailbox.raw if mail is not None and mail.mailbox is not None else b""
+
+
+def _claimed_path(argument: bytes) -> bytes:
+    """What stands in brackets, else what follows the colon of FROM or TO, else all of it."""
+    match = _CLAIMED_PATH.search(argument)
+    return match[1] if match else argument.rpartition(b":")[2].strip()
 
 
 def _normal_address(text: str) -> IPv4Address | IPv6Address:

@@ -52,6 +52,11 @@ class MailDataReceiver:
         self._started = now()
         self._octets = 0
 
+    @property
+    def octets(self) -> int:
+        """Octets of mail data that have arrived, those of a refused message too."""
+        return self._octets
+
     async def receive(self, content: Content) -> Reply | None:
         """Read up to the end of data into `content`; a reply refuses the message.
 

@@ -19,7 +19,6 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 
 import asyncio
 import math
-from functools import partial
 from typing import Protocol, cast
 
 from aiosmtpd.smtp import SMTP
@@ -33,6 +32,7 @@ from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Client
 from mailshed.mail.reply import Reply
+from mailshed.terms import Stage
 
 # RFC 5321, 4.5.3.1.4 asks for 512 octets and more for extensions; DSN alone adds 500 to RCPT
 # (RFC 3461, 4.2). Postfix takes 2048.
@@ -73,6 +73,16 @@ class MailHandler(Protocol):
         """May this client send to `mailbox`? A reply refuses it."""
         ...
 
+    def rejected(
+        self, session: "SmtpSession", stage: Stage, argument: bytes, answer: Reply
+    ) -> None:
+        """MAIL or RCPT was refused for what it says, without asking; `argument` follows the verb.
+
+        Told at most once a transaction of recipients that are too many, and otherwise of errors
+        only, whose number ends the session.
+        """
+        ...
+
     def new_content(self, session: "SmtpSession") -> Content:
         """A place for the mail data that follows."""
         ...
@@ -81,6 +91,14 @@ class MailHandler(Protocol):
         """The mail data is complete; None if the client has left and wants no reply.
 
         Takes over `content` and closes it.
+        """
+        ...
+
+    def discarded(self, session: "SmtpSession", octets: int, answer: Reply | None) -> None:
+        """No message came of the mail data, after so many octets; the envelope is still there.
+
+        `answer` is what the client was told last: a refusal, or why the session ended. None if it
+        left by itself.
         """
         ...
 
@@ -106,6 +124,7 @@ class SmtpSession(SMTP):
         self._is_closing = False
         self._is_lost = False
         self._is_working = False
+        self._last: Reply | None = None
         self._deadline = math.inf
         self._timer_at = math.inf
         self.closed: asyncio.Future[None] = self.loop.create_future()
@@ -176,6 +195,7 @@ class SmtpSession(SMTP):
         """Say `last` (4xx) without being asked, and close the connection."""
         if self.transport is None or self._is_closing:
             return
+        self._last = last
         self.handler.replied(self, verb, last)
         self._transport_for_writing().write(b"".join([*self._out, last.wire]))
         self._out.clear()
@@ -348,6 +368,8 @@ class SmtpSession(SMTP):
             self.end(reply.SHUTTING_DOWN)
         else:
             begun = self.envelope.begin(_octets(arg), self.limits, self.loop.time())
+            if not begun.is_success:
+                self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
             self._answer("mail", begun)
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
@@ -355,9 +377,22 @@ class SmtpSession(SMTP):
         if self.envelope.mail is None:
             self._answer("rcpt", reply.MAIL_FIRST)
         else:
-            refuse = partial(self.handler.recipient, self)
-            answer = self.envelope.add_recipient(_octets(arg), self.limits, refuse)
-            self._answer("rcpt", answer)
+            self._answer("rcpt", self._add_recipient(_octets(arg)))
+
+    def _add_recipient(self, argument: bytes) -> Reply:
+        """Take a recipient, and tell the handler of a refusal that is not its own."""
+        is_asked = False
+
+        def refuse(mailbox: Mailbox) -> Reply | None:
+            nonlocal is_asked
+            is_asked = True
+            return self.handler.recipient(self, mailbox)
+
+        answer = self.envelope.add_recipient(argument, self.limits, refuse)
+        is_repeated = answer is reply.TOO_MANY_RECIPIENTS and self.envelope.recipients_excess > 1
+        if not (answer.is_success or is_asked or is_repeated):
+            self.handler.rejected(self, Stage.RCPT, argument, answer)
+        return answer
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.5."""
@@ -412,24 +447,37 @@ class SmtpSession(SMTP):
     async def _take_message(self) -> Reply | None:
         """Receive the mail data and hand the message on; None if the session is over."""
         content = self.handler.new_content(self)
-        is_handed_on = False
-        try:
-            refusal = await self._mail_data().receive(content)
-            if refusal is not None:
-                return refusal
-            is_handed_on = True
-        except DataInterrupted as interrupted:
-            if interrupted.last is not None:
-                self.end(interrupted.last)
-            return None
-        finally:
-            if not is_handed_on:
-                content.close()
+        is_complete, refusal = await self._receive(content)
+        if not is_complete:
+            return refusal
         self._is_working = True
         try:
             return await self.handler.content(self, content)
         finally:
             self._is_working = False
+
+    async def _receive(self, content: Content) -> tuple[bool, Reply | None]:
+        """Receive mail data; False with the refusal, or with None if the session is over.
+
+        However else it ends, by a timeout, a reset or a fault of ours, the handler is told.
+        """
+        receiver = self._mail_data()
+        is_complete = False
+        refusal: Reply | None = None
+        try:
+            refusal = await receiver.receive(content)
+            is_complete = refusal is None
+        except DataInterrupted as interrupted:
+            if interrupted.last is not None:
+                self.end(interrupted.last)
+        except Exception:
+            refusal = None if self._is_lost else reply.INTERNAL
+            raise
+        finally:
+            if not is_complete:
+                content.close()
+                self.handler.discarded(self, receiver.octets, refusal or self._last)
+        return is_complete, refusal
 
     def _mail_data(self) -> MailDataReceiver:
         networks = self.limits.normalize_networks

@@ -2,13 +2,16 @@
 
 Sockets are bound before anything else of the service starts, so that a taken port is a message at
 start and nothing else. Each accepted connection becomes an `SmtpSession`; when as many are open as
-the configuration allows, a connection gets 421 and ends, without the cost of a session. At a stop
+the configuration allows, a connection gets 421 and ends, without the cost of a session. The last
+of them are for clients that may always send (the clinical networks). At a stop
 the sockets close first, then idle sessions are told 421, then those with a transaction under way
 are given time to finish it.
 """
 
 import asyncio
+import errno
 import socket
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from mailshed.config.policy import SessionLimits
@@ -21,6 +24,16 @@ from mailshed.mail.reply import Reply
 # Connections the kernel holds for us between two turns of the event loop; asyncio's default of 100
 # is what a burst of a few hundred clients overruns.
 BACKLOG = 4096
+
+# A share of all sessions that only clients of clinical networks may use, so that whoever opens
+# connections without end cannot keep them out. Of the default limit it is 250, far more than such
+# a network has systems that send, and the others do not miss it.
+RESERVED_SHARE = 0.05
+
+
+def session_reserve(sessions_max: int) -> int:
+    """How many of so many sessions are held in reserve: one at least, unless there is only one."""
+    return min(max(1, int(sessions_max * RESERVED_SHARE)), sessions_max - 1)
 
 
 class SessionFactory:
@@ -78,16 +91,26 @@ def _stream_state() -> frozenset[str]:
     return frozenset(vars(protocol))
 
 
-class _Refusal(asyncio.Protocol):
-    """A connection that becomes no session: one line, and the end."""
+class _Arrival(asyncio.Protocol):
+    """A connection whose peer is not known yet: it becomes a session, or hears one line and ends.
 
-    def __init__(self, last: Reply) -> None:
-        self._last = last
+    Only here, and not when the event loop asks for a protocol, is there an address to judge by.
+    """
+
+    def __init__(self, admit: Callable[[str | None], SmtpSession | Reply]) -> None:
+        self._admit = admit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, but are no subclasses.
-        cast("asyncio.WriteTransport", transport).write(self._last.wire)
-        transport.close()
+        stream = cast("asyncio.Transport", transport)
+        peer = stream.get_extra_info("peername")
+        admitted = self._admit(peer[0] if peer else None)
+        if isinstance(admitted, Reply):
+            stream.write(admitted.wire)
+            stream.close()
+            return
+        stream.set_protocol(admitted)
+        admitted.connection_made(stream)
 
 
 def bind(name: str, host: str, port: int) -> socket.socket:
@@ -103,11 +126,26 @@ def bind(name: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise StartError(
-            f"listener {name}: cannot listen on {host} port {port}: {error.strerror}. "
-            f"Is another server on this port? `ss -ltnp 'sport = :{port}'` shows which; "
-            "a port below 1024 needs root or CAP_NET_BIND_SERVICE."
+            f"listener {name}: cannot listen on {host} port {port}: {error.strerror}"
+            f"{_advice(error.errno, host, port)}"
         ) from error
     return listening
+
+
+def _advice(number: int | None, host: str, port: int) -> str:
+    """What to do about a bind(2) that failed; empty if the kernel's own word is all there is."""
+    match number:
+        case errno.EADDRINUSE:
+            return (
+                ". Another server has this port; "
+                f"`ss -ltnp 'sport = :{port}'` shows which. Stop it, or choose another port."
+            )
+        case errno.EADDRNOTAVAIL:
+            return f". {host} is not an address of this host; `ip addr` lists those that are."
+        case errno.EACCES:
+            return ". A port below 1024 needs root or CAP_NET_BIND_SERVICE."
+        case _:
+            return ""
 
 
 class SessionCounter(Protocol):
@@ -117,6 +155,10 @@ class SessionCounter(Protocol):
 
     def refused(self, listener: str) -> None:
         """A connection to `listener` was over the limit."""
+        ...
+
+    def may_use_reserve(self, host: str) -> bool:
+        """Whether a client at this address is one for whom sessions are held in reserve."""
         ...
 
 
@@ -147,14 +189,25 @@ class SmtpServer:
         )
 
     def _new_protocol(self) -> asyncio.Protocol:
+        return _Arrival(self._admit)
+
+    def _admit(self, host: str | None) -> SmtpSession | Reply:
+        """Make the session of a client at this address (None: gone already), or say why not."""
         if not self._is_accepting:  # it was in the loop's hands when the socket closed
-            return _Refusal(reply.SHUTTING_DOWN)
-        if len(self._handler.open_sessions) >= self.factory.limits.sessions_max:
+            return reply.SHUTTING_DOWN
+        if not self._has_room_for(host):
             self._handler.refused(self.factory.listener)
-            return _Refusal(reply.TOO_MANY_SESSIONS)
+            return reply.TOO_MANY_SESSIONS
         session = self.factory()
         self._handler.open_sessions.add(session)
         return session
+
+    def _has_room_for(self, host: str | None) -> bool:
+        sessions_max = self.factory.limits.sessions_max
+        room = sessions_max - len(self._handler.open_sessions)
+        if room > session_reserve(sessions_max):
+            return True
+        return room > 0 and host is not None and self._handler.may_use_reserve(host)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; sessions go on. Safe to call twice, or without a start."""

@@ -6,9 +6,10 @@ re-serialised.
 
 Two budgets bound all messages together. Over the memory budget, a message spills into a file
 without a name (O_TMPFILE) in the spool's folder, so it vanishes with the process and cannot fill a
-memory-backed /tmp. Over the disk budget there is `BudgetExceeded`, which the client sees as 452;
-the last share of it is kept for clients that may always send (the clinical networks). Where memory
-allows, the first `HEAD_OCTETS` stay in it for the header view; `head` finds them wherever they are.
+memory-backed /tmp; a file system that knows no such files gets one whose name is removed at once.
+Over the disk budget there is `BudgetExceeded`, which the client sees as 452; the last share of it
+is kept for clients that may always send (the clinical networks). Where memory allows, the first
+`HEAD_OCTETS` stay in it for the header view; `head` finds them wherever they are.
 
 File I/O runs in the default executor, never on the event loop. A session can be cancelled while a
 thread still writes for it, so a file is closed by whoever uses it last: a descriptor closed too
@@ -16,7 +17,9 @@ early could belong to another client's socket by the time the thread writes to i
 """
 
 import asyncio
+import errno
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +31,10 @@ from mailshed.mail.header import OCTETS_MAX as HEAD_OCTETS
 
 CHUNK_OCTETS = 256 * 1024
 """Size of the pieces in which a file is read back."""
+
+# What open(2) says where O_TMPFILE is not known: by the file system (NFS, some overlays), or by the
+# kernel, which then sees a folder opened for writing.
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})
 
 # A share of the disk budget that only privileged clients may use.
 RESERVED_SHARE = 0.1
@@ -138,7 +145,9 @@ class Content:
         try:
             await asyncio.to_thread(file.append, data)
         except OSError as error:
-            raise BudgetExceeded(f"cannot write mail data in transit: {error}") from error
+            raise BudgetExceeded(
+                f"cannot write mail data in transit to a file in {self._store.folder}: {error}"
+            ) from error
         self.size += len(chunk)
 
     def _head_size(self, octets: int) -> int:
@@ -155,7 +164,10 @@ class Content:
         disk = self._store.disk
         keep_free = 0 if self._is_privileged else int(disk.limit * RESERVED_SHARE)
         if not disk.take(octets, keep_free):
-            raise BudgetExceeded("no room on disk for mail data in transit")
+            raise BudgetExceeded(
+                f"no room on disk for mail data in transit: {disk.used} of {disk.limit} octets "
+                f"are used, {keep_free} are kept for clinical networks"
+            )
         self._on_disk += octets
 
     def _keep_in_memory(self, head: bytes) -> None:
@@ -230,7 +242,7 @@ class _SpillFile:
             self._users += 1
         try:
             if self._descriptor is None:  # the first write; the next comes after it
-                self._descriptor = os.open(self._folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+                self._descriptor = _open_nameless(self._folder)
             yield self._descriptor
         finally:
             with self._lock:
@@ -241,3 +253,19 @@ class _SpillFile:
         if self._is_closed and self._users == 0 and self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _open_nameless(folder: Path) -> int:
+    """Open a new file in `folder` that nobody else can find."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+    descriptor, name = tempfile.mkstemp(prefix=".transit-", dir=folder)
+    try:
+        Path(name).unlink()
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

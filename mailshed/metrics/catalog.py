@@ -58,7 +58,7 @@ STAGE_TIMES = ("connect", "envelope", "content", "service")
 STATES = ("queued", "deferred", "hold", "corrupt")
 TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
 RESOURCES = (
-    *("backend_slots", "sessions", "spool_bytes", "spool_messages"),
+    *("backend_slots", "sessions", "spool_bytes", "spool_messages", "spool_disk"),
     *("content_memory", "content_disk", "event_loop"),
 )
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
@@ -276,7 +276,8 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "queue_oldest_message_age_seconds",
             "class",
             "Age of the oldest message in the spool; 0 if there is none.",
-            "Alarm when it passes `queue_age_objective_seconds`.",
+            "Alarm when it passes `queue_age_objective_seconds`. A class that is not configured "
+            "any more is here while mail of it is.",
         ),
         _gauge(
             "queue_age_objective_seconds",
@@ -315,7 +316,9 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "saturation_ratio",
             "resource",
             "How full each resource is, 1 being its limit.",
-            "The highest one is what binds: more of any other would not help.",
+            "The highest one is what binds: more of any other would not help. `backend_slots` is 1 "
+            "while the backend is away; `spool_disk` is the reserve over free space, 1 once free "
+            "space is down to the reserve.",
         ),
         _gauge("smtp_sessions", "", "Open SMTP sessions.", "At the limit, clients get 421."),
         _gauge("smtp_sessions_limit", "", "Most SMTP sessions.", "`sessions_max`."),

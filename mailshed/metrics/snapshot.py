@@ -38,7 +38,11 @@ class BackendSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSnapshot:
-    """One traffic class. `delivered_total` counts messages that came out of the spool."""
+    """One traffic class. `delivered_total` counts messages that came out of the spool.
+
+    A class that the configuration has lost is there while the spool holds mail of it, with the rank
+    and the objective of the default class, as which that mail is delivered.
+    """
 
     name: str
     rank: int
@@ -52,6 +56,7 @@ class ClassSnapshot:
     queued_octets: int = 0
     oldest_age_seconds: float = 0.0
     """Age of the oldest spooled message; 0 if there is none."""
+    is_configured: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,10 @@ class SpoolSnapshot:
 
     is_healthy: bool = True
     sick_reason: str = ""
+    full_reason: str = ""
+    """Which limit keeps new mail out, for people; empty while there is room."""
+    has_clinical_room: bool = True
+    """Whether clinical mail is still taken where other mail is not."""
     queues: tuple[QueueSnapshot, ...] = ()
     ledger: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     octets: int = 0

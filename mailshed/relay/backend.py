@@ -95,6 +95,14 @@ class Backend(Protocol):
         """How the connections stand now."""
         ...
 
+    def abandon(self) -> None:
+        """End all dialogs that are under way, now, and begin no more.
+
+        `deliver` then returns as for a lost connection: a message past its final dot is in doubt,
+        any other was not handed over.
+        """
+        ...
+
     async def close(self) -> None:
         """Close idle connections politely (QUIT) and stop; safe to call twice."""
         ...

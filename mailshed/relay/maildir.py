@@ -70,6 +70,9 @@ class MaildirBackend:
             is_backend_away=isinstance(result, Deferred) and result.stage is Stage.CONNECT,
         )
 
+    def abandon(self) -> None:
+        """Nothing to end: writing a file is over soon, and its outcome is never in doubt."""
+
     def connections(self) -> BackendConnections:
         """Deliveries under way; there are no connections."""
         return BackendConnections(busy=self._busy)

@@ -102,7 +102,7 @@ class Pool:
         self._farewells = Supervisor(_report)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._busy = 0
+        self._busy: dict[int, Connection] = {}
         self._opened = 0
         self._failed = 0
         self._reused = 0
@@ -113,7 +113,7 @@ class Pool:
         if connection is not None:
             assert connection.wire.is_idle
             connection.connect_seconds = 0.0
-            self._busy += 1
+            self._busy[id(connection)] = connection
             self._reused += 1
         return connection
 
@@ -126,7 +126,7 @@ class Pool:
         if isinstance(connection, Deferred):
             self._failed += 1
             return connection
-        self._busy += 1
+        self._busy[id(connection)] = connection
         self._opened += 1
         connection.connect_seconds = self._clock.monotonic() - began
         connection.wire.on_break = partial(self._idle.remove, connection)
@@ -134,7 +134,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection after its mail transaction; one in an unknown state is aborted."""
-        self._busy -= 1
+        del self._busy[id(connection)]
         if not connection.wire.is_idle:
             connection.wire.abort()
         elif self._is_closed or not self._idle.put(
@@ -146,18 +146,24 @@ class Pool:
 
     def drop(self, connection: Connection) -> None:
         """Abort a connection whose mail transaction did not come to its end."""
-        self._busy -= 1
+        del self._busy[id(connection)]
         connection.wire.abort()
 
     def connections(self) -> BackendConnections:
         """How they stand now; those that only wait for the reply to QUIT do not count."""
         return BackendConnections(
-            busy=self._busy,
+            busy=len(self._busy),
             idle=len(self._idle),
             opened_total=self._opened,
             failed_total=self._failed,
             reused_total=self._reused,
         )
+
+    def abandon(self) -> None:
+        """Abort every connection that is in use, and open no more."""
+        self._is_closed = True
+        for connection in list(self._busy.values()):
+            connection.wire.abort()
 
     async def close(self) -> None:
         """Say QUIT on all idle connections, wait for it briefly, and open no more."""

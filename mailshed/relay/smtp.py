@@ -80,6 +80,10 @@ class SmtpBackend:
         """How the connections stand now."""
         return self._pool.connections()
 
+    def abandon(self) -> None:
+        """End all dialogs now; see `Backend.abandon`."""
+        self._pool.abandon()
+
     async def close(self) -> None:
         """Close idle connections politely (QUIT) and stop; safe to call twice."""
         await self._pool.close()

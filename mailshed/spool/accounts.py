@@ -20,6 +20,10 @@ from mailshed.terms import SpoolState
 
 # Parts per hundred of each limit that only rank 0 may use.
 CLINICAL_PERCENT = 3
+# Free disk space beside the reserve that only rank 0 may use, in parts per hundred of the reserve.
+# A quarter of the usual reserve of some hundred MiB holds thousands of clinical messages, which are
+# small, and costs the other ranks little; being a part of the reserve, it grows with it.
+CLINICAL_RESERVE_PERCENT = 25
 # How long a look at the free disk space is good for. Between two, our own writing is counted.
 DISK_SECONDS = 0.25
 # Content is written twice before it stands where it stays: to the WAL and to the database.
@@ -204,6 +208,9 @@ class Accounts:
     def require_room(self, messages: int, octets: int, rank: int) -> None:
         """Raise SpoolFull if so much more, beside all that is arriving, does not fit."""
         percent = 0 if rank == 0 else CLINICAL_PERCENT
+        reserve = self.disk_reserve
+        if rank > 0:
+            reserve += self.disk_reserve * CLINICAL_RESERVE_PERCENT // 100
         messages += self.messages + self.arriving_messages
         if messages > self.messages_max - self.messages_max * percent // 100:
             raise SpoolFull(f"the spool holds {self.messages} of {self.messages_max} messages")
@@ -211,7 +218,5 @@ class Accounts:
         if held + octets > self.octets_max - self.octets_max * percent // 100:
             raise SpoolFull(f"the spool holds {self.octets} of {self.octets_max} octets")
         free = self.disk.free() - WRITE_FACTOR * (self.unwritten_octets + octets)
-        if free < self.disk_reserve:
-            raise SpoolFull(
-                f"{max(0, free)} octets of disk are free, {self.disk_reserve} are reserved"
-            )
+        if free < reserve:
+            raise SpoolFull(f"{max(0, free)} octets of disk are free, {reserve} are reserved")

@@ -7,12 +7,14 @@ which is why the owner tries for a moment before it gives up.
 
 SQLite's WAL needs memory shared between processes and locks that work; network file systems have
 neither reliably (https://sqlite.org/wal.html, "all processes ... on the same host"), so a spool on
-one is refused.
+one is refused. Nor is a folder made whose parent is missing: a disk that is not mounted would be
+covered up by an empty spool on the disk below it.
 """
 
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -47,18 +49,64 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+# What may lie in a folder that becomes a spool although no spool was there: mkfs makes it.
+_NOT_PRECIOUS = frozenset({"lost+found"})
+_OTHERS_MAY = 0o077
+
+
 def prepare_folder(folder: Path, *, allow_network_filesystem: bool = False) -> None:
-    """Create the folder with mode 0700 if need be; SpoolError if it cannot hold a spool."""
+    """Create the folder with mode 0700 if need be; SpoolError if it cannot hold a spool.
+
+    Only its last component is created, unless the path is relative: those are for trials.
+    """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(folder)
+        _close_to_others(folder)
         file_system = file_system_of(folder)
     except OSError as error:
-        raise SpoolError(f"cannot use {folder} for the spool: {error.strerror}") from error
+        raise SpoolError(
+            f"cannot use {folder} for the spool: {error.strerror}; set spool.path to a folder that"
+            " the service's user may write"
+        ) from error
     if file_system in NETWORK_FILE_SYSTEMS and not allow_network_filesystem:
         raise SpoolError(
             f"{folder} is on a network file system ({file_system}), where a commit cannot be"
             " trusted: put the spool on a local disk"
         )
+
+
+def _create(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise SpoolError(f"{folder} is not a folder; set spool.path to one")
+    is_relative = not folder.is_absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=is_relative, exist_ok=True)
+    except FileNotFoundError:
+        raise SpoolError(
+            f"the folder {folder.parent} does not exist; create it (is its disk mounted?)"
+        ) from None
+
+
+def _close_to_others(folder: Path) -> None:
+    """Make a folder that was there before private; refuse it if it is not ours to change."""
+    status = folder.stat()
+    if not status.st_mode & _OTHERS_MAY:
+        return
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+    if status.st_uid != os.geteuid():
+        raise SpoolError(
+            f"{folder} is open to others ({mode}) and belongs to uid {status.st_uid}, not to the"
+            f" service's user (uid {os.geteuid()}): chown it to that user and chmod it to 0700"
+        )
+    names = {entry.name for entry in folder.iterdir()} - _NOT_PRECIOUS
+    if names and LOCK_FILE not in names:
+        raise SpoolError(
+            f"{folder} is open to others ({mode}) and holds files that are not a spool's: give the"
+            " spool a folder of its own"
+        )
+    folder.chmod(0o700)
 
 
 def file_system_of(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

@@ -1,8 +1,12 @@
-"""Reading the spool: a few threads, each with a connection that cannot write.
+"""Reading the spool: a few threads, and as many connections that cannot write.
 
 In WAL mode readers neither wait for the writer nor hold it up, and see what was committed before
 they began. Their transactions are short, one query or one piece of content, because a long one
 keeps the WAL from being reset.
+
+All connections are open from the start, files of the WAL included, so that a process which runs out
+of descriptors can still deliver what it holds. A query that fails is tried once more on a fresh
+connection; only then its sqlite3.Error goes to the caller.
 
 `INDEXED BY` turns a query that would have become a scan of a million rows into an error that every
 test sees.
@@ -11,17 +15,19 @@ test sees.
 import hashlib
 import json
 import sqlite3
-import threading
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 from mailshed.errors import SpoolCorrupt, SpoolSick
 from mailshed.spool.rows import MessageRow, RecipientRow, records_from
-from mailshed.spool.schema import CHUNK_BITS, open_reader
+from mailshed.spool.schema import CHUNK_BITS, open_reader, pragma
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import QueueId, SpoolState
 
@@ -60,16 +66,31 @@ OLDEST = """
 """
 
 
+@dataclass(slots=True)
+class _Reader:
+    """A place for a connection, and how often the spool had been recovered when it was made."""
+
+    connection: sqlite3.Connection
+    generation: int = 0
+
+
 class Lookup:
-    """The reading side of an open spool."""
+    """The reading side of an open spool. Making one reads the disk; may raise sqlite3.Error."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="spool-reader")
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._readers: list[_Reader] = []
+        self._idle: SimpleQueue[_Reader] = SimpleQueue()
         self._generation = 0
         self._is_closed = False
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="spool-reader")
+        try:
+            for _ in range(THREADS):
+                self._readers.append(_Reader(_open(database)))
+                self._idle.put(self._readers[-1])
+        except sqlite3.Error:
+            self.close()
+            raise
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run `query` in a thread of ours, in one read transaction."""
@@ -78,37 +99,37 @@ class Lookup:
         return await get_running_loop().run_in_executor(self._threads, self._run, query)
 
     def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._connect()
-        connection.execute("BEGIN")
+        reader = self._idle.get()  # there are as many as threads, so one is idle
         try:
-            return query(connection)
+            if reader.generation != self._generation:
+                self._replace(reader)
+            try:
+                return _read(reader.connection, query)
+            except sqlite3.Error:
+                self._replace(reader)
+                return _read(reader.connection, query)
         finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._idle.put(reader)
 
-    def _connect(self) -> sqlite3.Connection:
-        """The connection of this thread, made when it is first needed."""
-        local, generation = self._local, self._generation
-        if getattr(local, "generation", None) != generation:
-            if (old := getattr(local, "connection", None)) is not None:
-                old.close()
-            local.connection = open_reader(self._database)
-            local.generation = generation
-            self._connections.append(local.connection)
-        connection: sqlite3.Connection = local.connection
-        return connection
+    def _replace(self, reader: _Reader) -> None:
+        """Give the reader a fresh connection; if there is none to be had, it keeps its old one."""
+        generation, old = self._generation, reader.connection
+        reader.connection = _open(self._database)
+        reader.generation = generation
+        with suppress(sqlite3.Error):
+            old.close()
 
     def renew(self) -> None:
-        """Forget the connections of before a fault; each thread makes a new one."""
+        """Forget the connections of before a fault; each reader makes a new one."""
         self._generation += 1
 
     def close(self) -> None:
         """End the threads, after what they are doing, and close the connections."""
         self._is_closed = True
         self._threads.shutdown(wait=True)
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+        for reader in self._readers:
+            reader.connection.close()
+        self._readers.clear()
 
     async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
         """See `SpoolStore.content`; each piece is a step of its own in a thread."""
@@ -119,7 +140,7 @@ class Lookup:
         digest, place = hashlib.sha256(), 0
         while size:
             key = message_id << CHUNK_BITS | place
-            piece = await self.run(partial(_piece, key=key, digest=digest))
+            piece, digest = await self.run(partial(_piece, key=key, digest=digest))
             if not piece or len(piece) > size:
                 raise SpoolCorrupt(f"{queue_id}: content is missing")
             size -= len(piece)
@@ -127,6 +148,33 @@ class Lookup:
                 raise SpoolCorrupt(f"{queue_id}: content does not match its checksum")
             yield piece
             place += 1
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite has read something that it never wrote, rather than failed to read."""
+    # The low byte is the primary code; some errors of the sqlite3 module itself have none.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    """A connection with all its files open: SQLite opens the WAL at the first read."""
+    connection = open_reader(database)
+    try:
+        pragma(connection, "schema_version")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _read(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return query(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def due(
@@ -185,12 +233,17 @@ def _find(connection: sqlite3.Connection, queue_id: QueueId) -> tuple[int, int, 
     return found
 
 
-def _piece(connection: sqlite3.Connection, key: int, digest: "hashlib._Hash") -> bytes | None:
-    """Read one piece and add it to the digest, both away from the event loop."""
+def _piece(
+    connection: sqlite3.Connection, key: int, digest: "hashlib._Hash"
+) -> tuple[bytes, "hashlib._Hash"]:
+    """One piece (empty: missing) and the digest up to its end, both away from the event loop.
+
+    The digest is a new one, because a query may be run twice.
+    """
     row: tuple[bytes] | None = connection.execute(
         "SELECT octets FROM chunk WHERE chunk_id = ?", (key,)
     ).fetchone()
-    if row is None:
-        return None
-    digest.update(row[0])
-    return row[0]
+    octets = b"" if row is None else row[0]
+    longer = digest.copy()
+    longer.update(octets)
+    return octets, longer

@@ -36,6 +36,10 @@ CHUNK_BITS = 16
 """Bits of a chunk's key that count the chunks of one message: 16 GiB of content."""
 CHUNKS_MAX = 1 << CHUNK_BITS
 
+RESTORE_ADVICE = (
+    "; with the service stopped, restore the folder or move it aside, which starts with an empty"
+    ' spool (docs/operating.md, "The spool: look, empty, move, restore")'
+)
 APPLICATION_ID = 0x6D736864  # "mshd", for file(1) and for people
 BUSY_TIMEOUT_SECONDS = 5.0
 # After a checkpoint the WAL file is cut to this size.
@@ -130,6 +134,10 @@ def open_writer(
         _migrate(connection)
         _verify(connection, database)
         _sync_folder(database.parent)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        advice = RESTORE_ADVICE if _is_damage(error) else ""
+        raise SpoolSick(f"{database}: {error}{advice}") from error
     except (OSError, sqlite3.Error) as error:
         connection.close()
         raise SpoolSick(f"{database}: {error}") from error
@@ -137,6 +145,13 @@ def open_writer(
         connection.close()
         raise
     return connection
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is at fault, and not the disk, a lock or our statement."""
+    # Extended codes have the primary one in their low octet.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 def open_reader(database: Path) -> sqlite3.Connection:
@@ -166,7 +181,7 @@ def check_version(connection: sqlite3.Connection, database: Path) -> int:
     if application_id == 0 and version == 0 and int(pragma(connection, "schema_version")) == 0:
         return 0
     if application_id != APPLICATION_ID:
-        raise SpoolSick(f"{database} is not a mailshed spool")
+        raise SpoolSick(f"{database} is not a mailshed spool{RESTORE_ADVICE}")
     if version > SCHEMA_VERSION:
         raise SpoolSick(
             f"{database} was written by a newer mailshed (format {version}, this one knows"
@@ -218,7 +233,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 def _verify(connection: sqlite3.Connection, database: Path) -> None:
     finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if finding != "ok":
-        raise SpoolSick(f"{database} is damaged: {finding}")
+        raise SpoolSick(f"{database} is damaged: {finding}{RESTORE_ADVICE}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,10 @@ of a whole group in one callback once the writer says that the group is on disk.
 touches the disk on the loop but a statvfs(2), four times a second.
 
 A store that has failed is sick: every operation raises SpoolSick at once, until `recover` has
-reopened and verified it. Content that cannot be read is SpoolCorrupt and concerns one message.
+reopened and verified it. Commits that fail make it so, and damage that a query meets. A read that
+fails otherwise (no memory, no descriptors, a bad moment of the disk) is a plain SpoolError: it says
+nothing about commits, nor about the mail. Only content that is wrong or missing is SpoolCorrupt,
+which concerns one message.
 """
 
 import asyncio
@@ -101,10 +104,13 @@ class SqliteSpool:
         self._writer.start()
         try:
             await self._open_database(self._writer)
+            self._lookup = await asyncio.to_thread(Lookup, self._database)
+        except sqlite3.Error as error:
+            await self.close()
+            raise SpoolError(f"{self._database} cannot be read: {error}") from error
         except BaseException:
             await self.close()
             raise
-        self._lookup = Lookup(self._database)
 
     def _take_folder(self) -> None:
         prepare_folder(self._path, allow_network_filesystem=self._allow_network_filesystem)
@@ -347,8 +353,9 @@ class SqliteSpool:
             async for piece in self._lookup.content(queue_id):
                 yield piece
         except sqlite3.Error as error:
-            # A page that cannot be read concerns this message; what cannot be written, all.
-            raise SpoolCorrupt(f"{queue_id}: content cannot be read: {error}") from error
+            # Quarantine is for ever, so it takes proof: a failure to read is none.
+            kind = SpoolCorrupt if lookup.is_damage(error) else SpoolError
+            raise kind(f"{queue_id}: content cannot be read: {error}") from error
 
     async def totals(self) -> SpoolTotals:
         """Counts and limits. See `SpoolStore.totals`."""
@@ -389,8 +396,11 @@ class SqliteSpool:
         try:
             return await self._lookup.run(query)
         except sqlite3.Error as error:
-            self._sick = f"the spool cannot be read: {error}"
-            raise SpoolSick(self._sick) from error
+            reason = f"the spool cannot be read: {error}"
+            if not lookup.is_damage(error):
+                raise SpoolError(reason) from error
+            self._sick = reason
+            raise SpoolSick(reason) from error
 
 
 def _resolve(future: asyncio.Future[T], value: T) -> None:

@@ -142,9 +142,9 @@ class SpoolStore(Protocol):
     async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
         """Store a message; it is durable when this returns, and absent if it raises.
 
-        Raises SpoolFull if a limit or the disk reserve is reached; the last 3 % of the limits are
-        for rank 0. A queue id that is there already is a plain SpoolError. Cancelling leaves the
-        message either whole or absent.
+        Raises SpoolFull if a limit or the disk reserve is reached; the last 3 % of the limits, and
+        some free disk above the reserve, are for rank 0. A queue id that is there already is a
+        plain SpoolError. Cancelling leaves the message either whole or absent.
         """
         ...
 
@@ -188,7 +188,7 @@ class SpoolStore(Protocol):
         """The stored content in order, in pieces of at most 256 KiB.
 
         Raises SpoolCorrupt, before the last piece is handed out, if the checksum is wrong, or if
-        the message is not there.
+        the message is not there; plain SpoolError if it cannot be read now, which may pass.
         """
         ...
 

@@ -15,6 +15,9 @@ database. A message whose COMMIT failed may yet be in the WAL; recovery retracts
 sender was told that we do not have it.
 
 Checkpoints and the return of free pages happen between commits, after the outcomes are out.
+
+The thread outlives every error, expected or not: whoever waits for it waits without a timeout. What
+nobody foresaw is treated like a failed store: sick, the jobs in hand refused, and on it goes.
 """
 
 import queue
@@ -23,7 +26,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mailshed.errors import SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.accounts import COMMIT_OCTETS, Changes
@@ -32,6 +37,8 @@ from mailshed.spool.jobs import Job, StoreMessage, write_ledger
 from mailshed.spool.recovery import Opened, require, sweep, take_stock
 from mailshed.spool.rows import is_full
 from mailshed.spool.schema import pragma
+
+T = TypeVar("T")
 
 # Octets written to the WAL since the last checkpoint that make one worth its fsync; about what
 # SQLite itself would do (1000 pages).
@@ -88,6 +95,8 @@ class Writer:
         self._orders: list[_Order] = []
         self._connection: sqlite3.Connection | None = None
         self._sick: str | None = "not open"
+        self._is_stopped = False
+        self._in_hand: list[Job] = []
         self._written = 0
         self._retract: list[int] = []
         self._attempted = Changes()
@@ -116,20 +125,37 @@ class Writer:
 
     def _run(self) -> None:
         timeout: float | None = None
-        while True:
-            self._receive(timeout)
-            if self._backlog:
-                self._commit(self._backlog.take())
-                timeout = IDLE_SECONDS
-            elif self._orders:
-                order = self._orders.pop(0)
-                if order.is_stop:
-                    self._close()
-                    order.answer(SpoolError("closed"))
-                    return
-                order.answer(self._open())
-            else:
-                timeout = self._tidy()
+        while not self._is_stopped:
+            try:
+                timeout = self._step(timeout)
+            except Exception as error:  # noqa: BLE001 -- a thread that ends would leave all waiting
+                timeout = None
+                group, self._in_hand = self._in_hand, []
+                outcome = self._fall_sick(error, group)
+                with suppress(Exception):  # if it is the delivery that fails
+                    self._deliver(outcome)
+
+    def _step(self, timeout: float | None) -> float | None:
+        """Do one thing; return how long to wait for work after it (None: for ever)."""
+        self._receive(timeout)
+        if self._backlog:
+            self._in_hand = self._backlog.take()
+            self._commit(self._in_hand)
+            self._in_hand = []
+            return IDLE_SECONDS
+        if self._orders:
+            self._obey(self._orders.pop(0))
+            return timeout
+        return self._tidy()
+
+    def _obey(self, order: _Order) -> None:
+        """Carry out an order and answer it, whatever happens."""
+        if order.is_stop:
+            self._is_stopped = True
+            self._close()
+            order.answer(SpoolError("closed"))
+        else:
+            order.answer(self._open())
 
     def _receive(self, timeout: float | None) -> None:
         """Move all that has arrived into the backlog, waiting for it if there is nothing to do."""
@@ -148,7 +174,7 @@ class Writer:
     # Groups.
 
     def _commit(self, group: list[Job]) -> None:
-        """Commit the group and deliver its outcome. Never raises."""
+        """Commit the group and deliver its outcome."""
         if self._sick is not None:
             self._deliver(Outcome(failed=[(job, SpoolSick(self._sick)) for job in group]))
             return
@@ -226,7 +252,8 @@ class Writer:
         began = time.monotonic()
         connection.execute("COMMIT")
         if self._on_sync is not None:
-            self._on_sync(time.monotonic() - began)
+            with suppress(Exception):  # whoever measures a commit cannot undo it
+                self._on_sync(time.monotonic() - began)
 
     def _make_way(self, group: list[Job]) -> Outcome:
         """The disk is full: refuse mail and try the marks alone."""
@@ -245,11 +272,12 @@ class Writer:
             self._open_connection.execute("ROLLBACK")
 
     def _fall_sick(self, error: Exception, group: list[Job]) -> Outcome:
-        self._sick = f"the spool failed: {error}"
+        self._sick = f"the spool failed: {_text(error)}"
         # The group may have reached the disk all the same: its mail is taken back, since nobody was
         # promised it; its marks hold, whether they are repeated or not.
-        self._retract += [job.message_id for job in group if isinstance(job, StoreMessage)]
-        for message_id in self._attempted.removed:
+        refused = [job.message_id for job in group if isinstance(job, StoreMessage)]
+        self._retract += refused
+        for message_id in (*refused, *self._attempted.removed):
             self._acknowledged.pop(message_id, None)
         return Outcome(failed=[(job, SpoolSick(self._sick)) for job in group], sick=self._sick)
 
@@ -271,16 +299,17 @@ class Writer:
 
     def _open(self) -> Opened | SpoolError:
         """Open the database anew and verify it; stay sick, and say why, if that fails."""
-        self._close()
         try:
+            self._close()
             self._connection = self._connect()
             sweep(self._connection, self._retract)
             require(self._connection, self._acknowledged)
             self._empty_log()
             opened = take_stock(self._connection)
-        except (SpoolSick, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001 -- whoever asked waits for the answer
+            # First, so that closing leaves alone what has not been verified.
+            self._sick = _text(error)
             self._close()
-            self._sick = str(error)
             return SpoolSick(self._sick)
         self._sick = None
         self._retract.clear()
@@ -296,28 +325,26 @@ class Writer:
 
     def _close(self) -> None:
         """Close the database, whatever its condition; what was committed stays committed."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return
-        try:
-            if self._sick is None:
+        if self._sick is None:
+            with suppress(sqlite3.Error):  # the WAL has it all
                 self._checkpoint("TRUNCATE")
-        except sqlite3.Error:
-            pass  # the WAL has it all
-        finally:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        with suppress(sqlite3.Error):
+            connection.close()
 
     # Between commits.
 
-    def _between_commits(self, work: Callable[[], None]) -> bool:
-        """Do what can wait on a full disk, and what makes the writer sick if it fails."""
+    def _between_commits(self, work: Callable[[], T]) -> T | None:
+        """Do what can wait on a full disk, and what makes the writer sick if it fails (None)."""
         try:
-            work()
+            return work()
         except sqlite3.Error as error:
             if not is_full(error):
                 self._deliver(self._fall_sick(error, []))
-            return False
-        return True
+            return None
 
     def _checkpoint(self, mode: str = "PASSIVE") -> None:
         self._open_connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
@@ -327,19 +354,32 @@ class Writer:
         """Use the silence; return how long to wait for work before doing more (None: for ever)."""
         if self._sick is not None:
             return None
-        excess = int(pragma(self._open_connection, "freelist_count")) - FREE_PAGES_KEPT
-        if excess > 0:
-            is_done = self._between_commits(lambda: self._vacuum(min(excess, FREE_PAGES_STEP)))
-            return 0.0 if is_done else IDLE_SECONDS
+        match self._between_commits(self._shrink):
+            case None:
+                return IDLE_SECONDS
+            case True:
+                return 0.0
         if self._written:
             self._between_commits(self._checkpoint)
         return None
+
+    def _shrink(self) -> bool:
+        """Give back some free pages if there are many; False if there was nothing to do."""
+        excess = int(pragma(self._open_connection, "freelist_count")) - FREE_PAGES_KEPT
+        if excess > 0:
+            self._vacuum(min(excess, FREE_PAGES_STEP))
+        return excess > 0
 
     def _vacuum(self, pages: int) -> None:
         # Each step of this statement gives back one page, and its rows have no columns, at which
         # sqlite3's execute() stops after the first; executescript() goes on to the end.
         self._open_connection.executescript(f"PRAGMA incremental_vacuum({pages})")
         self._written += COMMIT_OCTETS
+
+
+def _text(error: Exception) -> str:
+    """The error for an operator; of one that nobody foresaw, the text alone says too little."""
+    return str(error) if isinstance(error, SpoolError | sqlite3.Error) else repr(error)
 
 
 def _is_store_fault(error: Exception) -> bool:

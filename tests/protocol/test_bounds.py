@@ -291,3 +291,64 @@ async def test_many_connections_at_once_do_not_pass_the_limit() -> None:
         assert sorted(greetings) == [b"220"] * 5 + [b"421"] * 25
         for peer in peers:
             peer.close()
+
+
+# Sessions held in reserve.
+
+COMMON, CLINICAL = "127.0.0.1", "127.0.0.2"
+BUSY = b"421 4.3.2 Too many connections, try again later\r\n"
+
+
+def clinical_front(sessions_max: int) -> Front:
+    return Front(ScriptedHandler(clinical_hosts=(CLINICAL,)), sessions_max=sessions_max)
+
+
+async def test_whoever_fills_the_sessions_leaves_some_for_clinical_networks() -> None:
+    """5 % of them; and at the limit itself nobody is let in any more."""
+    async with clinical_front(40) as front:
+        common = [await front.peer(host=COMMON) for _ in range(38)]
+        assert await (await front.peer(host=COMMON, greeted=False)).rest() == BUSY
+        clinical = [await front.peer(host=CLINICAL) for _ in range(2)]
+        await clinical[0].command("NOOP", 250)
+        assert await (await front.peer(host=CLINICAL, greeted=False)).rest() == BUSY
+        assert front.handler.refusals == ["smtp", "smtp"]
+        await common[0].command("QUIT", 221)
+        await until(lambda: len(front.handler.open_sessions) == 39, "a session has ended")
+        assert await (await front.peer(host=COMMON, greeted=False)).rest() == BUSY
+        await front.peer(host=CLINICAL)
+
+
+async def test_a_burst_of_others_in_one_turn_of_the_loop_leaves_the_reserve_alone() -> None:
+    """They are accepted together, and none of them takes a place before its address is known."""
+    async with clinical_front(20) as front:
+        burst = [Peer(front.port, host=COMMON) for _ in range(60)]
+        burst.append(Peer(front.port, host=CLINICAL))
+        for peer in burst:
+            await peer.connect()
+        greetings = [(await peer.line())[:3] for peer in burst]
+        assert sorted(greetings[:-1]) == [b"220"] * 19 + [b"421"] * 41
+        assert greetings[-1] == b"220"
+        assert len(front.handler.refusals) == 41
+        for peer in burst:
+            peer.close()
+
+
+# Envelopes.
+
+
+async def test_recipients_with_long_parameters_do_not_hold_megabytes() -> None:
+    """The client hears what it hears of too many recipients, and sends to those accepted."""
+    orcpt = b" ORCPT=rfc822;" + 480 * b"x"
+    async with Front(recipients_max=1000) as front:
+        peer = await front.in_transaction()
+        await peer.send(b"".join(b"RCPT TO:<b@c.example>%b\r\n" % orcpt for _ in range(1000)))
+        codes = [(await peer.reply())[:3] for _ in range(1000)]
+        accepted = codes.count(b"250")
+        assert codes == accepted * [b"250"] + (1000 - accepted) * [b"452"]
+        pending = front.session.envelope
+        held = sum(sum(map(len, each.parameters)) for each in pending.recipients)
+        assert 240 * 1024 < held < 256 * 1024
+        await peer.command("DATA", 354)
+        await peer.send(b".\r\n")
+        assert (await peer.reply())[:3] == b"250"
+        assert len(front.handler.taken[0].recipients) == accepted + 1

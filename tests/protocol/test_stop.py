@@ -5,7 +5,9 @@ import socket
 
 import pytest
 
+from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import finish_sessions
+from mailshed.mail.reply import Reply
 from tests.support.front import DEADLINE, Front, Peer, settle, until
 
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n.\r\n"
@@ -109,23 +111,23 @@ async def test_many_sessions_stop_together() -> None:
             assert await peer.rest() == BYE
 
 
-async def test_a_connection_that_was_just_accepted_is_told_too() -> None:
-    """Between its acceptance and its greeting a session has no transport and no envelope yet."""
+async def test_a_connection_that_was_just_accepted_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between its acceptance and its greeting a session has a connection, and nothing was said."""
     async with Front() as front:
-        session = front.server._new_protocol()
-        (opened,) = front.handler.open_sessions
-        assert opened is session
-        stopping = finish(front)
-        await settle()
-        ours, theirs = socket.socketpair()
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: session, ours)
-        peer = Peer(0)
-        peer.close()
-        peer._socket = theirs
-        theirs.setblocking(False)
+        admit = front.server._admit
+
+        def admit_and_stop(host: str | None) -> SmtpSession | Reply:
+            session = admit(host)
+            assert isinstance(session, SmtpSession)
+            asyncio.get_running_loop().call_soon(session.stop)  # before its command loop begins
+            return session
+
+        monkeypatch.setattr(front.server, "_admit", admit_and_stop)
+        peer = await front.peer(greeted=False)
         assert (await peer.rest()).splitlines()[-1] + b"\r\n" == BYE
-        assert await stopping == 0
-        theirs.close()
+        await until(lambda: not front.handler.open_sessions, "the session has ended")
 
 
 async def test_a_connection_that_comes_while_we_stop_gets_421() -> None:

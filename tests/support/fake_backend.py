@@ -118,6 +118,7 @@ class FakeBackend:
         self._plain: Answer = take
         self._once: deque[Answer] = deque()
         self.is_closed = False
+        self.is_abandoned = False
 
     @property
     def name(self) -> str:
@@ -166,6 +167,8 @@ class FakeBackend:
                 raise ClientGone("the client left before the dot")
             self._hand(message, result, content)
             await self.after_dot.wait()
+            if self.is_abandoned:
+                result = replace(result, recipients=vanish(message).recipients)
         result = replace(result, times=StageTimes(service=loop.time() - began))
         self.on_answer(message, result)
         return result
@@ -178,6 +181,10 @@ class FakeBackend:
         )
         is_answered = any(isinstance(each, Delivered) for each in result.recipients)
         self.handed.append(Handed(message.queue_id, taken, content, is_answered))
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+        self.after_dot.set()
 
     def connections(self) -> BackendConnections:
         return BackendConnections(busy=self.in_flight, idle=1, opened_total=7, failed_total=2)

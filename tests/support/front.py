@@ -25,6 +25,7 @@ from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import Client, Recipient
 from mailshed.mail.reply import Reply, make
+from mailshed.terms import Stage
 from tests.support.builders import content_store, session_limits
 
 HOSTNAME = "mail.example.com"
@@ -81,7 +82,13 @@ class ScriptedHandler:
     sessions: list[SmtpSession] = field(default_factory=list)
     """All that ever connected."""
     refusals: list[str] = field(default_factory=list)
+    clinical_hosts: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses of clients that may use the sessions held in reserve."""
     replies: list[tuple[str, int]] = field(default_factory=list)
+    rejections: list[tuple[Stage, bytes, int]] = field(default_factory=list)
+    """Refused commands that were not asked about: their arguments and codes."""
+    discarded_data: list[tuple[int, Reply | None]] = field(default_factory=list)
+    """Mail data that became no message: octets that came, and what the client was told."""
     taken: list[Taken] = field(default_factory=list)
     is_keeping: bool = True
     """Whether mail data is remembered, or only counted."""
@@ -113,6 +120,10 @@ class ScriptedHandler:
         """Remember a connection over the limit."""
         self.refusals.append(listener)
 
+    def may_use_reserve(self, host: str) -> bool:
+        """Ask the test."""
+        return host in self.clinical_hosts
+
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Remember a reply."""
         self.replies.append((verb, sent.code))
@@ -120,6 +131,14 @@ class ScriptedHandler:
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
         """Ask the test."""
         return self.recipient_answer(mailbox)
+
+    def rejected(self, session: SmtpSession, stage: Stage, argument: bytes, answer: Reply) -> None:
+        """Remember a refused command."""
+        self.rejections.append((stage, argument, answer.code))
+
+    def discarded(self, session: SmtpSession, octets: int, answer: Reply | None) -> None:
+        """Remember mail data that became no message."""
+        self.discarded_data.append((octets, answer))
 
     def new_content(self, session: SmtpSession) -> Content:
         """Make a place for mail data."""
@@ -196,9 +215,11 @@ class Front:
         newest: SmtpSession = self.handler.sessions[-1]
         return newest
 
-    async def peer(self, *, greeted: bool = True, receive_buffer: int = 0) -> "Peer":
-        """Connect; `greeted`: read the greeting too. Closed with the front."""
-        peer = Peer(self.port, receive_buffer=receive_buffer)
+    async def peer(
+        self, *, greeted: bool = True, receive_buffer: int = 0, host: str = "127.0.0.1"
+    ) -> "Peer":
+        """Connect from `host`; `greeted`: read the greeting too. Closed with the front."""
+        peer = Peer(self.port, receive_buffer=receive_buffer, host=host)
         self._stack.callback(peer.close)
         await peer.connect()
         if greeted:
@@ -223,13 +244,14 @@ class Front:
 class Peer:
     """The client's end of one connection."""
 
-    def __init__(self, port: int, *, receive_buffer: int = 0) -> None:
+    def __init__(self, port: int, *, receive_buffer: int = 0, host: str = "127.0.0.1") -> None:
         self._port = port
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.bind((host, 0))
         self._buffer = b""
         self.reads: list[bytes] = []
         """What each look at the connection brought."""

@@ -66,6 +66,10 @@ class HeldBackend:
         self.taken.append(data)
         return result
 
+    def abandon(self) -> None:
+        """Let what is held come to its end."""
+        self.may_answer.set()
+
     def connections(self) -> BackendConnections:
         """None are counted."""
         return BackendConnections()
@@ -103,7 +107,7 @@ class LivePath:
                 relay=relay or relay_policy(),
                 clinical_networks=(),
                 lifetime=4 * 86400.0,
-                doubt_pause=30.0,
+                retry_pause=30.0,
             ),
             gate=self.gate,
             backend=self.backend,

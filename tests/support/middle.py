@@ -150,7 +150,7 @@ class Middle:
                 relay=relay_policy(),
                 clinical_networks=(),
                 lifetime=LIFETIME,
-                doubt_pause=30.0,
+                retry_pause=30.0,
             ),
             gate=self.gate,
             backend=self.backend,

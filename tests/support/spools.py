@@ -55,6 +55,13 @@ def full_error() -> sqlite3.OperationalError:
     return error
 
 
+def sqlite_error(code: int, text: str = "injected") -> sqlite3.OperationalError:
+    """What Python raises for a result code of SQLite."""
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
 @dataclass
 class _Fault:
     prefix: str
@@ -118,6 +125,16 @@ class Faults:
                 return super().executemany(sql, parameters)
 
         return Connection
+
+    def open_reader(self, database: Path) -> sqlite3.Connection:
+        """A stand-in for `schema.open_reader` whose connections have these faults."""
+        return sqlite3.connect(
+            f"{database.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=self.factory(),
+        )
 
     def _before(self, sql: str) -> None:
         statement = " ".join(sql.split())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ import pytest
 
 from mailshed import app
 from mailshed.app import Service
+from mailshed.config.load import load
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
 from mailshed.linewriter import LineWriter
@@ -235,18 +237,83 @@ class TestStart:
         (tmp_path / "file").write_text("not a folder")
         path = tmp_path / "file" / "spool"
         rig = Rig(tmp_path, spool={"path": str(path)})
-        with pytest.raises(StartError, match=r"cannot create .*file/spool.*spool\.path"):
+        with pytest.raises(StartError, match=r"^spool: cannot use .*file/spool.*spool\.path"):
             await rig.run()
         rig.assert_nothing_is_left()
 
-    async def test_a_spool_that_cannot_be_used_is_named(self, tmp_path: Path) -> None:
+    async def test_a_spool_that_is_a_file_is_named_and_not_the_admin_socket(
+        self, tmp_path: Path
+    ) -> None:
         (tmp_path / "file").write_text("not a folder")
-        path = tmp_path / "file" / "spool"
-        admin = {"socket": str(tmp_path / "admin.sock")}
-        rig = Rig(tmp_path, spool={"path": str(path)}, admin=admin)
-        with pytest.raises(StartError, match=r"^spool: cannot use .*file/spool"):
+        rig = Rig(tmp_path, spool={"path": str(tmp_path / "file")})
+        with pytest.raises(StartError, match=r"^spool: .*file is not a folder") as caught:
+            await rig.run()
+        assert "admin" not in str(caught.value)
+
+    async def test_a_spool_whose_disk_is_not_there_is_not_made_elsewhere(
+        self, tmp_path: Path
+    ) -> None:
+        rig = Rig(tmp_path, spool={"path": str(tmp_path / "disk" / "spool")})
+        with pytest.raises(StartError, match=r"disk does not exist.*is its disk mounted\?"):
+            await rig.run()
+        assert not (tmp_path / "disk").exists()
+        rig.assert_nothing_is_left()
+
+    async def test_a_damaged_spool_says_what_to_do(self, tmp_path: Path) -> None:
+        rig = Rig(tmp_path)
+        rig.config.spool.path.mkdir(mode=0o700)
+        (rig.config.spool.path / "spool.db").write_bytes(b"garbage" * 1000)
+        with pytest.raises(StartError, match=r"not a database.*move it aside.*operating\.md"):
             await rig.run()
         rig.assert_nothing_is_left()
+
+    async def test_an_admin_socket_that_cannot_be_made_gives_the_spool_back(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        rig = Rig(tmp_path, admin={"socket": str(tmp_path / "file" / "run" / "admin.sock")})
+        with pytest.raises(StartError, match=r"cannot create .* for the admin socket.*admin\.soc"):
+            await rig.run()
+        for server in rig.service._servers:
+            assert server._listening.fileno() == -1
+        lock = SpoolLock(rig.config.spool.path)
+        lock.acquire()
+        lock.release()
+
+    async def test_a_second_instance_is_told_of_the_spool_before_the_socket(
+        self, tmp_path: Path, rig: Rig
+    ) -> None:
+        async with rig.running():
+            other = Rig(tmp_path)
+            with pytest.raises(StartError, match=r"^spool: .*another mailshed.*spool\.path$"):
+                await other.run()
+            assert rig.config.admin_socket.is_socket()
+
+    async def test_warns_if_the_reserve_is_gone_already(self, tmp_path: Path) -> None:
+        spool = {"path": str(tmp_path / "spool"), "disk_reserve": "1024TiB"}
+        rig = Rig(tmp_path, spool=spool)
+        async with rig.running():
+            (warning,) = rig.lines("start_warning")
+        assert warning["level"] == "warning"
+        assert re.search(r"^\d+ octets of disk are free at .*/spool", warning["detail"])
+        assert f"disk_reserve is {1024 * 1024**4}:" in warning["detail"]
+
+    async def test_does_not_warn_of_a_disk_with_room(self, rig: Rig) -> None:
+        async with rig.running():
+            assert rig.lines("start_warning") == []
+
+    async def test_writes_ipv6_addresses_in_brackets(self, tmp_path: Path) -> None:
+        rig = Rig(
+            tmp_path,
+            listeners=[{"name": "smtp", "bind": "[::1]:0"}],
+            backends=[{"name": "exch", "host": "::1", "port": 25}],
+            metrics={"bind": "[::1]:0"},
+        )
+        async with rig.running():
+            (started,) = rig.lines("started")
+            assert started["listeners"] == f"smtp [::1]:{rig.port}"
+            assert started["backends"] == "exch [::1]:25"
+            assert started["metrics"] == f"[::1]:{rig.service.operations.port}"
 
     async def test_a_spool_that_another_process_owns_is_left_to_it(self, tmp_path: Path) -> None:
         rig = Rig(tmp_path)
@@ -379,14 +446,14 @@ class TestStop:
     async def test_marks_what_the_drain_has_handed_over(
         self, tmp_path: Path, server: ScriptedBackend
     ) -> None:
-        listeners = [{"name": "smtp", "bind": "127.0.0.1:0", "clients": "device"}]
-        rig = Rig(tmp_path, server.port, listeners=listeners)
+        rig = Rig(tmp_path, server.port)
         may_answer = asyncio.Event()
-        server.once(Stage.DOT, say("450 4.2.0 busy"), Wait(may_answer, say("250 2.0.0 Ok")))
+        server.once(Stage.MAIL, say("421 4.3.2 busy"))
+        server.once(Stage.DOT, Wait(may_answer, say("250 2.0.0 Ok")))
         async with rig.running() as run, talk(rig.port) as client:
             await client.submit()
             assert "queued as" in await client.hear()
-            await eventually(lambda: len(server.received) == 2)
+            await eventually(lambda: len(server.received) == 1)
             rig.stop.set()
             await eventually(lambda: rig.snapshot.is_stopping)
             may_answer.set()
@@ -394,19 +461,45 @@ class TestStop:
         assert count_messages(rig.config.spool.path) == []
         assert rig.lines("attempted")[0]["outcome"] == "delivered"
 
-    async def test_cuts_off_what_does_not_finish_in_time_and_says_so(
+    async def test_what_the_backend_does_not_answer_in_time_is_in_doubt_and_kept(
         self, tmp_path: Path, server: ScriptedBackend
     ) -> None:
+        """Our dot is out, so the backend may have it; the client hears nothing and sends again."""
         rig = Rig(tmp_path, server.port, limits={"shutdown_timeout": "200ms"})
         server.always(Stage.DOT, STALL)
         async with rig.running() as run, talk(rig.port) as client:
             await client.submit()
             await eventually(lambda: bool(server.received))
             rig.stop.set()
-            assert await run == 1
+            assert await run == 0
             assert await client.hear() == "", "nothing was promised"
         rig.assert_nothing_is_left()
+        assert len(rig.lines("in_doubt")) == 1
+        (kept,) = count_messages(rig.config.spool.path)
+        assert kept["messages"] == 1
+        assert rig.lines("stopped")[0]["unfinished"] == 0
+
+    async def test_what_never_ends_is_cut_off_and_counted(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(app, "LAST_WORDS", 0.1)
+        async with rig.running() as run:
+            rig.service._supervisor.spawn(asyncio.Event().wait(), "stuck")
+            rig.service.config = rig.service.config.model_copy(
+                update={
+                    "limits": rig.service.config.limits.model_copy(update={"shutdown_timeout": 0.2})
+                }
+            )
+            rig.stop.set()
+            assert await run == 1
         assert rig.lines("stopped")[0]["unfinished"] == 1
+
+
+def write_faulty_file() -> Path:
+    """A file with more than one fault, in the working folder."""
+    file = Path("a.yaml")
+    file.write_text("nonsense: 2\nhostnam: x\n")
+    return file
 
 
 class TestReload:
@@ -445,6 +538,22 @@ class TestReload:
             await rig.service.reload()
             await eventually(lambda: rig.snapshot.reload_ok)
         assert "hostnam" in rig.lines("reload_refused")[0]["error"]
+
+    async def test_the_log_has_the_first_fault_and_how_many(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(rig.folder)
+        file = write_faulty_file()
+        rig.next_config = lambda: load(file)
+        async with rig.running():
+            with pytest.raises(ConfigError, match=r"(?s)nonsense.*hostnam"):
+                await rig.service.reload()
+            (line,) = rig.lines("reload_refused")
+        assert "\n" not in line["error"]
+        assert re.fullmatch(
+            rf"\d faults, first: {file}:1:\d+: error: .*; run: mailshed config check {file}",
+            line["error"],
+        )
 
     async def test_what_needs_a_restart_is_named_and_nothing_else_is_taken(self, rig: Rig) -> None:
         async with rig.running():

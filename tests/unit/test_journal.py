@@ -1,10 +1,12 @@
 """Each thing that becomes of a message is one line of the log and its counts, and they agree."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailshed.classification.classifier import Verdict
+from mailshed.mail import reply as replies
 from mailshed.mail.delivery import (
     Bounced,
     Deferred,
@@ -14,7 +16,7 @@ from mailshed.mail.delivery import (
     StageTimes,
     TransactionResult,
 )
-from mailshed.mail.reply import make
+from mailshed.mail.reply import Reply, make
 from mailshed.message import Message
 from mailshed.spool.store import Report, Settlement
 from mailshed.terms import Ending, Reason, SpoolState, Stage
@@ -24,6 +26,7 @@ from tests.support.builders import (
     REFUSED,
     TELEWORK,
     WALL,
+    client,
     content_store,
     envelope,
     spool_record,
@@ -88,6 +91,112 @@ def test_a_commit_counts_as_waiting(book: JournalBook, message: Message) -> None
     assert book.log.one("spooled")["delays"] == "1.00/2.00/0.00/0.00"
 
 
+def tried(*results: DeliveryResult) -> TransactionResult:
+    return TransactionResult(recipients=results, times=ANSWER_TIMES)
+
+
+@pytest.mark.parametrize("event", ["spooled", "deferred", "refused"])
+def test_the_time_with_the_backend_was_no_waiting(
+    book: JournalBook, message: Message, event: str
+) -> None:
+    """2 s since the final dot, 0.5 of them to connect and 1.5 in the dialog."""
+    result, journal = tried(Deferred(Stage.DOT, BUSY)), book.journal
+    match event:
+        case "spooled":
+            journal.spooled(message, Reason.BACKEND_DEFERRED, result)
+        case "deferred":
+            journal.deferred(message, BUSY, Reason.BACKEND_DEFERRED, result)
+        case _:
+            journal.refused(message, REFUSED, Reason.BACKEND_REFUSED, result)
+    assert book.log.one(event)["delays"] == "1.00/0.00/0.50/1.50"
+    assert book.log.one(event)["delay"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("results", "said", "detail"),
+    [
+        ((Deferred(Stage.CONNECT, make(421, "4.3.2 too many"), ""),), "421 4.3.2 too many", None),
+        ((Deferred(Stage.CONNECT, None, "connection refused"),), None, "connection refused"),
+        ((InDoubt("timed out"), InDoubt("timed out")), None, "timed out"),
+        (
+            (
+                Bounced(Stage.RCPT, REFUSED),
+                Deferred(Stage.RCPT, None, "other recipients were refused"),
+                Deferred(Stage.RCPT, BUSY),
+                Deferred(Stage.RCPT, BUSY),
+            ),
+            f"{REFUSED.text} / {BUSY.text}",
+            None,
+        ),
+    ],
+    ids=["greeting", "no connection", "no answer", "mixed"],
+)
+def test_a_spooled_line_says_what_the_backend_did(
+    book: JournalBook,
+    message: Message,
+    results: tuple[DeliveryResult, ...],
+    said: str | None,
+    detail: str | None,
+) -> None:
+    book.journal.spooled(message, Reason.BACKEND_AWAY, tried(*results))
+    line = book.log.one("spooled")
+    assert (line.get("reply"), line.get("detail")) == (said, detail)
+
+
+class TestBeforeThereIsAMessage:
+    @pytest.mark.parametrize(
+        ("answer", "event", "reason"),
+        [
+            (replies.BARE_LINE_ENDING, "refused", "content"),
+            (replies.TOO_LARGE, "refused", "too_large"),
+            (replies.NO_ROOM_FOR_CONTENT, "deferred", "no_memory"),
+            (replies.INTERNAL, "deferred", "internal"),
+            (replies.TIMED_OUT, "aborted", None),
+            (replies.TOO_SLOW, "aborted", None),
+            (replies.SHUTTING_DOWN, "aborted", None),
+            (None, "aborted", None),
+        ],
+    )
+    def test_mail_data_that_is_no_message_is_one_line(
+        self, book: JournalBook, answer: Reply | None, event: str, reason: str | None
+    ) -> None:
+        made = envelope("a@example.net", received_at=998.0, started_at=997.0)
+        book.journal.discarded(made, 77, answer)
+        (line,) = book.log.lines
+        assert (line["event"], line.get("reason")) == (event, reason)
+        assert line.get("reply") == (answer.text if answer else None)
+        assert (line["id"], line["size"]) == (made.queue_id, 77)
+        assert (line["from"], line["to"]) == ("<alice@example.org>", "<a@example.net>")
+        if event == "aborted":
+            assert line["stage"] == "data"
+        else:
+            assert line["delays"] == "1.00/0.00/0.00/0.00"
+
+    def test_it_has_no_class_to_be_counted_under(self, book: JournalBook) -> None:
+        book.journal.discarded(envelope(), 1, replies.TOO_LARGE)
+        assert "class" not in book.log.one("refused")
+        names = {metric.name for metric in book.metrics.collect() if metric.samples}
+        assert "mailshed_decisions" not in names
+
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [(replies.TOO_LARGE, "too_large"), (replies.NON_ASCII_ADDRESS, None)],
+    )
+    def test_a_refused_command_says_who_and_why(
+        self, book: JournalBook, answer: Reply, reason: str | None
+    ) -> None:
+        who = client()
+        book.journal.rejected(who, Stage.MAIL, answer, sender="jürg@b".encode())
+        line = book.log.one("rejected")
+        assert (line["id"], line["listener"], line["client"]) == (
+            who.session_id,
+            who.listener,
+            who.address_text,
+        )
+        assert (line["stage"], line["from"], line["reply"]) == ("mail", "<jürg@b>", answer.text)
+        assert (line.get("reason"), line.get("to")) == (reason, None)
+
+
 @pytest.mark.parametrize(
     ("event", "action", "reason"),
     [
@@ -148,6 +257,10 @@ def test_a_transaction_counts_each_recipient_under_what_decided_it(book: Journal
     assert book.count("delivery_stage_seconds_sum", **service) == 1.5
 
 
+Settled = dict[str, Any]
+"""What a settlement says beyond what all of them say."""
+
+
 class TestAttempted:
     def attempt(
         self,
@@ -155,6 +268,7 @@ class TestAttempted:
         results: tuple[DeliveryResult, ...],
         *,
         has_report: bool = False,
+        attempts: int = 3,
         **settled: object,
     ) -> None:
         names = [f"r{number}@example.net" for number in range(len(results))]
@@ -162,7 +276,7 @@ class TestAttempted:
         report = Report(record=spool_record(), content=b"")
         settlement = Settlement(
             queue_id=record.queue_id,
-            attempts=3,
+            attempts=attempts,
             next_attempt_wall=WALL + 45,
             reports=(report,) if has_report else (),
             **settled,  # type: ignore[arg-type]
@@ -197,7 +311,15 @@ class TestAttempted:
             3: Ending.EXPIRED,
         }
         self.attempt(book, results, endings=endings, has_report=True)
-        assert book.log.one("attempted")["outcome"] == "mixed"
+        attempted = book.log.of("attempted")
+        shown = [(line["outcome"], line["to"], line["reply"]) for line in attempted]
+        assert shown == [
+            ("delivered", "<r0@example.net>", OK.text),
+            ("bounced", "<r1@example.net>", REFUSED.text),
+            ("bounced", "<r2@example.net>", other.text),
+            ("deferred", "<r3@example.net>", BUSY.text),
+        ]
+        assert not any("next" in line for line in attempted)
         told, untold = book.log.of("bounced")
         assert (told["to"], told["reply"]) == ("<r1@example.net>", REFUSED.text)
         assert "report" in told
@@ -209,6 +331,46 @@ class TestAttempted:
             12,
             BUSY.text,
         )
+
+    def test_recipients_who_fared_alike_share_a_line(self, book: JournalBook) -> None:
+        results = (Deferred(Stage.RCPT, BUSY), Delivered(OK), Deferred(Stage.RCPT, BUSY))
+        settled: Settled = {
+            "endings": {1: Ending.DELIVERED},
+            "deferred": {0: BUSY.text, 2: BUSY.text},
+        }
+        self.attempt(book, results, **settled)
+        waits, done = book.log.of("attempted")
+        assert (waits["to"], waits["nrcpt"]) == ("<r0@example.net>,<r2@example.net>", 2)
+        assert (waits["outcome"], waits["next"], waits["attempt"]) == ("deferred", 45, 3)
+        assert (done["to"], done["outcome"], "next" in done) == (
+            "<r1@example.net>",
+            "delivered",
+            False,
+        )
+
+    def test_what_is_held_has_no_next_attempt(self, book: JournalBook) -> None:
+        held: Settled = {"deferred": {0: "dot"}, "state": SpoolState.HOLD}
+        self.attempt(book, (InDoubt("timed out"),), **held)
+        line = book.log.one("attempted")
+        assert (line["outcome"], "next" in line) == ("in_doubt", False)
+
+    def test_a_try_that_did_not_count_has_no_number(self, book: JournalBook) -> None:
+        result = Deferred(Stage.EHLO, None, "timed out")
+        self.attempt(book, (result,), attempts=0, deferred={0: "ehlo: timed out"})
+        line = book.log.one("attempted")
+        assert ("attempt" in line, line["next"], line["reply"]) == (False, 45, "timed out")
+
+    def test_who_expires_while_the_backend_is_away_was_not_tried(self, book: JournalBook) -> None:
+        result = Deferred(Stage.CONNECT, None, "connection refused")
+        self.attempt(book, (result,), attempts=0, endings={0: Ending.EXPIRED})
+        assert book.log.events == ["expired"]
+        assert book.log.one("expired")["reply"] == "connection refused"
+
+    def test_doubt_names_only_those_in_doubt(self, book: JournalBook) -> None:
+        results = (Bounced(Stage.RCPT, REFUSED), InDoubt("timed out"))
+        settled: Settled = {"endings": {0: Ending.REFUSED}, "deferred": {1: "dot"}}
+        self.attempt(book, results, **settled)
+        assert book.log.one("in_doubt")["to"] == "<r1@example.net>"
 
     @pytest.mark.parametrize(
         ("state", "held"), [(SpoolState.DEFERRED, "no"), (SpoolState.HOLD, "yes")]

@@ -3,13 +3,23 @@
 import io
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from mailshed.maillog import Delays, LogFormat, LogLevel, Mail, MailLog, configure_logging
+from mailshed.maillog import (
+    Delays,
+    LogFormat,
+    LogLevel,
+    Mail,
+    MailLog,
+    configure_logging,
+    is_journal,
+)
 from mailshed.terms import Reason, Stage
 
 MAIL = Mail("01JZX4K7T2M8Q0RB", "clinical", b"a@b.example", (b"c@d.example",), 1234, "10.0.0.7")
@@ -42,6 +52,7 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "rejected": lambda: log.rejected(
             "S1",
             stage=Stage.RCPT,
+            listener="smtp",
             client="10.0.0.7",
             reason=Reason.RELAY_DENIED,
             reply="554 5.7.1 Relay access denied",
@@ -79,6 +90,7 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
             metrics="127.0.0.1:9825",
             admin="/run/mailshed/admin.sock",
         ),
+        "start_warning": lambda: log.start_warning(detail="free disk is below the reserve"),
         "stopping": lambda: log.stopping(cause="SIGTERM", sessions=3, in_flight=1),
         "stopped": lambda: log.stopped(seconds=0.4, unfinished=0),
         "reloaded": lambda: log.reloaded(config="77aa"),
@@ -87,6 +99,8 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "backend_back": lambda: log.backend_back("exch01", away_seconds=12.0),
         "spool_sick": lambda: log.spool_sick(detail="disk I/O error"),
         "spool_recovered": lambda: log.spool_recovered(sick_seconds=2.0),
+        "spool_full": lambda: log.spool_full(detail="1 of 1 messages"),
+        "spool_has_room": lambda: log.spool_has_room(full_seconds=2.0),
         "watch": lambda: log.watch(lag_seconds=1.25),
         "task_failed": lambda: log.task_failed("message Q1", ValueError("bad\nluck")),
         "lines_dropped": lambda: log.lines_dropped(7),
@@ -202,7 +216,13 @@ def test_a_patients_number_is_in_no_event(log_format: LogFormat) -> None:
     log.maillog.task_failed(f"message {PATIENT.decode()}", ValueError(text))
     log.maillog.library("x", "error", text, ValueError(text))
     log.maillog.rejected(
-        "S1", stage="rcpt", client="::1", reason="x", reply=text, recipient=PATIENT
+        "S1",
+        stage="rcpt",
+        listener="smtp",
+        client="::1",
+        reply=text,
+        sender=PATIENT,
+        recipient=PATIENT,
     )
     assert len(log.lines) == 6
     assert number not in log.stream.getvalue()
@@ -247,6 +267,43 @@ def test_the_stamp_follows_the_clock() -> None:
         "2026-11-22T09:31:02.500Z",
         "1970-01-01T00:00:59.000Z",
     ]
+
+
+def test_a_rejected_command_says_who_wanted_what_where() -> None:
+    log = Log()
+    everything(log.maillog)["rejected"]()
+    assert log.lines[0].split(" ", 1)[1] == (
+        "info S1 event=rejected stage=rcpt from=<> to=<x@elsewhere.example> client=10.0.0.7"
+        ' listener=smtp reason=relay_denied reply="554 5.7.1 Relay access denied"'
+    )
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_journald_gets_each_line_with_its_priority(log_format: LogFormat) -> None:
+    """And nobody else: without priorities the same lines come out bare."""
+    plain, stream = Log(log_format), io.StringIO()
+    journal = MailLog(
+        stream, log_format, "debug", wall=lambda: 1795339862.1239, has_priorities=True
+    )
+    for log in (plain.maillog, journal):
+        log.session_ended("S1", listener="l", client="c", how="quit", seconds=1.0, messages=0)
+        log.reloaded(config="x")
+        log.spool_recovered(sick_seconds=1.0)
+        log.spool_sick(detail="I/O error")
+    assert all(line[0] != "<" for line in plain.lines)
+    lines = stream.getvalue().splitlines()
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>"]
+    assert [line[3:] for line in lines] == plain.lines
+
+
+def test_journald_is_known_by_the_descriptor_and_not_by_the_variable_alone(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w") as ours, (tmp_path / "b").open("w") as other:
+        status = os.fstat(ours.fileno())
+        stream = f"{status.st_dev}:{status.st_ino}"
+        assert is_journal(ours.fileno(), stream)
+        assert not is_journal(other.fileno(), stream), "redirected"
+        assert not is_journal(ours.fileno(), "")
+    assert not is_journal(-1, stream)
 
 
 @pytest.fixture

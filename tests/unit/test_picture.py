@@ -1,7 +1,9 @@
 """One picture of the service: every part is in it, also when the spool cannot say what it holds."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,14 @@ from mailshed import __version__
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.metrics import Snapshot, Usage
 from mailshed.metrics.catalog import RESOURCES
-from mailshed.picture import TOTALS_PATIENCE, Painter, Status
+from mailshed.picture import (
+    ORDINARY_MESSAGE,
+    TOTALS_PATIENCE,
+    Painter,
+    Status,
+    bracketed,
+    why_full,
+)
 from mailshed.spool.store import SpoolTotals
 from tests.support.builders import BULK, CLINICAL, WALL, spool_record
 from tests.support.fake_backend import be_away
@@ -178,3 +187,102 @@ async def test_lag_is_the_worst_of_late(studio: Studio) -> None:
     snapshot = await studio.take()
     assert snapshot.loop_lag_seconds == 0.125
     assert snapshot.saturation["event_loop"] == 0.5
+
+
+@in_virtual_time
+async def test_mail_of_a_class_that_is_not_configured_is_in_it_as_one_of_the_default_class(
+    studio: Studio,
+) -> None:
+    record = replace(spool_record(wall=WALL - 700), traffic_class="lost")
+    await studio.middle.keep(record, b"x" * 30)
+    snapshot = await studio.take()
+    default = studio.middle.pipeline.policies.classifier.policy.default
+    classes = {each.name: each for each in snapshot.classes}
+    lost = classes["lost"]
+    assert not lost.is_configured
+    assert classes[default.name].is_configured
+    assert (lost.rank, lost.objective_seconds) == (default.rank, default.objective)
+    assert (lost.queued_messages, lost.queued_octets, lost.oldest_age_seconds) == (1, 30, 700)
+    assert [each.rank for each in snapshot.classes] == sorted(
+        each.rank for each in snapshot.classes
+    )
+
+
+@in_virtual_time
+async def test_a_full_spool_is_in_it(studio: Studio) -> None:
+    studio.middle.spool.messages_max = 1
+    await studio.middle.keep(spool_record())
+    snapshot = await studio.take()
+    assert snapshot.spool.full_reason == "it holds 1 of 1 messages"
+    assert not snapshot.spool.has_clinical_room
+
+
+@in_virtual_time
+async def test_a_disk_down_to_the_reserve_binds(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before the backend, which may be away at the same time."""
+
+    async def totals() -> SpoolTotals:
+        return replace(ROOMY, disk_free=100)
+
+    monkeypatch.setattr(studio.middle.spool, "totals", totals)
+    studio.middle.backend.always(be_away)
+    for _ in range(2):
+        await studio.middle.submit()
+    snapshot = await studio.take()
+    assert snapshot.saturation["spool_disk"] == snapshot.saturation["backend_slots"] == 1.0
+    assert snapshot.binding == "spool_disk"
+
+
+MIB = 1024**2
+ROOMY = SpoolTotals(
+    octets_max=100 * MIB, messages_max=1000, disk_free=300 * MIB, disk_reserve=256 * MIB
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "is_for_clinical"),
+    [
+        ({}, "", True),
+        ({"disk_free": 256 * MIB + 1}, "", True),
+        ({"disk_free": 256 * MIB}, "256 MiB of disk are free, 256 MiB are reserved", False),
+        ({"messages": 969}, "", True),
+        (
+            {"messages": 970},
+            "it holds 970 of 1000 messages; the last of it is for clinical mail",
+            True,
+        ),
+        ({"messages": 1000}, "it holds 1000 of 1000 messages", False),
+        ({"octets": 97 * MIB - ORDINARY_MESSAGE}, "", True),
+        (
+            {"octets": 97 * MIB},
+            "it holds 97 of 100 MiB of mail; the last of it is for clinical mail",
+            True,
+        ),
+        ({"octets": 100 * MIB}, "it holds 100 of 100 MiB of mail", False),
+    ],
+)
+def test_the_limit_that_keeps_mail_out_is_named(
+    changes: dict[str, Any], reason: str, is_for_clinical: bool
+) -> None:
+    assert why_full(replace(ROOMY, **changes)) == (reason, is_for_clinical)
+
+
+def test_a_spool_that_was_not_asked_yet_is_not_full() -> None:
+    assert why_full(SpoolTotals()) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("::1:25", "[::1]:25"),
+        ("2001:db8::25:2525", "[2001:db8::25]:2525"),
+        ("[::1]:25", "[::1]:25"),
+        ("10.0.0.9:25", "10.0.0.9:25"),
+        ("exch:25", "exch:25"),
+        ("Maildir /srv/a:b", "Maildir /srv/a:b"),
+    ],
+)
+def test_an_ipv6_address_stands_in_brackets(target: str, shown: str) -> None:
+    assert bracketed(target) == shown

@@ -10,7 +10,13 @@ import pytest
 
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    DeliveryResult,
+    StageTimes,
+    TransactionResult,
+)
 from mailshed.mail.reply import Reply, make
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import ClientKind, Reason, Stage
@@ -60,15 +66,20 @@ def break_spool(middle: Middle, monkeypatch: pytest.MonkeyPatch, error: Exceptio
 
 class TestRecipient:
     def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
-        assert middle.pipeline.on_rcpt(client(), mailbox("bob@example.net")) is None
+        bob = mailbox("bob@example.net")
+        assert middle.pipeline.on_rcpt(client(), bob, sender=b"alice@example.org") is None
+        assert middle.log.lines == []
 
     def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
         elsewhere = mailbox("bob@elsewhere.example")
-        assert middle.pipeline.on_rcpt(client(), elsewhere) == reply.RELAY_DENIED
-        assert middle.pipeline.on_rcpt(TRUSTED, elsewhere) is None
+        sender = b"alice@example.org"
+        refused = middle.pipeline.on_rcpt(client(), elsewhere, sender=sender)
+        assert refused == reply.RELAY_DENIED
+        assert middle.pipeline.on_rcpt(TRUSTED, elsewhere, sender=sender) is None
         line = middle.log.one("rejected")
         assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
-        assert line["to"] == "<bob@elsewhere.example>"
+        assert (line["from"], line["to"]) == ("<alice@example.org>", "<bob@elsewhere.example>")
+        assert (line["listener"], line["id"]) == (client().listener, client().session_id)
 
 
 class TestSlotFree:
@@ -305,7 +316,8 @@ class TestBackendDefers:
     ) -> None:
         middle.backend.always(defer(BUSY, Stage.DOT))
         assert is_queued(await middle.submit(client=who))
-        assert middle.log.one("spooled")["reason"] == "backend_deferred"
+        line = middle.log.one("spooled")
+        assert (line["reason"], line["reply"]) == ("backend_deferred", BUSY.text)
         (queue_id,) = middle.spool.added
         assert middle.spool.record(queue_id).in_doubt == 0
 
@@ -315,13 +327,23 @@ class TestBackendDefers:
         """It would tell the client that our session ends, which it does not."""
         middle.backend.always(defer(LATER, stage))
         assert is_queued(await middle.submit())
+        assert middle.log.one("spooled")["reply"] == LATER.text, "the log says what it was"
         middle.spool.is_full = True
         assert (await middle.submit()).code == 452
 
     @in_virtual_time
     async def test_a_broken_connection_before_the_dot_is_spooled(self, middle: Middle) -> None:
-        middle.backend.always(defer(None, Stage.DATA))
+        broken = TransactionResult(
+            recipients=(Deferred(Stage.DATA, None, "connection lost"),),
+            times=StageTimes(service=2.0),
+        )
+        middle.backend.always(lambda _: broken)
+        middle.backend.seconds = 2.0
         assert is_queued(await middle.submit())
+        line = middle.log.one("spooled")
+        assert "reply" not in line
+        assert line["detail"] == "connection lost"
+        assert line["delays"] == "0.00/0.00/0.00/2.00", "the dialog was no waiting"
         (queue_id,) = middle.spool.added
         assert middle.spool.record(queue_id).reason is Reason.BACKEND_AWAY
         assert middle.spool.record(queue_id).in_doubt == 0
@@ -507,6 +529,19 @@ class TestPolicy:
         middle.backend.before_dot.set()
         assert await clinical == OK
         await asyncio.gather(*first)
+
+
+class TestBeforeThereIsAMessage:
+    def test_what_is_wrong_with_a_command_is_noted(self, middle: Middle) -> None:
+        answer = make(555, "5.5.4 MAIL parameter not recognized")
+        middle.pipeline.on_rejected(client(), Stage.MAIL, answer, sender=b"a@b", recipient=None)
+        line = middle.log.one("rejected")
+        assert (line["stage"], line["from"], line["reply"]) == ("mail", "<a@b>", answer.text)
+
+    @in_virtual_time
+    async def test_what_became_of_mail_data_is_noted(self, middle: Middle) -> None:
+        middle.pipeline.on_discarded(middle.envelope(), 7, reply.BARE_LINE_ENDING)
+        assert middle.log.one("refused")["reason"] == "content"
 
 
 class TestFaults:

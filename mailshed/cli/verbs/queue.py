@@ -3,16 +3,22 @@
 The service is asked over its socket. When it is down the spool is read instead, read-only, and
 standard error says so: the moment of trouble is when people ask. Patients' addresses are masked in
 both forms, whoever answered.
+
+A listing is long at the moment it matters, so it is cut at `--limit`, and says of how many. When
+nothing matches a class, the service is asked whether there is such a class: a typing error must not
+look like an empty queue.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
-from mailshed.cli.exit_codes import ExitCode
+from mailshed.cli.exit_codes import ExitCode, VerbFailed
 from mailshed.cli.places import ServicePlaces, add_service_options, find_service
 from mailshed.cli.table import WIDTH, Column, Table, count, cut, format_age, format_octets
+from mailshed.errors import SpoolError
 from mailshed.mail.privacy import mask, mask_text
 
 LIST_SCHEMA = "mailshed.queue/1"
@@ -66,16 +72,56 @@ def _list(args: argparse.Namespace) -> int:
         return list_messages(places.spool, args.traffic_class, limit)
 
     messages = [_masked(message) for message in _ask_or_read(args, ask, read)[:limit]]
+    if not messages:
+        _require_class(args)
+    total = len(messages) if len(messages) < limit else _total_messages(args, limit)
     if args.json:
-        _print_json({"schema": LIST_SCHEMA, "messages": messages})
+        _print_json({"schema": LIST_SCHEMA, "total": total, "messages": messages})
     else:
-        print("\n".join(_message_lines(messages)))
-    if len(messages) == limit:
-        print(f"mailshed: there may be more than {limit}; --limit shows more", file=sys.stderr)
+        print("\n".join(_message_lines(messages, total)))
     return ExitCode.OK if messages else ExitCode.NO_MATCH
 
 
 def _count(args: argparse.Namespace) -> int:
+    classes = _counts(args)
+    if not classes:
+        _require_class(args)
+    if args.json:
+        _print_json({"schema": COUNT_SCHEMA, "classes": classes})
+    else:
+        print("\n".join(_count_lines(classes)))
+    return ExitCode.OK if any(entry["messages"] for entry in classes) else ExitCode.NO_MATCH
+
+
+def _total_messages(args: argparse.Namespace, listed: int) -> int | None:
+    """How many messages there are, of which `listed` are shown; None if nobody can count them."""
+    try:
+        counts = _counts(args, is_quiet=True)
+    except (VerbFailed, SpoolError):  # a listing without its total is better than none
+        return None
+    total: int = sum(entry["messages"] for entry in counts)
+    return max(listed, total)
+
+
+def _require_class(args: argparse.Namespace) -> None:
+    """Raise VerbFailed if the service says that it has no such class."""
+    if args.traffic_class is None:
+        return
+    from mailshed.cli.client import get
+
+    try:
+        classes = _entries(get(find_service(args).socket, "/v1/status"), "classes")
+    except VerbFailed:  # then nobody knows
+        return
+    names = [entry["name"] for entry in classes if entry.get("is_configured", True)]
+    if names and args.traffic_class not in names:
+        known = ", ".join(names)
+        raise VerbFailed(f"no such class; configured: {known}", ExitCode.USAGE)
+
+
+def _counts(args: argparse.Namespace, *, is_quiet: bool = False) -> list[Entry]:
+    """The totals of the class that is asked for, or of all."""
+
     def ask(places: ServicePlaces) -> list[Entry]:
         from mailshed.cli.client import get
 
@@ -88,22 +134,19 @@ def _count(args: argparse.Namespace) -> int:
         return count_messages(places.spool)
 
     wanted = args.traffic_class
-    classes = [
+    return [
         entry
-        for entry in _ask_or_read(args, ask, read)
+        for entry in _ask_or_read(args, ask, read, is_quiet=is_quiet)
         if wanted is None or entry["class"] == wanted
     ]
-    if args.json:
-        _print_json({"schema": COUNT_SCHEMA, "classes": classes})
-    else:
-        print("\n".join(_count_lines(classes)))
-    return ExitCode.OK if any(entry["messages"] for entry in classes) else ExitCode.NO_MATCH
 
 
 def _ask_or_read(
     args: argparse.Namespace,
     ask: Callable[[ServicePlaces], list[Entry]],
     read: Callable[[ServicePlaces], list[Entry]],
+    *,
+    is_quiet: bool = False,
 ) -> list[Entry]:
     """Ask the service; if it is down and we know the spool, read that and say so."""
     from mailshed.cli.client import ServiceDown
@@ -114,8 +157,9 @@ def _ask_or_read(
     except ServiceDown as down:
         if places.spool is None:
             raise
-        print(f"mailshed: {down}", file=sys.stderr)
-        print(f"mailshed: reading the spool at {places.spool} instead", file=sys.stderr)
+        if not is_quiet:
+            print(f"mailshed: {down}", file=sys.stderr)
+            print(f"mailshed: reading the spool at {places.spool} instead", file=sys.stderr)
         return read(places)
 
 
@@ -134,8 +178,8 @@ def _masked(message: Entry) -> Entry:
     return {**message, "sender": mask(message["sender"]), "recipients": recipients}
 
 
-def _message_lines(messages: list[Entry]) -> Iterable[str]:
-    """Two lines per message, the second one with its addresses, then a total."""
+def _message_lines(messages: list[Entry], total: int | None) -> Iterable[str]:
+    """Three lines per message, with its addresses and what keeps it here, then a total."""
     table = Table(
         (
             Column("QUEUE ID", 16),
@@ -144,7 +188,7 @@ def _message_lines(messages: list[Entry]) -> Iterable[str]:
             Column("AGE", 6, is_number=True),
             Column("SIZE", 6, is_number=True),
             Column("TRIES", 5, is_number=True),
-            Column("REASON", 16),
+            Column("NEXT", 9),
         )
     )
     for message in messages:
@@ -155,7 +199,7 @@ def _message_lines(messages: list[Entry]) -> Iterable[str]:
             format_age(message["age_seconds"]),
             format_octets(message["size"]),
             message["attempts"],
-            message["reason"],
+            _next(message),
         )
     title, *rows = table.lines()
     if rows:
@@ -163,9 +207,33 @@ def _message_lines(messages: list[Entry]) -> Iterable[str]:
     for row, message in zip(rows, messages, strict=True):
         yield row
         yield cut(f"    {_addresses(message)}", WIDTH)
+        yield cut(f"    {_cause(message)}", WIDTH)
     size = sum(message["size"] for message in messages)
     recipients = sum(len(message["recipients"]) for message in messages)
-    yield _total(len(messages), recipients, size)
+    footer = _total(len(messages), recipients, size)
+    if total != len(messages):
+        of = "more" if total is None else f"{total:,}"
+        footer = f"showing {len(messages):,} of {of} (--limit shows more): {footer}"
+    yield footer
+
+
+def _next(message: Entry) -> str:
+    """When it is tried again, counted from the moment of the listing."""
+    match message["state"]:
+        case "hold":
+            return "held"
+        case "corrupt":
+            return "never"
+    now = message["received_epoch"] + message["age_seconds"]
+    due = datetime.fromisoformat(message["next_attempt"]).timestamp() - now
+    return f"in {format_age(due)}" if due >= 1 else "now"
+
+
+def _cause(message: Entry) -> str:
+    """Why it was spooled, and what the backend last said about the first one it refused."""
+    replies = (each["last_reply"] for each in message["recipients"] if each["last_reply"])
+    reply = next(replies, "")
+    return f"spooled: {message['reason']}" + (f"; last reply: {reply}" if reply else "")
 
 
 def _addresses(message: Entry) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailshed.cli.exit_codes import ExitCode, VerbFailed
 from mailshed.cli.places import SOCKET_VARIABLE, add_config_option, config_file
+from mailshed.errors import ConfigError
 
 if TYPE_CHECKING:
     from mailshed.config.schema import Config
@@ -52,7 +53,15 @@ def loader(file: Path, backend: tuple[str, int] | None) -> "Callable[[], Config]
 def _override_backend(config: "Config", backend: tuple[str, int] | None) -> "Config":
     if backend is None:
         return config
+    from mailshed.config.semantics import is_loop
+
     host, port = backend
+    for listener in config.listeners:
+        if is_loop(host, port, listener.bind):
+            raise ConfigError(
+                f"mailshed: --backend {host} port {port} is our own listener {listener.name}"
+                f" ({listener.bind}), so mail would go in a loop"
+            )
     server = {"name": "trial", "host": host, "port": port, "maildir": None}
     replaced = config.backends[0].model_copy(update=server)
     return config.model_copy(update={"backends": (replaced,)})
@@ -73,10 +82,21 @@ def _override_environment(config: "Config") -> "Config":
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit():
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
+    from mailshed.config.fields import parse_host
+
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if is_bracketed else host
+    fault = argparse.ArgumentTypeError(
+        f"expected HOST:PORT, a host name or an IP address (IPv6 as in [::1]:25), not {text!r}"
+    )
+    if is_bracketed != (":" in bare) or not (port.isascii() and port.isdigit()):
+        raise fault
+    try:
+        parse_host(bare)
+    except ValueError:
+        raise fault from None
     number = int(port[:6])
     if not 1 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"no such port: {port}")
-    return host.removeprefix("[").removesuffix("]"), number
+    return bare, number

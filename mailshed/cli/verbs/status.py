@@ -1,6 +1,8 @@
 """`mailshed status`: one screen that says how the service is and what limits it."""
 
 import argparse
+import shutil
+import sys
 from typing import Any
 
 from mailshed.cli.exit_codes import ExitCode
@@ -30,5 +32,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         from mailshed.admin.screen import render
 
-        print(render(status).rstrip("\n"))
+        print(render(status, _width()))
     return ExitCode.OK
+
+
+def _width() -> int | None:
+    """The columns of the terminal; None if we do not write to one, so nothing need be cut."""
+    if not sys.stdout.isatty():
+        return None
+    from mailshed.admin.screen import COLUMNS
+
+    return max(COLUMNS, shutil.get_terminal_size().columns)

@@ -352,3 +352,21 @@ def test_readiness(snapshot: Snapshot | None, now: float, is_ready: bool, text: 
 def test_a_stopping_service_is_alive() -> None:
     """A manager that restarts what is not alive must not end a graceful stop."""
     assert health(_snapshot(is_stopping=True), 1000.0) == (True, "ok")
+
+
+def _full(*, is_up: bool, has_clinical_room: bool = False) -> Snapshot:
+    backends = tuple(dataclasses.replace(each, is_up=is_up) for each in busy_snapshot().backends)
+    spool = dataclasses.replace(
+        busy_snapshot().spool, full_reason="9 of 9 messages", has_clinical_room=has_clinical_room
+    )
+    return dataclasses.replace(busy_snapshot(), backends=backends, spool=spool)
+
+
+def test_with_a_full_spool_it_is_ready_while_any_mail_has_somewhere_to_go() -> None:
+    ready = (True, "ready, but the spool is full: 9 of 9 messages")
+    assert readiness(_full(is_up=True), 1000.0) == ready
+    assert readiness(_full(is_up=False, has_clinical_room=True), 1000.0) == ready
+    assert readiness(_full(is_up=False), 1000.0) == (
+        False,
+        "the spool is full and no backend is up: all mail would get 4xx",
+    )

@@ -6,9 +6,11 @@ kept busy on purpose.
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import json
 import os
+import re
 import socket
 import stat
 import tempfile
@@ -301,3 +303,23 @@ async def test_a_command_after_the_main_loop_has_ended_is_503(world: World) -> N
     status, _ = await asyncio.to_thread(world.get, "/v1/reload", "POST")
     assert status == 503
     assert await asyncio.to_thread(operations.stop)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EADDRINUSE, "`ss -ltnp` names it"),
+        (errno.EADDRNOTAVAIL, "`ip addr` lists them"),
+        (errno.EACCES, "needs root or CAP_NET_BIND_SERVICE"),
+        (errno.EIO, "see metrics.bind"),
+    ],
+)
+async def test_a_port_that_cannot_be_had_is_advised_on_by_its_cause(
+    world: World, number: int, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "what the kernel says")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(StartError, match=re.escape(advice)):
+        world.thread().start()

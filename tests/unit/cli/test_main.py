@@ -180,4 +180,52 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
         done = run("config", "reference", stdout=full.fileno())
 
     assert done.returncode == ExitCode.IO_ERROR
-    assert done.stderr == b"mailshed: [Errno 28] No space left on device\n"
+    text = b"mailshed: cannot write to standard output: No space left on device\n"
+    assert done.stderr == text
+
+
+def test_another_file_that_fails_is_not_taken_for_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert raising(OSError(5, "Input/output error", "spool.db"), monkeypatch) == 74
+    assert "standard output" not in capsys.readouterr().err
+
+
+CLOSED = """
+import os, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_standard_stream_that_the_caller_closed_becomes_dev_null(
+    descriptor: int, tmp_path: Path
+) -> None:
+    """Otherwise a socket or a database gets its number, and the log is written into it."""
+    report = (
+        "import os, sys; from mailshed.cli.main import main; code = main(['--version']);"
+        "print('here', file=sys.stdout); print('here', file=sys.stderr);"
+        f"name = os.readlink('/proc/self/fd/{descriptor}');"
+        "open(sys.argv[1], 'w').write(f'{code} {name}')"
+    )
+    subprocess.run(
+        [sys.executable, "-c", CLOSED, str(descriptor), "-c", report, str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert (tmp_path / "out").read_text() == "0 /dev/null"
+
+
+def test_serve_without_standard_error_ends_as_any_start_that_fails(tmp_path: Path) -> None:
+    """The file asks for a spool that cannot be; the exit code is all that is left to say so."""
+    (tmp_path / "file").write_text("")
+    text = (ROOT / "config" / "quickstart.yaml").read_text()
+    config = tmp_path / "m.yaml"
+    config.write_text(text.replace("./var/spool", str(tmp_path / "file")))
+    verb = ("-m", "mailshed", "serve", "--config", str(config))
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, "2", *verb], cwd=ROOT, stdout=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stdout) == (ExitCode.UNAVAILABLE, b"")

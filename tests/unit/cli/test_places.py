@@ -51,7 +51,8 @@ def test_a_named_socket_needs_no_file(tmp_path: Path) -> None:
 
 def test_without_file_and_socket_both_remedies_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        VerbFailed, match=rf"(?s)No such file.*--socket or \${SOCKET_VARIABLE}"
+        VerbFailed,
+        match=rf"(?s)No such.*--config or \${CONFIG_VARIABLE}.*--socket or \${SOCKET_VARIABLE}",
     ) as caught:
         find("--config", str(tmp_path / "missing"))
 

@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,9 @@ def test_says_which_network_was_meant() -> None:
         (fields.HeaderValue, ""),
         (fields.FilePath, ""),
         (fields.FilePath, 7),
+        (fields.FilePath, "~/spool"),
+        (fields.FilePath, "$HOME/spool"),
+        (fields.FilePath, "/srv/${SITE}/spool"),
         (fields.MailAddress, "@"),
     ],
 )
@@ -102,3 +107,16 @@ def test_refuses_values_of_another_kind(kind: Any, value: object) -> None:
 )
 def test_accepts_values_of_its_kind(kind: Any, value: object, result: object) -> None:
     assert TypeAdapter(kind).validate_python(value) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("~/x", "~"), ("~root/x", "~root"), ("/a/$B/c", "$B"), ("${B}", "${B}")]
+)
+def test_says_which_part_of_a_path_no_shell_replaces(text: str, word: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{re.escape(word)} is not expanded; write the who"):
+        TypeAdapter(fields.FilePath).validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["/srv/a~b", "/srv/~old", "./var/spool", "/srv/5$"])
+def test_a_path_that_no_shell_would_change_is_taken_as_it_is(text: str) -> None:
+    assert TypeAdapter(fields.FilePath).validate_python(text) == Path(text)

@@ -17,7 +17,9 @@ MISREAD = "no on 22:30 0750 1e3 0o17 ~ null y = 1_0 - 2026-01-01"
 misread = st.sampled_from(MISREAD.split())
 words = st.text("abcxyz019-_", min_size=1, max_size=8) | misread
 letters = st.characters(min_codepoint=32, max_codepoint=0x2FF).filter(str.isprintable)
-paths = st.text(letters, min_size=1, max_size=9) | misread
+paths = (st.text(letters, min_size=1, max_size=9) | misread).filter(
+    lambda text: not text.startswith("~") and "$" not in text
+)
 durations = st.tuples(st.integers(1, 999), st.sampled_from(["ms", "s", "m", "h"])).map(
     lambda pair: f"{pair[0]}{pair[1]}"
 )

@@ -101,3 +101,65 @@ def test_limits_must_leave_room_for_the_largest_message() -> None:
 
     assert paths({"limits": limits}) == ["limits.message_size_max"]
     assert paths({"limits": {**limits, "content_disk_max": "4GiB"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "is_fault"),
+    [
+        ("0.0.0.0/0", True),
+        ("::/0", True),
+        ("0.0.0.0/1", True),
+        ("128.0.0.0/1", True),
+        ("10.0.0.0/7", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.0/8", False),
+        ("2000::/3", True),
+        ("2001:db8::/31", True),
+        ("2001:db8::/32", False),
+        ("fc00::/7", False),
+        ("fe80::/10", False),
+        ("::1/128", False),
+        ("::ffff:0:0/96", True),
+        ("::ffff:10.0.0.0/104", False),
+    ],
+)
+def test_trusted_networks_are_not_wide_enough_for_strangers(network: str, is_fault: bool) -> None:
+    found = list(findings(draft({"trusted_networks": ["192.0.2.0/24", network]})))
+
+    assert [path for path, _ in found] == ([("trusted_networks", 1)] if is_fault else [])
+    assert all("open relay" in message for _, message in found)
+
+
+@pytest.mark.parametrize(
+    ("bind", "host", "port", "is_fault"),
+    [
+        ("127.0.0.1:25", "127.0.0.1", 25, True),
+        ("127.0.0.1:25", "localhost", 25, True),
+        ("[::1]:25", "LOCALHOST", 25, True),
+        ("[::1]:25", "::1", 25, True),
+        ("0.0.0.0:25", "127.0.0.1", 25, True),
+        ("[::]:25", "127.0.0.1", 25, True),
+        ("[::]:25", "::1", 25, True),
+        ("127.0.0.1:25", "0.0.0.0", 25, True),
+        ("10.0.0.5:25", "10.0.0.5", 25, True),
+        ("127.0.0.1:2525", "127.0.0.1", 25, False),
+        ("127.0.0.1:25", "127.0.0.2", 25, False),
+        ("127.0.0.1:25", "::1", 25, False),
+        ("0.0.0.0:25", "::1", 25, False),
+        ("0.0.0.0:25", "10.0.0.6", 25, False),
+        ("10.0.0.5:25", "mail.example.org", 25, False),
+        ("10.0.0.5:25", "localhost", 25, False),
+    ],
+)
+def test_a_backend_is_not_one_of_our_listeners(
+    bind: str, host: str, port: int, is_fault: bool
+) -> None:
+    raw = {
+        "domains": ["example.org"],
+        "listeners": [{"name": "other", "bind": "127.0.0.1:1"}, {"name": "smtp", "bind": bind}],
+        "backends": [{"name": "exch", "host": host, "port": port}],
+    }
+    found = list(findings(draft(raw)))
+
+    assert [path for path, _ in found] == ([("backends", 0, "host")] if is_fault else [])
+    assert all("our own listener smtp" in message for _, message in found)

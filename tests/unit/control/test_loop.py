@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mailshed.control.loop import RECOVERY_PAUSE, ControlLoop, summary
+from mailshed.control.loop import RECOVERY_PAUSE, ROOM_PROOF, ControlLoop, summary
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.errors import SpoolSick
 from mailshed.maillog import MailLog
@@ -86,6 +86,11 @@ class Rig:
         backends = zip(self.snapshot.backends, states, strict=True)
         changed = tuple(replace(backend, is_up=is_up) for backend, is_up in backends)
         self.snapshot = replace(self.snapshot, backends=changed)
+
+    def set_full(self, reason: str, *, is_healthy: bool = True) -> None:
+        """Say why the spool is full, or that it is not."""
+        spool = replace(self.snapshot.spool, full_reason=reason, is_healthy=is_healthy)
+        self.snapshot = replace(self.snapshot, spool=spool)
 
 
 @pytest.fixture
@@ -214,6 +219,38 @@ class TestSpool:
         assert len(rig.spool.recoveries) == 5
 
 
+class TestRoom:
+    @in_virtual_time
+    async def test_that_ends_and_comes_back_is_told_once_each(self, rig: Rig) -> None:
+        rig.set_full("it holds 9 of 9 messages")
+        await rig.run_for(5.0)
+        rig.set_full("it holds 10 of 9 messages")
+        await rig.run_for(5.0)
+        assert rig.log.events == ["spool_full"]
+        assert rig.log.one("spool_full")["detail"] == "it holds 9 of 9 messages"
+        rig.set_full("")
+        await rig.run_for(2 * ROOM_PROOF)
+        assert rig.log.events == ["spool_full", "spool_has_room"]
+        assert rig.log.one("spool_has_room")["full"] == pytest.approx(10.0, abs=0.5)
+        assert {line["level"] for line in rig.log.lines} == {"warning"}
+
+    @in_virtual_time
+    async def test_for_a_moment_is_not_the_end(self, rig: Rig) -> None:
+        """At its limit the spool has room after each delivery, until the next arrival."""
+        for _ in range(10):
+            rig.set_full("full")
+            await rig.run_for(1.0)
+            rig.set_full("")
+            await rig.run_for(ROOM_PROOF / 2)
+        assert rig.log.events == ["spool_full"]
+
+    @in_virtual_time
+    async def test_of_a_sick_spool_is_not_known(self, rig: Rig) -> None:
+        rig.set_full("full", is_healthy=False)
+        await rig.run_for(5.0)
+        assert rig.log.events == []
+
+
 class TestBackend:
     @in_virtual_time
     async def test_that_goes_and_comes_is_told_once_each(self, rig: Rig) -> None:
@@ -235,3 +272,5 @@ def test_the_line_for_the_service_manager_names_what_is_wrong(rig: Rig) -> None:
     sick = SpoolSnapshot(is_healthy=False, sick_reason="disk I/O error", messages=3)
     line = summary(replace(rig.snapshot, spool=sick))
     assert line == "3 queued, exch01 20/20, exch02 AWAY, SPOOL SICK, relaying only"
+    rig.set_full("it holds 9 of 9 messages")
+    assert summary(rig.snapshot).endswith(", SPOOL FULL: it holds 9 of 9 messages")

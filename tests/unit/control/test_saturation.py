@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailshed.control.saturation import Level, saturation
+from mailshed.control.saturation import Level, disk_level, saturation
 
 AMOUNTS = st.floats(0, 1e9)
 LIMITS = st.floats(1e-3, 1e9)
@@ -48,6 +48,20 @@ def test_slots_are_at_least_full_when_the_backend_is_away_and_nothing_else_chang
 def test_more_use_is_never_less_saturation(limit: float, one: float, other: float) -> None:
     less, more = sorted((one, other))
     assert Level(less, limit).ratio <= Level(more, limit).ratio
+
+
+@given(LIMITS, AMOUNTS, AMOUNTS)
+def test_less_free_disk_is_never_less_saturation(reserve: float, one: float, other: float) -> None:
+    less, more = sorted((one, other))
+    levels = [disk_level(free=free, reserve=reserve).ratio for free in (more, less)]
+    assert 0 <= levels[0] <= levels[1] <= 1
+
+
+def test_disk_is_full_from_the_reserve_downwards() -> None:
+    assert [disk_level(free=free, reserve=10).ratio for free in (1000, 20, 10, 3, 0)] == [
+        *(0.01, 0.5, 1.0, 1.0, 1.0)
+    ]
+    assert disk_level(free=0, reserve=0).ratio == 0
 
 
 def test_a_resource_without_room_is_full_once_it_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mailshed.drain.drainer import HIDDEN_INTERVAL, READ_AT_ONCE
+from mailshed.drain.drainer import HIDDEN_INTERVAL, READ_AHEAD_OCTETS
 from mailshed.drain.retry import RetryPolicy, settle_attempt
 from mailshed.errors import ClientGone, SpoolCorrupt, SpoolSick
 from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, InDoubt, TransactionResult
@@ -146,11 +146,21 @@ class TestOrder:
     ) -> None:
         async with middle.draining():
             await settle_down()
-            middle.backend.once(defer(BUSY, Stage.DOT))
-            await middle.submit(client=client(kind=ClientKind.USER_AGENT))
+            middle.backend.once(be_away)
+            await middle.submit()
             await settle_down()
             assert middle.backend.handed_ids == middle.spool.added
             assert middle.clock.monotonic() == 0
+
+    @in_virtual_time
+    async def test_mail_that_the_backend_just_deferred_rests_first(self, middle: Middle) -> None:
+        """It has said that it is busy; it is not asked again at once."""
+        async with middle.draining():
+            await settle_down()
+            middle.backend.once(defer(BUSY, Stage.DOT))
+            await middle.submit(client=client(kind=ClientKind.USER_AGENT))
+            await until(lambda: middle.backend.handed, 60)
+            assert middle.clock.monotonic() == pytest.approx(30.0, abs=1.0)
 
 
 class TestWhatIsSent:
@@ -167,7 +177,9 @@ class TestWhatIsSent:
         assert sent.may_send_dot(), "nobody waits who could have left"
         assert middle.backend.handed[0].content == wire("kept")
 
-    @pytest.mark.parametrize("octets", [READ_AT_ONCE, READ_AT_ONCE + 1, 3 * READ_AT_ONCE])
+    @pytest.mark.parametrize(
+        "octets", [READ_AHEAD_OCTETS, READ_AHEAD_OCTETS + 1, 3 * READ_AHEAD_OCTETS]
+    )
     @in_virtual_time
     async def test_is_streamed_if_it_is_large(self, middle: Middle, octets: int) -> None:
         data = bytes(n % 251 for n in range(octets - 2)) + b"\r\n"
@@ -175,7 +187,7 @@ class TestWhatIsSent:
         async with middle.draining():
             await until(lambda: middle.backend.handed)
         (sent,) = middle.backend.asked
-        assert (sent.in_memory is None) == (octets > READ_AT_ONCE)
+        assert (sent.in_memory is None) == (octets > READ_AHEAD_OCTETS)
         assert middle.backend.handed[0].content == data
 
     @in_virtual_time
@@ -372,6 +384,21 @@ class TestExpiry:
             assert middle.clock.monotonic() < 70
 
     @in_virtual_time
+    async def test_does_not_come_before_mail_found_too_old_at_the_start_was_tried(
+        self, middle: Middle
+    ) -> None:
+        """The host was down for longer than mail lives; the backend is up."""
+        for _ in range(30):
+            await middle.keep(spool_record(expires_wall=WALL - 100))
+        async with middle.draining():
+            await until(lambda: len(middle.backend.handed) == 30)
+            await settle_down()
+        assert middle.log.of("expired") == []
+        assert (await middle.spool.totals()).ledger == {
+            "personal": {"accepted": 30, "delivered": 30}
+        }
+
+    @in_virtual_time
     async def test_comes_in_time_for_what_waits_for_a_backend_that_is_away(
         self, middle: Middle
     ) -> None:
@@ -393,6 +420,28 @@ class TestExpiry:
             await until(lambda: record.queue_id not in middle.spool)
         assert middle.log.of("expired") == []
         assert (await middle.spool.totals()).ledger == {"personal": {"accepted": 1, "delivered": 1}}
+
+
+class TestSlowDisk:
+    @in_virtual_time
+    async def test_a_read_that_hangs_keeps_no_slot(
+        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Live mail passes at once while the drain waits for its disk."""
+
+        async def hang(_queue_id: str) -> AsyncIterator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+        read = spool.content
+        monkeypatch.setattr(spool, "content", hang)
+        queue_id = await middle.keep(spool_record(names=CLINICAL))
+        async with middle.draining():
+            await asyncio.sleep(1.0)
+            assert middle.gate.in_flight == 0
+            assert await middle.submit() == OK
+            monkeypatch.setattr(spool, "content", read)
+            await until(lambda: queue_id not in spool, 60)
 
 
 class TestMarks:
@@ -494,7 +543,12 @@ class TestEndings:
         line = middle.log.one("bounced")
         assert line["to"] == "<bad@example.net>"
         assert "report" not in line
-        assert middle.log.of("attempted")[0]["outcome"] == "mixed"
+        outcomes = {(line["to"], line["outcome"]) for line in middle.log.of("attempted")[:3]}
+        assert outcomes == {
+            ("<ok@example.net>", "delivered"),
+            ("<busy@example.net>", "deferred"),
+            ("<bad@example.net>", "bounced"),
+        }
         assert middle.drainer.delivered == {"personal": 1}
 
     @in_virtual_time
@@ -537,7 +591,7 @@ class TestEndings:
             await until(lambda: state_of(middle, queue_id) is SpoolState.HOLD)
         assert len(middle.backend.asked) == 1
 
-    @pytest.mark.parametrize("octets", [10, READ_AT_ONCE + 10], ids=["at once", "streamed"])
+    @pytest.mark.parametrize("octets", [10, READ_AHEAD_OCTETS + 10], ids=["at once", "streamed"])
     @in_virtual_time
     async def test_corrupt_content_is_kept_and_never_sent(
         self, middle: Middle, spool: WatchedSpool, octets: int

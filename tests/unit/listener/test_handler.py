@@ -22,7 +22,7 @@ from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.reply import Reply
 from mailshed.metrics import Metrics, new_registry
 from mailshed.supervisor import Supervisor
-from mailshed.terms import ClientKind
+from mailshed.terms import ClientKind, Stage
 from tests.support.builders import OK, content_store, mailbox, recipient, relay_policy
 from tests.support.clock import ManualClock
 from tests.support.front import settle, until
@@ -41,7 +41,9 @@ class ScriptedPipeline:
     is_client_gone: Callable[[], bool] = lambda: False
     is_cancelled: bool = False
     failures: list[tuple[Envelope, BaseException]] = field(default_factory=list)
-    asked: list[tuple[Client, bytes]] = field(default_factory=list)
+    asked: list[tuple[Client, bytes, bytes]] = field(default_factory=list)
+    rejected: list[tuple[str, Stage, Reply, bytes, bytes | None]] = field(default_factory=list)
+    discarded: list[tuple[Envelope, int, Reply | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.policies = SimpleNamespace(
@@ -50,8 +52,16 @@ class ScriptedPipeline:
         )
         self.may_end.set()
 
-    def on_rcpt(self, client: Client, mailbox: Any) -> Reply | None:
-        self.asked.append((client, mailbox.raw))
+    def on_rejected(
+        self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None
+    ) -> None:
+        self.rejected.append((client.session_id, stage, answer, sender, recipient))
+
+    def on_discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
+        self.discarded.append((envelope, size, answer))
+
+    def on_rcpt(self, client: Client, mailbox: Any, *, sender: bytes) -> Reply | None:
+        self.asked.append((client, mailbox.raw, sender))
         return reply.RELAY_DENIED if mailbox.domain == "elsewhere.example" else None
 
     async def on_content(
@@ -178,6 +188,33 @@ async def test_each_session_has_its_own_id(bench: Bench) -> None:
     assert len(ids) == 20
 
 
+async def test_session_ids_are_short_and_not_given_out_again_after_a_restart(bench: Bench) -> None:
+    """Here a second after the first start, and at any time in the following decades."""
+    ids = {bench.connected().client.session_id for _ in range(20)}
+    for later in (2.0, 86400.0, 20 * 365 * 86400.0):
+        clock = ManualClock(wall=bench.clock.wall() + later)
+        again = replace_handler(bench, clock)
+        for _ in range(20):
+            session = bench.session()
+            assert again.connected(session) is None
+            ids.add(session.client.session_id)
+    assert len(ids) == 80
+    assert max(map(len, ids)) == len("s5KX2Q1-14")
+
+
+def replace_handler(bench: Bench, clock: ManualClock) -> Handler:
+    """The handler of the next run, with its own clock."""
+    return Handler(
+        pipeline=cast("Any", bench.pipeline),
+        contents=bench.store,
+        supervisor=bench.supervisor,
+        metrics=bench.metrics,
+        clock=clock,
+        rng=random.Random(7),
+        client_kinds={"smtp": ClientKind.DEVICE},
+    )
+
+
 async def test_a_client_that_left_before_we_looked_gets_no_session(bench: Bench) -> None:
     refused = bench.handler.connected(bench.session(peer=None))
     assert refused is reply.SHUTTING_DOWN
@@ -213,8 +250,42 @@ async def test_the_pipeline_says_who_may_send_where(bench: Bench) -> None:
     assert bench.handler.recipient(session, mailbox("bob@example.net")) is None
     refused = bench.handler.recipient(session, mailbox("eve@elsewhere.example"))
     assert refused is reply.RELAY_DENIED
-    asked = [(client is session.client, raw) for client, raw in bench.pipeline.asked]
-    assert asked == [(True, b"bob@example.net"), (True, b"eve@elsewhere.example")]
+    alice = b"alice@example.org"
+    assert bench.pipeline.asked == [
+        (session.client, b"bob@example.net", alice),
+        (session.client, b"eve@elsewhere.example", alice),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "argument", "sender", "recipient"),
+    [
+        (Stage.MAIL, b"FROM:<a@b> SIZE=99999999999", b"a@b", None),
+        (Stage.MAIL, b"FROM:<> FOO", b"", None),
+        (Stage.MAIL, b"FROM:a@b", b"a@b", None),
+        (Stage.MAIL, b"nonsense", b"nonsense", None),
+        (Stage.RCPT, b"TO:<b\xc3\xb6b@x>", b"alice@example.org", b"b\xc3\xb6b@x"),
+        (Stage.RCPT, b"TO:<bob@x", b"alice@example.org", b"bob@x"),
+    ],
+)
+async def test_a_refused_command_is_noted_with_what_is_known(
+    bench: Bench, stage: Stage, argument: bytes, sender: bytes, recipient: bytes | None
+) -> None:
+    session = bench.connected()
+    bench.handler.rejected(session, stage, argument, reply.TOO_LARGE)
+    noted = (session.client.session_id, stage, reply.TOO_LARGE, sender, recipient)
+    assert bench.pipeline.rejected == [noted]
+
+
+async def test_discarded_mail_data_is_noted_under_the_session_id(bench: Bench) -> None:
+    session = bench.connected()
+    bench.handler.discarded(session, 77, reply.BARE_LINE_ENDING)
+    ((envelope, size, answer),) = bench.pipeline.discarded
+    assert envelope.queue_id == session.client.session_id
+    assert (size, answer) == (77, reply.BARE_LINE_ENDING)
+    assert envelope.sender == "<alice@example.org>"
+    assert [each.mailbox.raw for each in envelope.recipients] == [b"bob@example.net"]
+    assert envelope.started_at == 990.0
 
 
 @pytest.mark.parametrize(("address", "is_privileged"), [("10.1.2.3", True), ("10.2.2.3", False)])

@@ -1,6 +1,7 @@
 """Sessions made by copying, sockets with advice, and a server that closes what it opened."""
 
 import asyncio
+import errno
 import gc
 import socket
 from typing import Any
@@ -12,7 +13,14 @@ from aiosmtpd.smtp import SMTP
 
 from mailshed.errors import StartError
 from mailshed.listener.protocol import SmtpSession
-from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.listener.server import (
+    SessionFactory,
+    SmtpServer,
+    bind,
+    finish_sessions,
+    session_reserve,
+)
+from mailshed.mail import reply
 from tests.support.builders import session_limits
 from tests.support.front import HOSTNAME, Front, settle
 
@@ -22,7 +30,7 @@ OF_STREAMS = {"_reader", "_writer"}
 OURS = {
     *("handler", "limits", "listener", "is_stopping", "closed"),
     *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_is_working"),
-    *("_deadline", "_timer_at"),
+    *("_deadline", "_timer_at", "_last"),
 }
 SHARED = {
     *("loop", "_loop", "event_handler", "handler", "limits"),
@@ -131,8 +139,26 @@ def test_a_taken_port_is_a_start_error_with_advice() -> None:
 
 
 def test_an_address_that_is_not_ours_is_a_start_error() -> None:
-    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1 port 2525"):
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1 port 2525") as caught:
         bind("smtp", "192.0.2.1", 2525)
+    assert "192.0.2.1 is not an address of this host; `ip addr`" in str(caught.value)
+    assert "ss -ltnp" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EACCES, ". A port below 1024 needs root or CAP_NET_BIND_SERVICE."), (errno.EIO, "")],
+)
+def test_other_failures_are_advised_on_by_their_cause(
+    number: int, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "what the kernel says")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(StartError) as caught:
+        bind("smtp", "127.0.0.1", 25)
+    assert str(caught.value).endswith(f"port 25: what the kernel says{advice}")
 
 
 def test_both_families_can_be_bound() -> None:
@@ -205,6 +231,41 @@ def test_a_loop_can_be_closed_under_open_sessions(new_loop: Any) -> None:
     assert all(task is not None and task.done() for task in tasks)
     for peer in peers:
         peer.close()
+
+
+# Places for sessions.
+
+
+@pytest.mark.parametrize(
+    ("sessions_max", "reserve"), [(1, 0), (2, 1), (19, 1), (40, 2), (5000, 250)]
+)
+def test_a_twentieth_of_the_sessions_is_held_in_reserve(sessions_max: int, reserve: int) -> None:
+    """One at least, but never the only one: a limit of 1 still serves everybody."""
+    assert session_reserve(sessions_max) == reserve
+
+
+async def test_who_connects_is_asked_about_only_when_room_is_short() -> None:
+    handler = Mock(open_sessions=set())
+    handler.may_use_reserve.return_value = True
+    server = SmtpServer(new_factory(sessions_max=20), bind("smtp", "127.0.0.1", 0), handler=handler)
+    for _ in range(19):
+        assert isinstance(server._admit("192.0.2.1"), SmtpSession)
+    handler.may_use_reserve.assert_not_called()
+    assert isinstance(server._admit("192.0.2.1"), SmtpSession)
+    handler.may_use_reserve.assert_called_once_with("192.0.2.1")
+    assert server._admit("192.0.2.1") is reply.TOO_MANY_SESSIONS
+    handler.refused.assert_called_once_with("smtp")
+    server.stop_accepting()
+    assert server._admit("192.0.2.1") is reply.SHUTTING_DOWN
+
+
+async def test_a_client_that_is_gone_already_has_no_claim_to_the_reserve() -> None:
+    handler = Mock(open_sessions=set())
+    server = SmtpServer(new_factory(sessions_max=2), bind("smtp", "127.0.0.1", 0), handler=handler)
+    assert isinstance(server._admit(None), SmtpSession)
+    assert server._admit(None) is reply.TOO_MANY_SESSIONS
+    handler.may_use_reserve.assert_not_called()
+    server.stop_accepting()
 
 
 # Stopping.

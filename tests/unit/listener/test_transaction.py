@@ -104,3 +104,61 @@ def test_too_many_recipients_are_told_apart_from_far_too_many(
         assert answer is reply.TOO_MANY_RECIPIENTS
         assert made.is_overrun is is_overrun
     assert len(made.recipients) == LIMITS.recipients_max
+
+
+# Octets.
+
+
+@pytest.mark.parametrize("keyword", [b"ORCPT=rfc822;", b"NOTIFY="])
+def test_the_parameters_of_one_recipient_are_bounded(keyword: bytes) -> None:
+    """An ORCPT at its longest with every NOTIFY there is passes; more is no client by the rules."""
+    made = begun()
+    allowed = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
+    assert made.add_recipient(b"TO:<c@d.example> " + allowed, LIMITS, anyone).code == 250
+    edge = keyword + (transaction.PARAMETER_OCTETS_MAX - len(keyword)) * b"x"
+    assert made.add_recipient(b"TO:<c@d.example> " + edge, LIMITS, anyone).code == 250
+    refused = made.add_recipient(b"TO:<c@d.example> " + edge + b"x", LIMITS, anyone)
+    assert refused.wire == b"501 5.5.4 Parameters are longer than 600 octets\r\n"
+    assert len(made.recipients) == 2
+
+
+def test_the_parameters_of_mail_are_bounded() -> None:
+    made = PendingTransaction()
+    assert made.begin(b"FROM:<> ENVID=" + 595 * b"x", LIMITS, 0.0).code == 501
+    assert made.mail is None
+    assert made.begin(b"FROM:<> ENVID=" + 594 * b"x", LIMITS, 0.0) is reply.SENDER_OK
+
+
+def test_a_parameter_may_be_given_once() -> None:
+    """RFC 3461, 4; a hundred empty ones would hold kilobytes of objects and count few octets."""
+    made = begun()
+    again = made.add_recipient(b"TO:<c@d.example> NOTIFY=NEVER notify=DELAY", LIMITS, anyone)
+    assert again.wire == b"501 5.5.4 Parameter given twice\r\n"
+    assert made.recipients == []
+    assert PendingTransaction().begin(b"FROM:<> SIZE=1 SIZE=2", LIMITS, 0.0).code == 501
+
+
+def test_the_octets_of_an_envelope_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with too many recipients: those accepted stay, and short ones may still find room."""
+    sender, path, parameter = b"a@b.example", b"c@d.example", b"ORCPT=rfc822;c@d.example"
+    monkeypatch.setattr(
+        transaction, "ENVELOPE_OCTETS_MAX", len(sender) + 2 * len(path) + len(parameter)
+    )
+    made = begun(b"FROM:<%b>" % sender)
+    long, short = b"TO:<%b> %b" % (path, parameter), b"TO:<%b>" % path
+    assert made.add_recipient(long, LIMITS, nobody) is reply.RELAY_DENIED
+    assert made.add_recipient(long, LIMITS, anyone) is reply.RECIPIENT_OK
+    assert made.add_recipient(long, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
+    assert made.add_recipient(short, LIMITS, anyone) is reply.RECIPIENT_OK
+    assert made.add_recipient(short, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
+    assert (len(made.recipients), made.recipients_excess) == (2, 2)
+
+
+def test_the_recipients_that_the_standard_asks_for_fit_at_their_longest() -> None:
+    """RFC 5321, 4.5.3.1.8: 100 of them."""
+    made = begun()
+    path = 64 * b"l" + b"@" + b".".join([63 * b"d"] * 2) + b"." + 61 * b"d"
+    parameters = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
+    for _ in range(100):
+        answer = made.add_recipient(b"TO:<%b> %b" % (path, parameters), LIMITS, anyone)
+        assert answer is reply.RECIPIENT_OK

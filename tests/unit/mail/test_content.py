@@ -266,7 +266,7 @@ async def test_the_last_share_of_the_disk_is_for_privileged_clients(tmp_path: Pa
     common, privileged = store.new(), store.new(is_privileged=True)
     free_for_all = 1000 - int(1000 * RESERVED_SHARE)
     await common.spill(bytes(free_for_all))
-    with pytest.raises(BudgetExceeded):
+    with pytest.raises(BudgetExceeded, match=r"900 of 1000 octets are used, 100 are kept"):
         await common.spill(b"x")
     await privileged.spill(bytes(1000 - free_for_all))
     assert store.disk.used == 1000
@@ -334,6 +334,61 @@ async def test_a_folder_that_is_gone_refuses_the_message(store: ContentStore) ->
         await content.spill(bytes(100_000))
     content.close()
     assert (store.memory.used, store.disk.used) == (0, 0)
+
+
+def without_tmpfile(error: int) -> Callable[..., int]:
+    """An os.open on a file system that knows no files without a name."""
+    real = os.open
+
+    def opened(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(error, os.strerror(error), str(path))
+        return real(path, flags, mode, **options)
+
+    return opened
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT])
+async def test_where_files_need_a_name_they_have_one_for_a_moment(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Otherwise every large message would be refused for ever."""
+    monkeypatch.setattr(os, "open", without_tmpfile(error))
+    content = store.new()
+    data = os.urandom(100_000)
+    await content.spill(data)
+    assert list(store.folder.iterdir()) == []
+    assert await whole(content) == data
+    content.close()
+    assert (store.memory.used, store.disk.used) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE, errno.EROFS])
+async def test_other_faults_of_opening_are_told_and_not_worked_around(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The text is for the log: it names the folder and what the system said."""
+    monkeypatch.setattr(os, "open", without_tmpfile(error))
+    content = store.new()
+    with pytest.raises(BudgetExceeded) as caught:
+        await content.spill(bytes(100_000))
+    assert os.strerror(error) in str(caught.value)
+    assert str(store.folder) in str(caught.value)
+    content.close()
+
+
+async def test_a_file_that_cannot_lose_its_name_is_closed(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "no unlink")
+
+    monkeypatch.setattr(os, "open", without_tmpfile(errno.EOPNOTSUPP))
+    monkeypatch.setattr(Path, "unlink", refuse)
+    content = store.new()
+    with pytest.raises(BudgetExceeded, match="no unlink"):
+        await content.spill(bytes(100_000))
+    content.close()
 
 
 async def test_short_writes_are_continued(

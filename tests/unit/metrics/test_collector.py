@@ -104,3 +104,11 @@ def test_ledger_and_queue_of_a_scrape_balance(scrape: Scrape) -> None:
         sign = 1 if sample.labels["term"] in ("accepted", "generated") else -1
         balance += sign * sample.value
     assert balance == sum(sample.value for sample in samples["mailshed_queue_recipients"]) == 9626
+
+
+def test_mail_of_a_class_that_is_not_configured_has_an_age(scrape: Scrape) -> None:
+    snapshot = busy_snapshot()
+    lost = dataclasses.replace(snapshot.classes[6], name="lost", is_configured=False)
+    scrape.holder.swap(dataclasses.replace(snapshot, classes=(*snapshot.classes, lost)))
+    assert scrape.value("queue_oldest_message_age_seconds", class_="lost") == 15_000
+    assert scrape.value("queue_age_objective_seconds", class_="lost") == 14_400

@@ -155,6 +155,22 @@ def test_no_mail_is_taken_that_would_eat_into_the_reserve() -> None:
         claim.grow(1)
 
 
+def test_free_disk_runs_out_for_the_others_before_it_does_for_rank_0() -> None:
+    """A quarter of the reserve more is what ordinary mail leaves for clinical mail."""
+    disk, clock = Disk(1_250), ManualClock()
+    books = accounts(disk, clock, disk_reserve=1_000)
+    books.claim(5).release()
+    disk.free = 1_249
+    clock.advance(DISK_SECONDS)
+    for rank in (1, 5):
+        with pytest.raises(SpoolFull, match="1250 are reserved"):
+            books.claim(rank)
+    claim = books.claim(0)
+    claim.grow(124)
+    with pytest.raises(SpoolFull, match="1000 are reserved"):
+        claim.grow(1)
+
+
 def test_what_is_on_disk_already_does_not_count_as_arriving_there() -> None:
     disk, clock = Disk(10_000), ManualClock()
     books = accounts(disk, clock, disk_reserve=4_000)

@@ -76,10 +76,66 @@ def test_a_reader_leaves_no_lock_file_behind(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "spool"
+    folder = tmp_path / "spool"
     prepare_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     prepare_folder(folder)
+
+
+def test_a_missing_parent_is_not_made_since_it_may_be_a_disk(tmp_path: Path) -> None:
+    with pytest.raises(SpoolError, match=rf"{tmp_path}/disk does not exist.*is its disk mounted\?"):
+        prepare_folder(tmp_path / "disk" / "spool")
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_relative_path_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick start runs in a fresh checkout."""
+    monkeypatch.chdir(tmp_path)
+    prepare_folder(Path("./var/spool"))
+    assert stat.S_IMODE((tmp_path / "var" / "spool").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("content", [None, LOCK_FILE, "lost+found"])
+def test_a_folder_of_ours_that_is_open_to_others_is_closed_to_them(
+    tmp_path: Path, content: str | None
+) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    folder.chmod(0o755)
+    if content is not None:
+        (folder / content).touch()
+    prepare_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
+    """Whoever writes `path: /tmp` does not want it closed to all users."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (folder / "precious").touch()
+    with pytest.raises(SpoolError, match=r"mode 1777.*a folder of its own"):
+        prepare_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+
+
+def test_a_folder_of_somebody_else_that_is_open_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    folder.chmod(0o750)
+    us = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    with pytest.raises(SpoolError, match=rf"mode 0750.*not to the service's user \(uid {us}\)"):
+        prepare_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("")
+    with pytest.raises(SpoolError, match=r"spool is not a folder; set spool\.path"):
+        prepare_folder(tmp_path / "spool")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from mailshed.errors import SpoolCorrupt, SpoolSick
 from mailshed.spool import lookup
 from mailshed.spool.accounts import Changes
 from mailshed.spool.jobs import insert_message
-from mailshed.spool.lookup import Lookup
+from mailshed.spool.lookup import THREADS, Lookup
 from mailshed.spool.schema import DATABASE, open_writer
 from mailshed.terms import QueueId, SpoolState
 from tests.support.builders import BULK, PERSONAL, WALL, spool_record
+from tests.support.spools import Faults, sqlite_error
 
 MANY = 5000
 
@@ -109,8 +110,83 @@ async def test_a_failed_query_leaves_no_transaction_behind(tmp_path: Path) -> No
             await reader.run(lambda connection: connection.execute("SELECT nonsense"))
         for _ in range(4):
             assert await reader.run(lambda connection: connection.in_transaction)
-        assert not any(connection.in_transaction for connection in reader._connections)
+        assert not any(each.connection.in_transaction for each in reader._readers)
         reader.close()
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Faults of all reading connections that are made from here on."""
+    faults = Faults()
+    monkeypatch.setattr("mailshed.spool.lookup.open_reader", faults.open_reader)
+    return faults
+
+
+async def test_every_connection_is_open_before_it_is_needed(tmp_path: Path, faults: Faults) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        assert faults.connections == THREADS
+        for _ in range(10):
+            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+        assert faults.connections == THREADS
+        reader.close()
+
+
+async def test_a_query_that_fails_is_repeated_on_a_fresh_connection(
+    tmp_path: Path, faults: Faults
+) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        faults.fail("SELECT min(next_attempt)", sqlite_error(sqlite3.SQLITE_IOERR_READ))
+        assert await reader.run(lambda connection: lookup.next_due(connection, ["bulk"])) is None
+        assert faults.connections == THREADS + 1
+        assert len(reader._readers) == THREADS
+        reader.close()
+
+
+async def test_a_reader_without_a_fresh_connection_keeps_its_old_one(
+    tmp_path: Path, faults: Faults
+) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        reader = Lookup(tmp_path / DATABASE)
+        faults.fail("SELECT min(next_attempt)", sqlite_error(sqlite3.SQLITE_NOMEM))
+        faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN))
+        with pytest.raises(sqlite3.OperationalError):
+            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+        for _ in range(2 * THREADS):
+            found = await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+            assert found is None
+        assert faults.connections == THREADS + 1
+        reader.close()
+
+
+def test_a_lookup_that_cannot_open_all_connections_opens_none(
+    tmp_path: Path, faults: Faults
+) -> None:
+    with closing(open_writer(tmp_path / DATABASE)):
+        faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN), is_after=True)
+        with pytest.raises(sqlite3.OperationalError):
+            Lookup(tmp_path / DATABASE)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_damage"),
+    [
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_CORRUPT_INDEX, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (sqlite3.SQLITE_IOERR_READ, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_NOMEM, False),
+        (sqlite3.SQLITE_BUSY, False),
+    ],
+)
+def test_damage_is_told_from_a_failure_to_read(code: int, is_damage: bool) -> None:
+    assert lookup.is_damage(sqlite_error(code)) is is_damage
+
+
+def test_an_error_without_a_code_is_no_proof_of_damage() -> None:
+    assert not lookup.is_damage(sqlite3.OperationalError("no code"))
 
 
 async def test_content_of_an_unknown_message_is_not_there(tmp_path: Path) -> None:

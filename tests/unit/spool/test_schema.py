@@ -63,8 +63,9 @@ def test_a_migration_that_is_broken_off_is_done_again_from_its_start(
     statement = (*schema.MIGRATIONS[0], "PRAGMA user_version = 1")[place]
     faults = Faults()
     faults.fail(" ".join(statement.split()), io_error())
-    with pytest.raises(SpoolSick):
+    with pytest.raises(SpoolSick) as caught:
         open_writer(tmp_path / DATABASE, faults.factory())
+    assert "move it aside" not in str(caught.value), "an I/O error is not the file's fault"
     with closing(open_writer(tmp_path / DATABASE)) as connection:
         assert check_version(connection, tmp_path / DATABASE) == schema.SCHEMA_VERSION
         assert connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
@@ -83,13 +84,13 @@ def test_a_database_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         connection.execute("CREATE TABLE theirs (id)")
         connection.commit()
-    with pytest.raises(SpoolSick, match="not a mailshed spool"):
+    with pytest.raises(SpoolSick, match=r"not a mailshed spool; .*docs/operating\.md"):
         open_writer(tmp_path / DATABASE)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"not a database, but long enough to look at" * 100)
-    with pytest.raises(SpoolSick, match="not a database"):
+    with pytest.raises(SpoolSick, match=r"not a database; .*move it aside.*docs/operating\.md"):
         open_writer(tmp_path / DATABASE)
 
 

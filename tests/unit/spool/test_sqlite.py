@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from mailshed.terms import Ending, QueueId
 from tests.support.builders import CLINICAL, PERSONAL, WALL, spool_record
 from tests.support.clock import ManualClock
 from tests.support.processes import wait_until
-from tests.support.spools import Faults, full_error, io_error, joined, pieces, sqlite_spool
+from tests.support.spools import (
+    Faults,
+    full_error,
+    io_error,
+    joined,
+    pieces,
+    sqlite_error,
+    sqlite_spool,
+)
 
 DATA = b"Subject: test\r\n\r\nHello.\r\n"
 LATER = WALL + 100 * 86400
@@ -312,6 +320,11 @@ class TestFullDisk:
             with pytest.raises(SpoolFull, match="reserved"):
                 await add(spool, names=names)
         await spool.settle(delivered(record))
+        free = 1_249_999
+        clock.advance(1)
+        with pytest.raises(SpoolFull, match="reserved"):
+            await add(spool)
+        await spool.settle(delivered(await add(spool, names=CLINICAL)))
         free = 2_000_000
         clock.advance(1)
         await add(spool)
@@ -362,6 +375,83 @@ class TestSickness:
         ):
             with pytest.raises(SpoolSick):
                 await work
+
+    @pytest.mark.parametrize("error", [io_error(), ValueError("nobody foresaw this")])
+    @pytest.mark.parametrize(
+        "statement", ["PRAGMA freelist_count", "PRAGMA wal_checkpoint(PASSIVE)"]
+    )
+    async def test_a_fault_between_commits_makes_it_sick_and_no_one_waits_for_ever(
+        self,
+        spool: SqliteSpool,
+        faults: Faults,
+        monkeypatch: pytest.MonkeyPatch,
+        statement: str,
+        error: Exception,
+    ) -> None:
+        monkeypatch.setattr("mailshed.spool.writer.IDLE_SECONDS", 0.0)
+        faults.fail(statement, error)
+        async with asyncio.timeout(60):
+            record = await add(spool)
+            await asyncio.to_thread(wait_until, spool.unhealthy_reason, "it stays well")
+            assert str(error) in (spool.unhealthy_reason() or "")
+            for work in (add(spool), spool.settle(delivered(record))):
+                with pytest.raises(SpoolSick):
+                    await work
+            await spool.recover()
+            await add(spool)
+            assert (await spool.totals()).messages == 2
+
+    async def test_a_full_disk_between_commits_does_not(
+        self, spool: SqliteSpool, faults: Faults, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailshed.spool.writer.IDLE_SECONDS", 0.0)
+        faults.fail("PRAGMA freelist_count", full_error())
+        async with asyncio.timeout(60):
+            await add(spool)
+            await asyncio.to_thread(
+                wait_until, lambda: faults.count("PRAGMA freelist_count") > 1, "no second try"
+            )
+            await add(spool)
+        assert spool.unhealthy_reason() is None
+
+    async def test_what_nobody_foresaw_is_answered_when_it_opens(
+        self, tmp_path: Path, faults: Faults
+    ) -> None:
+        """A state that this version does not know, as a newer one may have written."""
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        await add(spool)
+        await spool.close()
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
+            connection.execute("UPDATE message SET state = 'frozen'")
+        async with asyncio.timeout(60):
+            with pytest.raises(SpoolSick, match="frozen"):
+                await spool.open()
+
+    async def test_what_nobody_foresaw_is_answered_when_it_recovers(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        kept = await add(spool)
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        faults.fail("SELECT max(message_id)", ValueError("nobody foresaw this"))
+        async with asyncio.timeout(60):
+            with pytest.raises(SpoolSick, match="nobody foresaw this"):
+                await spool.recover()
+            await spool.recover()
+        assert await ids(spool) == {kept.queue_id}
+
+    async def test_whoever_measures_a_commit_cannot_undo_it(self, tmp_path: Path) -> None:
+        def fail(_: float) -> None:
+            raise ValueError("not a number that I like")
+
+        spool = sqlite_spool(tmp_path, on_sync=fail)
+        await spool.open()
+        await add(spool)
+        assert spool.unhealthy_reason() is None
+        assert len(await ids(spool)) == 1
+        await spool.close()
 
     async def test_jobs_that_wait_when_it_falls_sick_are_answered(
         self, spool: SqliteSpool, faults: Faults
@@ -568,6 +658,151 @@ class TestCorruption:
             await spool.open()
 
 
+class TestReadErrors:
+    """A failure to read says nothing about commits, nor about the mail."""
+
+    @pytest.fixture
+    async def reading(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[tuple[SqliteSpool, Faults]]:
+        """An open spool and the faults of its readers."""
+        faults = Faults()
+        monkeypatch.setattr("mailshed.spool.lookup.open_reader", faults.open_reader)
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        yield spool, faults
+        await spool.close()
+
+    QUERIES = (
+        ("SELECT message_id, queue_id", lambda spool: spool.due(LATER, "personal", 1)),
+        ("SELECT message_id, queue_id", lambda spool: spool.expired(LATER, 1)),
+        ("SELECT min(next_attempt)", lambda spool: spool.next_due()),
+        ("SELECT min(received)", lambda spool: spool.totals()),
+    )
+
+    @pytest.mark.parametrize(("statement", "query"), QUERIES)
+    async def test_one_is_not_even_noticed(
+        self, reading: tuple[SqliteSpool, Faults], statement: str, query: Any
+    ) -> None:
+        spool, faults = reading
+        await add(spool)
+        faults.fail(statement, sqlite_error(sqlite3.SQLITE_IOERR_READ))
+        assert await query(spool)
+        assert spool.unhealthy_reason() is None
+
+    @pytest.mark.parametrize(("statement", "query"), QUERIES)
+    async def test_two_fail_the_query_and_not_the_store(
+        self, reading: tuple[SqliteSpool, Faults], statement: str, query: Any
+    ) -> None:
+        spool, faults = reading
+        await add(spool)
+        for _ in range(2):
+            faults.fail(statement, sqlite_error(sqlite3.SQLITE_IOERR_READ))
+        with pytest.raises(SpoolError) as raised:
+            await query(spool)
+        assert type(raised.value) is SpoolError
+        assert spool.unhealthy_reason() is None
+        await add(spool)
+        assert await query(spool)
+
+    @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+    async def test_damage_makes_the_store_sick(
+        self, reading: tuple[SqliteSpool, Faults], code: int
+    ) -> None:
+        spool, faults = reading
+        await add(spool)
+        for _ in range(2):
+            faults.fail("SELECT min(next_attempt)", sqlite_error(code, "malformed"))
+        with pytest.raises(SpoolSick, match="malformed"):
+            await spool.next_due()
+        assert "malformed" in (spool.unhealthy_reason() or "")
+        await spool.recover()
+        assert await spool.next_due() is not None
+
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            (sqlite3.SQLITE_CANTOPEN, SpoolError),
+            (sqlite3.SQLITE_NOMEM, SpoolError),
+            (sqlite3.SQLITE_BUSY, SpoolError),
+            (sqlite3.SQLITE_IOERR_READ, SpoolError),
+            (sqlite3.SQLITE_CORRUPT, SpoolCorrupt),
+            (sqlite3.SQLITE_NOTADB, SpoolCorrupt),
+        ],
+    )
+    async def test_content_is_corrupt_only_if_it_is_damaged(
+        self, reading: tuple[SqliteSpool, Faults], code: int, kind: type[SpoolError]
+    ) -> None:
+        spool, faults = reading
+        data = bytes(2 * CHUNK_OCTETS)
+        record = await add(spool, data)
+        for _ in range(2):
+            faults.fail("SELECT octets", sqlite_error(code))
+        with pytest.raises(SpoolError) as raised:
+            await joined(spool.content(record.queue_id))
+        assert type(raised.value) is kind
+        assert spool.unhealthy_reason() is None
+        assert await joined(spool.content(record.queue_id)) == data
+
+    @pytest.mark.parametrize("statement", ["SELECT octets", "ROLLBACK"])
+    async def test_a_piece_that_is_read_twice_counts_once_in_the_checksum(
+        self, reading: tuple[SqliteSpool, Faults], statement: str
+    ) -> None:
+        spool, faults = reading
+        data = os.urandom(3 * CHUNK_OCTETS + 1)
+        record = await add(spool, data)
+        content = spool.content(record.queue_id)
+        got = [await anext(content)]
+        connections = faults.connections
+        faults.fail(statement, sqlite_error(sqlite3.SQLITE_IOERR_READ))
+        got += [piece async for piece in content]
+        assert b"".join(got) == data
+        assert faults.connections == connections + 1
+
+    async def test_exhausted_descriptors_do_not_keep_mail_from_being_read(
+        self, spool: SqliteSpool
+    ) -> None:
+        record = await add(spool)
+        with _no_descriptors():
+            assert len(await spool.due(LATER, "personal", 1)) == 1
+            both = await asyncio.gather(*(joined(spool.content(record.queue_id)) for _ in "12"))
+            await spool.settle(delivered(record))
+        assert both == [DATA, DATA]
+        assert spool.unhealthy_reason() is None
+
+    async def test_a_spool_whose_readers_cannot_open_is_not_open(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spool, faults = sqlite_spool(tmp_path), Faults()
+        with monkeypatch.context() as patched:
+            patched.setattr("mailshed.spool.lookup.open_reader", faults.open_reader)
+            faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN))
+            with pytest.raises(SpoolError) as raised:
+                await spool.open()
+        assert type(raised.value) is SpoolError
+        await spool.open()
+        await spool.close()
+
+
+@contextmanager
+def _no_descriptors() -> Iterator[None]:
+    """Nothing in this process can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
 async def _collect(content: AsyncIterator[bytes], into: list[bytes]) -> None:
     async for piece in content:
         into.append(piece)  # noqa: PERF401 -- what came before a failure counts
@@ -609,7 +844,7 @@ class TestOwnership:
         await asyncio.gather(*(spool.due(LATER, "personal", 1) for _ in range(10)))
         assert faults.connections == 1
         assert spool._lookup is not None
-        readers = spool._lookup._connections
+        readers = [each.connection for each in spool._lookup._readers]
         assert readers
         assert all(type(reader) is sqlite3.Connection for reader in readers)
         await spool.settle(delivered(record))  # the readers are idle: none has a transaction

@@ -1,10 +1,22 @@
-"""What the writer does between commits; groups and faults are tested through the whole store."""
+"""What the writer does between commits and how it survives; the rest through the whole store."""
 
+import asyncio
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 
+import pytest
+
+from mailshed.errors import SpoolError, SpoolSick
+from mailshed.spool.jobs import MARK_PRIORITY, Quarantine
+from mailshed.spool.recovery import Opened
 from mailshed.spool.schema import DATABASE, open_writer, pragma
-from mailshed.spool.writer import Writer
+from mailshed.spool.writer import Outcome, Writer
+from mailshed.terms import QueueId
+from tests.support.spools import Faults, io_error
+
+SECONDS = 60.0
 
 
 def test_free_pages_are_given_back_so_many_at_a_time(tmp_path: Path) -> None:
@@ -17,3 +29,81 @@ def test_free_pages_are_given_back_so_many_at_a_time(tmp_path: Path) -> None:
         before = int(pragma(connection, "freelist_count"))
         writer._vacuum(50)
         assert pragma(connection, "freelist_count") == before - 50
+
+
+def _answer_of(order: Callable[[Callable[[Opened | SpoolError], None]], None]) -> object:
+    answers: SimpleQueue[Opened | SpoolError] = SimpleQueue()
+    order(answers.put)
+    return answers.get(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), io_error(), MemoryError()])
+def test_an_order_is_answered_whatever_the_database_does(tmp_path: Path, error: Exception) -> None:
+    faults = Faults()
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    writer = Writer(lambda: open_writer(tmp_path / DATABASE, faults.factory()), outcomes.put)
+    writer.start()
+    faults.fail("SELECT traffic_class, state", error)
+    assert isinstance(_answer_of(writer.open), SpoolSick)
+    assert isinstance(_answer_of(writer.open), Opened)
+    assert isinstance(_answer_of(writer.stop), SpoolError)
+    writer.join()
+
+
+def test_an_answer_that_cannot_be_given_does_not_end_the_thread(tmp_path: Path) -> None:
+    """What nobody foresaw is reported, and the next order is obeyed."""
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    writer = Writer(lambda: open_writer(tmp_path / DATABASE), outcomes.put)
+    writer.start()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("nobody is there")
+
+    writer.open(fail)
+    assert "nobody is there" in str(outcomes.get(timeout=SECONDS).sick)
+    assert isinstance(_answer_of(writer.open), Opened)
+    writer.stop(fail)
+    writer.join()
+
+
+async def test_a_job_whose_outcome_cannot_be_delivered_is_refused(tmp_path: Path) -> None:
+    """The thread goes on, and says of the job what it says of all whose fate is unknown."""
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+    failures = [RuntimeError("nobody is there")]
+
+    def deliver(outcome: Outcome) -> None:
+        if failures:
+            raise failures.pop()
+        outcomes.put(outcome)
+
+    writer = Writer(lambda: open_writer(tmp_path / DATABASE), deliver)
+    writer.start()
+    assert isinstance(_answer_of(writer.open), Opened)
+    done = asyncio.get_running_loop().create_future()
+    job = Quarantine(done=done, priority=MARK_PRIORITY, queue_id=QueueId("UNKNOWN"))
+    writer.submit(job)
+    outcome = outcomes.get(timeout=SECONDS)
+    assert "nobody is there" in str(outcome.sick)
+    assert [(each, type(error)) for each, error in outcome.failed] == [(job, SpoolSick)]
+    assert isinstance(_answer_of(writer.open), Opened)
+    assert isinstance(_answer_of(writer.stop), SpoolError)
+    writer.join()
+
+
+async def test_a_delivery_that_always_fails_does_not_end_the_thread(tmp_path: Path) -> None:
+    calls: SimpleQueue[Outcome] = SimpleQueue()
+
+    def fail(outcome: Outcome) -> None:
+        calls.put(outcome)
+        raise RuntimeError("nobody is there")
+
+    writer = Writer(lambda: open_writer(tmp_path / DATABASE), fail)
+    writer.start()
+    assert isinstance(_answer_of(writer.open), Opened)
+    done = asyncio.get_running_loop().create_future()
+    writer.submit(Quarantine(done=done, priority=MARK_PRIORITY, queue_id=QueueId("UNKNOWN")))
+    assert calls.get(timeout=SECONDS).sick is None
+    assert calls.get(timeout=SECONDS).sick is not None
+    assert isinstance(_answer_of(writer.open), Opened)
+    assert isinstance(_answer_of(writer.stop), SpoolError)
+    writer.join()

@@ -55,7 +55,7 @@ def queue(service: ScriptedService, *arguments: str) -> int:
     return main(["queue", *arguments, "--config", str(service.config)])
 
 
-def test_lists_two_lines_per_message_and_a_total(
+def test_lists_three_lines_per_message_and_a_total(
     service: ScriptedService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.answer("/v1/queue?limit=100", {"messages": [message(), message(state="hold")]})
@@ -63,14 +63,62 @@ def test_lists_two_lines_per_message_and_a_total(
     assert queue(service, "list") == ExitCode.OK
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
-        "QUEUE ID          CLASS  STATE       AGE   SIZE  TRIES  REASON",
-        "01JZX4K7ABCDEFGH  bulk   deferred  4m10s  12KiB      3  saturated",
+        "QUEUE ID          CLASS  STATE       AGE   SIZE  TRIES  NEXT",
+        "01JZX4K7ABCDEFGH  bulk   deferred  4m10s  12KiB      3  in 4m48s",
         "    news@example.org -> a@example.net and 1 more",
-        "01JZX4K7ABCDEFGH  bulk   hold      4m10s  12KiB      3  saturated",
+        "    spooled: saturated; last reply: 451 4.3.0 later",
+        "01JZX4K7ABCDEFGH  bulk   hold      4m10s  12KiB      3  held",
         "    news@example.org -> a@example.net and 1 more",
+        "    spooled: saturated; last reply: 451 4.3.0 later",
         "2 messages, 4 recipients, 24KiB",
     ]
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"age_seconds": 537.0}, "in 1s"),
+        ({"age_seconds": 538.0}, "now"),
+        ({"age_seconds": 9000.0}, "now"),
+        ({"next_attempt": "2026-12-21T10:00:00Z"}, "in 30d"),
+        ({"state": "queued", "next_attempt": "2026-11-21T09:31:02Z"}, "now"),
+        ({"state": "hold"}, "held"),
+        ({"state": "corrupt"}, "never"),
+    ],
+)
+def test_says_when_a_message_is_tried_next(
+    changes: dict[str, Any],
+    shown: str,
+    service: ScriptedService,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service.answer("/v1/queue?limit=100", {"messages": [message(**changes)]})
+
+    assert queue(service, "list") == ExitCode.OK
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.endswith(f"  {shown}")
+
+
+def test_shows_the_reply_to_the_first_recipient_that_has_one_and_cuts_it(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipients = [
+        {"address": "a@example.net", "state": "queued", "last_reply": ""},
+        {"address": "b@example.net", "state": "deferred", "last_reply": "452 4.2.2 " + "z" * 99},
+        {"address": "c@example.net", "state": "deferred", "last_reply": "451 other"},
+    ]
+    service.answer(
+        "/v1/queue?limit=100",
+        {"messages": [message(recipients=recipients), message(recipients=recipients[:1])]},
+    )
+
+    assert queue(service, "list") == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith("    spooled: saturated; last reply: 452 4.2.2 zzz")
+    assert lines[3].endswith("z...")
+    assert len(lines[3]) == 80
+    assert lines[6] == "    spooled: saturated"
 
 
 def test_the_list_fits_80_columns_whatever_is_in_it(
@@ -83,6 +131,8 @@ def test_the_list_fits_80_columns_whatever_is_in_it(
         size=2**60,
         attempts=10**6,
         reason="mixed_recipients",
+        next_attempt="2099-01-01T00:00:00Z",
+        received_epoch=0.0,
         sender="s" * 64 + "@" + "d" * 200 + "\x1b[2J",
     )
     service.answer("/v1/queue?limit=100", {"messages": [huge]})
@@ -101,6 +151,7 @@ def test_lists_as_one_json_document(
     assert queue(service, "list", "--json", "--limit", "7", "--class", "bulk") == ExitCode.OK
     assert json.loads(capsys.readouterr().out) == {
         "schema": "mailshed.queue/1",
+        "total": 1,
         "messages": [message()],
     }
 
@@ -124,13 +175,79 @@ def test_no_patient_is_named_in_any_form(
     assert "***@patient.mssante.fr" in output
 
 
-def test_says_when_there_may_be_more(
+@pytest.mark.parametrize(
+    ("options", "target", "total"),
+    [
+        ([], "/v1/queue?limit=2", "15,012"),
+        (["--class", "bulk"], "/v1/queue?limit=2&class=bulk", "15,000"),
+    ],
+)
+def test_says_of_how_many_it_shows_the_first(
+    options: list[str],
+    target: str,
+    total: str,
+    service: ScriptedService,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service.answer(target, {"messages": [message(), message()]})
+    rows = [
+        counts(messages=14_000),
+        counts(state="deferred", messages=1000),
+        counts(**{"class": "clinical"}, messages=12),
+    ]
+    service.answer("/v1/queue/count", {"classes": rows})
+
+    assert queue(service, "list", "--limit", "2", *options) == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == (
+        f"showing 2 of {total} (--limit shows more): 2 messages, 4 recipients, 24KiB"
+    )
+    assert captured.err == ""
+    assert queue(service, "list", "--limit", "2", *options, "--json") == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["total"] == int(total.replace(",", ""))
+
+
+def test_a_list_that_is_just_complete_does_not_speak_of_more(
     service: ScriptedService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.answer("/v1/queue?limit=1", {"messages": [message()]})
+    service.answer("/v1/queue/count", {"classes": [counts(messages=1)]})
 
     assert queue(service, "list", "--limit", "1") == ExitCode.OK
-    assert "more than 1" in capsys.readouterr().err
+    assert capsys.readouterr().out.splitlines()[-1] == "1 message, 2 recipients, 12KiB"
+
+
+def test_a_list_whose_total_is_not_known_is_shown_all_the_same(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/queue?limit=1", {"messages": [message()]})
+    service.answer("/v1/queue/count", {"error": "the spool does not answer"}, 503)
+
+    assert queue(service, "list", "--limit", "1") == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith("showing 1 of more (")
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("verb", ["list", "count"])
+def test_a_class_that_is_not_there_is_a_mistake_of_the_caller(
+    verb: str, service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless there is mail of it: one that the configuration has lost."""
+    classes = [{"name": "clinical"}, {"name": "bulk"}, {"name": "lost", "is_configured": False}]
+    service.answer("/v1/status", {"classes": classes})
+    service.answer("/v1/queue/count", {"classes": [counts(**{"class": "lost"})]})
+    service.answer("/v1/queue?limit=100&class=foo", {"messages": []})
+    service.answer("/v1/queue?limit=100&class=bulk", {"messages": []})
+    service.answer("/v1/queue?limit=100&class=lost", {"messages": [message()]})
+
+    assert queue(service, verb, "--class", "lost") == ExitCode.OK
+    assert queue(service, verb, "--class", "bulk") == ExitCode.NO_MATCH
+    capsys.readouterr()
+    assert queue(service, verb, "--class", "foo") == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "mailshed: no such class; configured: clinical, bulk\n"
 
 
 def test_an_empty_queue_is_an_answer_with_its_own_exit_code(
@@ -232,6 +349,10 @@ def test_with_the_service_down_the_spool_is_read_and_standard_error_says_so(
 
     assert queue(offline, "list") == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[-1].startswith("2 messages")
+    assert queue(offline, "list", "--limit", "1") == ExitCode.OK
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith("showing 1 of 2 (")
+    assert captured.err.count("reading the spool") == 1
     assert queue(offline, "count", "--json") == ExitCode.OK
     counted = json.loads(capsys.readouterr().out)["classes"]
     assert {entry["class"] for entry in counted} == {"clinical", "bulk"}

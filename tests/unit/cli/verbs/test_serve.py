@@ -6,6 +6,7 @@ import pytest
 from mailshed import app
 from mailshed.cli.exit_codes import ExitCode
 from mailshed.cli.main import main
+from mailshed.config.load import load
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
 
@@ -61,7 +62,25 @@ def test_backend_option_replaces_the_backend_now_and_after_a_reload(
 
 
 @pytest.mark.parametrize(
-    "text", ["mail", ":25", "mail:", "mail:0", "mail:65536", "mail:x", "mail:²"]
+    "text",
+    [
+        "mail",
+        ":25",
+        "mail:",
+        "mail:0",
+        "mail:65536",
+        "mail:x",
+        "mail:²",
+        "http://mail:25",
+        "bad host:25",
+        "-mail:25",
+        "::1",
+        "::1:25",
+        "[::1]",
+        "[mail]:25",
+        "[::x]:25",
+        "[::1:25",
+    ],
 )
 def test_backend_option_needs_host_and_port(
     fake: FakeApp, text: str, capsys: pytest.CaptureFixture[str]
@@ -121,3 +140,13 @@ def test_a_service_that_cannot_start_exits_69(
 
     assert serve() == ExitCode.UNAVAILABLE
     assert capsys.readouterr().err == "mailshed: 127.0.0.1:2525 is in use\n"
+
+
+def test_a_trial_backend_that_is_our_own_listener_is_a_loop(
+    fake: FakeApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bind = load(QUICKSTART).listeners[0].bind
+
+    assert serve("--backend", f"localhost:{bind.port}") == ExitCode.CONFIG
+    assert "our own listener" in capsys.readouterr().err
+    assert not hasattr(fake, "config")

@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 
 import pytest
 
@@ -17,6 +19,38 @@ def test_shows_a_screen(service: ScriptedService, capsys: pytest.CaptureFixture[
     assert output.startswith("mailshed ")
     assert "mx1" in output
     assert all(len(line) <= 80 for line in output.splitlines())
+
+
+CAUSE = "connect: " + "no route to host " * 12 + "at all"
+AWAY = {**STATUS, "backends": [{"name": "b", "target": "x" * 60 + ":25", "last_error": CAUSE}]}
+
+
+def test_nothing_is_cut_in_a_pipe(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("/v1/status", AWAY)
+
+    assert main(["status", "--config", str(service.config)]) == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith("x" * 60 + ":25")
+    assert lines[2].endswith(CAUSE)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 80), (80, 80), (120, 120)])
+def test_a_terminal_is_filled_and_one_that_is_narrow_counts_as_80(
+    columns: int,
+    width: int,
+    service: ScriptedService,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service.answer("/v1/status", AWAY)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+
+    assert main(["status", "--config", str(service.config)]) == ExitCode.OK
+    longest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert width - 12 < longest <= width
 
 
 def test_passes_the_document_on_as_json(

@@ -36,6 +36,7 @@ from mailshed.control.loop import ControlLoop
 from mailshed.drain.drainer import Drainer
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, StartError
 from mailshed.journal import Journal
+from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
@@ -460,6 +461,7 @@ def run(config: Config, *, reload: Callable[[], Config]) -> int:
 
     `reload` reads the configuration again. Raises StartError if the service cannot start.
     """
+    raise_file_limit()
     return uvloop.run(_main(config, reload))
 
 

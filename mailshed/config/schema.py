@@ -120,7 +120,8 @@ class Spool(_Section):
     disk_reserve: Size = Field(
         256 * 1024**2,
         ge=0,
-        description="Octets of free disk below which no mail is spooled, so that marks can be.",
+        description="Octets of free disk below which no mail is spooled, so that marks can be; "
+        "a quarter more is kept for clinical mail.",
     )
     lifetime: Duration = Field(
         4 * 86400.0, gt=0, description="Seconds after which undelivered mail is returned."

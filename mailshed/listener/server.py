@@ -2,10 +2,10 @@
 
 Sockets are bound before anything else of the service starts, so that a taken port is a message at
 start and nothing else. Each accepted connection becomes an `SmtpSession`; when as many are open as
-the configuration allows, a connection gets 421 and ends, without the cost of a session. The last
-of them are for clients that may always send (the clinical networks). At a stop
-the sockets close first, then idle sessions are told 421, then those with a transaction under way
-are given time to finish it.
+the configuration allows, a connection gets 421 and ends, without the cost of a session. The last of
+them are for clients that may always send (the clinical networks). At a stop the sockets close
+first, then idle sessions are told 421, then those with a transaction under way are given time to
+finish it.
 """
 
 import asyncio

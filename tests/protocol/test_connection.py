@@ -107,8 +107,8 @@ async def test_ehlo_of_one_session_does_not_change_the_limits_of_another() -> No
     """The library keeps the line limits of all sessions in one dictionary of the class."""
 
     def line(octets: int) -> bytes:
-        head, tail = b"MAIL FROM:<a@example.org> ENVID=", b"\r\n"
-        return head + (octets - len(head) - len(tail)) * b"x" + tail
+        head, tail = b"MAIL FROM:<a@example.org>", b"\r\n"
+        return head + (octets - len(head) - len(tail)) * b" " + tail
 
     async with Front(errors_max=100) as front:
         peer = await front.peer()

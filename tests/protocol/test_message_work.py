@@ -138,7 +138,7 @@ async def test_a_sick_spool_behind_an_absent_backend_is_451(path: LivePath) -> N
     async with Front(path.handler) as front:
         peer = await front.in_data()
         await peer.send(MESSAGE)
-        assert (await peer.reply()).startswith(b"451 4.3.0 ")
+        assert (await peer.reply()).startswith(b"451 4.4.1 ")
         await peer.command("QUIT", 221)
         await until(lambda: path.is_at_rest, "everything is given back")
 

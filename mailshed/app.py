@@ -17,7 +17,6 @@ import os
 import random
 import re
 import signal
-import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
@@ -41,7 +40,7 @@ from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
 from mailshed.mail.content import Budget, ContentStore
-from mailshed.maillog import MailLog, configure_logging
+from mailshed.maillog import MailLog, configure_logging, is_journal
 from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
@@ -63,6 +62,9 @@ from mailshed.spool.sqlite import SqliteSpool
 from mailshed.supervisor import Supervisor
 from mailshed.systemd import Notifier
 from mailshed.terms import ClientKind
+
+STDERR = 2
+"""The file descriptor that the log goes to."""
 
 # At a stop, how much of the time is left for the drain's transactions after the sessions are done
 # (seconds): those with a connected client come first.
@@ -88,7 +90,12 @@ class Service:
         self._notifier = notifier
         clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter and ids, not secrets
         self._clock = clock
-        self.maillog = MailLog(sink, config.log.format, config.log.level)
+        self.maillog = MailLog(
+            sink,
+            config.log.format,
+            config.log.level,
+            has_priorities=is_journal(STDERR, os.environ.get("JOURNAL_STREAM", "")),
+        )
         sink.on_recovered = self.maillog.lines_dropped
         configure_logging(self.maillog)
         self._status = Status(
@@ -471,7 +478,7 @@ async def _main(config: Config, reload: Callable[[], Config]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    sink = LineWriter(sys.stderr.fileno())
+    sink = LineWriter(STDERR)
     service = Service(config, reload=reload, sink=sink, notifier=Notifier(os.environ))
     try:
         unfinished = await service.run(stop, hangup)

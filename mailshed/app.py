@@ -15,9 +15,7 @@ is faulty or asks for what needs a restart, not at all.
 import asyncio
 import os
 import random
-import re
 import signal
-import textwrap
 from collections.abc import Callable
 from functools import partial
 
@@ -47,15 +45,13 @@ from mailshed.pipeline import Pipeline
 from mailshed.policies import (
     drain_policy,
     fingerprint,
-    needs_restart,
     pipeline_policies,
-    removed_classes,
-    stranded,
 )
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.smtp import SmtpBackend
+from mailshed.reload import Reloader, in_short
 from mailshed.spool.accounts import free_space
 from mailshed.spool.reader import count_messages, list_messages
 from mailshed.spool.sqlite import SqliteSpool
@@ -69,14 +65,8 @@ STDERR = 2
 # At a stop, how much of the time is left for the drain's transactions after the sessions are done
 # (seconds): those with a connected client come first.
 DRAIN_SHARE = 10.0
-# Characters of the first fault of a configuration that a reload refuses, for the log.
-FAULT_MAX = 140
 # And of that, for writing down what is in doubt when the backend does not answer in time.
 LAST_WORDS = 5.0
-
-# The first line of each fault in a ConfigError about a file; the place is missing if a fault is
-# about the file as a whole.
-_FAULT = re.compile(r"^(?! *\d+ \| )(?P<file>.+?)(?::\d+:\d+)?: error: .*$", re.MULTILINE)
 
 
 class Service:
@@ -86,7 +76,6 @@ class Service:
         self, config: Config, *, reload: Callable[[], Config], sink: LineWriter, notifier: Notifier
     ) -> None:
         self.config = config
-        self._reload = reload
         self._notifier = notifier
         clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter and ids, not secrets
         self._clock = clock
@@ -123,6 +112,7 @@ class Service:
             clock=clock,
             on_sync=self.metrics.spool_sync,
         )
+        self._reloader = Reloader(reload, self._spool)
         self._backend = _build_backend(section, config.hostname, clock)
         self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
         self._journal = Journal(
@@ -318,11 +308,10 @@ class Service:
     async def reload(self) -> str:
         """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
         try:
-            config = await asyncio.to_thread(self._read_again)
-            await self._refuse_stranded_mail(config)
+            config = await self._reloader.read(self.config)
         except ConfigError as error:
             self._status.reload_ok = False
-            self.maillog.reload_refused(error=_in_short(error))
+            self.maillog.reload_refused(error=in_short(error))
             raise
         for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
         limits = session_limits(config)
@@ -339,29 +328,6 @@ class Service:
         self._status.reload_ok = True
         self.maillog.reloaded(config=self._status.config_hash)
         return f"reloaded configuration {self._status.config_hash}"
-
-    def _read_again(self) -> Config:
-        config = self._reload()
-        if keys := needs_restart(self.config, config):
-            raise ConfigError(f"these changes need a restart of the service: {', '.join(keys)}")
-        return config
-
-    async def _refuse_stranded_mail(self, config: Config) -> None:
-        removed = removed_classes(self.config, config)
-        if not removed:
-            return
-        try:
-            lost = stranded(removed, await self._spool.totals())
-        except SpoolError as error:
-            raise ConfigError(
-                f"classes: cannot remove {', '.join(removed)} now, since the spool cannot say "
-                f"whether it holds mail of them: {error}"
-            ) from error
-        if lost:
-            raise ConfigError(
-                f"classes: cannot remove {', '.join(lost)} while the spool holds mail of them; "
-                "keep the class without rules until its queue is empty"
-            )
 
     # Parts that are only about seeing.
 
@@ -449,18 +415,6 @@ def _target(section: BackendSection) -> str:
 
 def _host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _in_short(error: ConfigError) -> str:
-    """One line for the log: the first fault, how many there are, and how to see them all."""
-    faults = list(_FAULT.finditer(str(error)))
-    if not faults:
-        return str(error)  # not about a file's content, and one line already
-    first = faults[0]
-    count = f"{len(faults)} fault{'s' if faults[1:] else ''}"
-    # The log cuts long values at their end, where the command is.
-    text = textwrap.shorten(first[0], FAULT_MAX, placeholder=" ...")
-    return f"{count}, first: {text}; run: mailshed config check {first['file']}"
 
 
 def run(config: Config, *, reload: Callable[[], Config]) -> int:

@@ -19,11 +19,12 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 
 import asyncio
 import math
-from typing import Protocol, cast
+from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
 from mailshed.config.policy import SessionLimits
+from mailshed.listener.interface import MailHandler
 from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
 from mailshed.listener.transaction import PendingTransaction
@@ -52,55 +53,6 @@ IDLE_COMMANDS_MAX = 100
 
 # Seconds for our last words to reach a client that reads slowly or not at all.
 CLOSE_TIMEOUT = 10.0
-
-
-class MailHandler(Protocol):
-    """What a session asks; all answers are replies, and none of the methods raises."""
-
-    def connected(self, session: "SmtpSession") -> Reply | None:
-        """A client connected; a reply refuses it."""
-        ...
-
-    def disconnected(self, session: "SmtpSession") -> None:
-        """The session is over."""
-        ...
-
-    def replied(self, session: "SmtpSession", verb: str, sent: Reply) -> None:
-        """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
-        ...
-
-    def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | None:
-        """May this client send to `mailbox`? A reply refuses it."""
-        ...
-
-    def rejected(
-        self, session: "SmtpSession", stage: Stage, argument: bytes, answer: Reply
-    ) -> None:
-        """MAIL or RCPT was refused for what it says, without asking; `argument` follows the verb.
-
-        Told at most once a transaction of recipients that are too many, and otherwise of errors
-        only, whose number ends the session.
-        """
-        ...
-
-    def new_content(self, session: "SmtpSession") -> Content:
-        """A place for the mail data that follows."""
-        ...
-
-    async def content(self, session: "SmtpSession", content: Content) -> Reply | None:
-        """The mail data is complete; None if the client has left and wants no reply.
-
-        Takes over `content` and closes it.
-        """
-        ...
-
-    def discarded(self, session: "SmtpSession", octets: int, answer: Reply | None) -> None:
-        """No message came of the mail data, after so many octets; the envelope is still there.
-
-        `answer` is what the client was told last: a refusal, or why the session ended. None if it
-        left by itself.
-        """
-        ...
 
 
 class SmtpSession(SMTP):

@@ -16,7 +16,8 @@ from typing import Protocol, cast
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import StartError
-from mailshed.listener.protocol import MailHandler, SmtpSession
+from mailshed.listener.interface import MailHandler
+from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
 from mailshed.mail.reply import Reply

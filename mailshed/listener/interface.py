@@ -1,0 +1,64 @@
+"""What a session asks of the rest: the one seam between the dialog and the path of a message.
+
+The session keeps syntax and sequence, the handler knows policy and mail. All answers are replies;
+none of the methods raises.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from mailshed.mail.address import Mailbox
+from mailshed.mail.content import Content
+from mailshed.mail.reply import Reply
+from mailshed.terms import Stage
+
+if TYPE_CHECKING:
+    from mailshed.listener.protocol import SmtpSession
+
+
+class MailHandler(Protocol):
+    """What a session asks; all answers are replies, and none of the methods raises."""
+
+    def connected(self, session: "SmtpSession") -> Reply | None:
+        """A client connected; a reply refuses it."""
+        ...
+
+    def disconnected(self, session: "SmtpSession") -> None:
+        """The session is over."""
+        ...
+
+    def replied(self, session: "SmtpSession", verb: str, sent: Reply) -> None:
+        """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
+        ...
+
+    def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | None:
+        """May this client send to `mailbox`? A reply refuses it."""
+        ...
+
+    def rejected(
+        self, session: "SmtpSession", stage: Stage, argument: bytes, answer: Reply
+    ) -> None:
+        """MAIL or RCPT was refused for what it says, without asking; `argument` follows the verb.
+
+        Told at most once a transaction of recipients that are too many, and otherwise of errors
+        only, whose number ends the session.
+        """
+        ...
+
+    def new_content(self, session: "SmtpSession") -> Content:
+        """A place for the mail data that follows."""
+        ...
+
+    async def content(self, session: "SmtpSession", content: Content) -> Reply | None:
+        """The mail data is complete; None if the client has left and wants no reply.
+
+        Takes over `content` and closes it.
+        """
+        ...
+
+    def discarded(self, session: "SmtpSession", octets: int, answer: Reply | None) -> None:
+        """No message came of the mail data, after so many octets; the envelope is still there.
+
+        `answer` is what the client was told last: a refusal, or why the session ended. None if it
+        left by itself.
+        """
+        ...

@@ -4,8 +4,7 @@ The methods take plain values and cost a dictionary look-up and an addition. The
 library's own counters, whose lock and checks cost 1 to 2 microseconds each, a quarter of the whole
 budget of a message: values are kept in dictionaries here, and made into the library's families
 when somebody scrapes. What makes this safe is that each metric is written by one thread (all by the
-main loop, `spool_sync` by the spool's writer) and read by copies that the interpreter makes in one
-step.
+main loop, `spool_sync` by the spool's writer) and read through copies (`_items`).
 
 What a configuration makes possible exists from the start with the value 0 (`declare`), so that
 the first event is visible as an increase; rare combinations of closed labels appear with their
@@ -15,6 +14,7 @@ first event. Gauges are not here: `collector` exports them from the snapshot.
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -62,6 +62,20 @@ _VERBS = frozenset(VERBS)
 _CODE_CLASSES = {2: "2xx", 3: "2xx", 4: "4xx", 5: "5xx"}
 
 Labels = tuple[str, ...]
+T = TypeVar("T")
+
+
+def _items(values: dict[Labels, T]) -> list[tuple[Labels, T]]:
+    """What a dictionary holds that another thread is adding to.
+
+    Even this one call is not one step: making a tuple may run the garbage collector, and that may
+    let the other thread add a key. Keys are few and soon all there, so trying again ends.
+    """
+    while True:
+        try:
+            return list(values.items())
+        except RuntimeError:
+            continue
 
 
 class _Counter:
@@ -75,7 +89,7 @@ class _Counter:
     def export(self) -> Metric:
         family = self._family
         made = CounterMetricFamily(family.full_name, family.help, labels=family.labels)
-        for labels, value in list(self.values.items()):
+        for labels, value in _items(self.values):
             made.add_metric(labels, value)
         return made
 
@@ -102,7 +116,7 @@ class _Histogram:
     def export(self) -> Metric:
         family = self._family
         made = HistogramMetricFamily(family.full_name, family.help, labels=family.labels)
-        for labels, row in list(self._rows.items()):
+        for labels, row in _items(self._rows):
             *counts, total = row.copy()
             running = 0.0
             buckets: list[tuple[str, float]] = []

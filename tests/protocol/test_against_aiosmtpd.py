@@ -142,7 +142,7 @@ DIFFERENT: dict[str, Difference] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: aiosmtpd reads every attribute, and 3.11.2 cannot read one of those
 class Keeping:
     """A handler of aiosmtpd that takes every message."""
 

@@ -93,10 +93,8 @@ class Journal:
             self._log.aborted(mail, stage=Stage.DATA)
         elif answer not in _REASONS:
             self._log.aborted(mail, stage=Stage.DATA, reply=answer.text)
-        elif answer.is_permanent:
-            self._log.refused(mail, reason=_REASONS[answer], delays=delays, reply=answer.text)
         else:
-            self._log.deferred(mail, reason=_REASONS[answer], delays=delays, reply=answer.text)
+            self._log_refusal(mail, answer, _REASONS[answer], delays)
 
     def delivered(self, message: Message, answer: Reply, times: StageTimes, waited: float) -> None:
         """The backend took it while the client waited."""
@@ -123,31 +121,19 @@ class Journal:
         self._metrics.decision(message.traffic_class.name, "spool", reason)
         self._end(message, "spooled")
 
-    def deferred(
+    def turned_away(
         self,
         message: Message,
         answer: Reply,
         reason: Reason,
         result: TransactionResult | None = None,
     ) -> None:
-        """The client is told 4xx and keeps it; `result` if the backend was tried."""
+        """The client is told 4xx and keeps it, or 5xx; `result` if the backend was tried."""
         delays = self._delays_so_far(message, result)
-        self._log.deferred(_mail(message), reason=reason, delays=delays, reply=answer.text)
-        self._metrics.decision(message.traffic_class.name, "defer", reason)
-        self._end(message, "deferred")
-
-    def refused(
-        self,
-        message: Message,
-        answer: Reply,
-        reason: Reason,
-        result: TransactionResult | None = None,
-    ) -> None:
-        """The client is told 5xx; `result` if it is the backend's."""
-        delays = self._delays_so_far(message, result)
-        self._log.refused(_mail(message), reason=reason, delays=delays, reply=answer.text)
-        self._metrics.decision(message.traffic_class.name, "reject", reason)
-        self._end(message, "rejected")
+        self._log_refusal(_mail(message), answer, reason, delays)
+        name = message.traffic_class.name
+        self._metrics.decision(name, "reject" if answer.is_permanent else "defer", reason)
+        self._end(message, "rejected" if answer.is_permanent else "deferred")
 
     def aborted(self, message: Message) -> None:
         """The client left after its final dot and before anything was promised."""
@@ -261,6 +247,10 @@ class Journal:
             size=message.size,
             recipients=len(message.envelope.recipients),
         )
+
+    def _log_refusal(self, mail: Mail, answer: Reply, reason: Reason, delays: Delays) -> None:
+        write = self._log.refused if answer.is_permanent else self._log.deferred
+        write(mail, reason=reason, delays=delays, reply=answer.text)
 
     def _end(self, message: Message, outcome: Outcome) -> None:
         seconds = self._clock.monotonic() - message.envelope.started_at

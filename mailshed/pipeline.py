@@ -151,7 +151,7 @@ class Pipeline:
         prefix = received_line(envelope, policies.hostname)
         message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
-            return self._refuse(message, reply.LOOP, Reason.LOOP, None).reply
+            return self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply
         slot, reason = await self._enter(message)
         if slot is None and self._gate.is_closed:
             reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
@@ -205,7 +205,7 @@ class Pipeline:
                 self._journal.delivered(message, answer, result.times, waited)
                 return _Answered(answer)
             case Bounced(_, answer):
-                return self._refuse(message, answer, Reason.BACKEND_REFUSED, result)
+                return self._turn_away(message, answer, Reason.BACKEND_REFUSED, result)
             case Deferred(_, answer):
                 return self._judge_deferred(message, answer, result)
             case InDoubt(detail):
@@ -223,7 +223,7 @@ class Pipeline:
         if answer is None or answer.code == 421:  # a 421 ends the backend's session, not ours
             return _Kept(Reason.BACKEND_AWAY, result=result)
         if message.envelope.client.kind is ClientKind.MTA:
-            return self._defer(message, answer, Reason.BACKEND_DEFERRED, result)
+            return self._turn_away(message, answer, Reason.BACKEND_DEFERRED, result)
         return _Kept(Reason.BACKEND_DEFERRED, result=result)
 
     def _judge_mixed(self, message: Message, result: TransactionResult) -> _Answered | _Kept:
@@ -234,7 +234,7 @@ class Pipeline:
         """
         has_failed = any(isinstance(each, Bounced) for each in result.recipients)
         if has_failed and not message.envelope.client.is_trusted:
-            return self._defer(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS, result)
+            return self._turn_away(message, reply.MIXED_RECIPIENTS, Reason.MIXED_RECIPIENTS, result)
         return _Kept(Reason.MIXED_RECIPIENTS, result=result)
 
     async def _keep(self, message: Message, kept: _Kept) -> _Answered:
@@ -257,22 +257,16 @@ class Pipeline:
         try:
             await self._spool.add(record, message.chunks())
         except SpoolFull:
-            return self._defer(message, reply.SPOOL_FULL, Reason.SPOOL_FULL, kept.result)
+            return self._turn_away(message, reply.SPOOL_FULL, Reason.SPOOL_FULL, kept.result)
         except SpoolError:
             answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
-            return self._defer(message, answer, Reason.SPOOL_SICK, kept.result)
+            return self._turn_away(message, answer, Reason.SPOOL_SICK, kept.result)
         self._journal.spooled(message, kept.reason, kept.result)
         self._on_spooled(message.traffic_class)
         return _Answered(reply.queued(message.envelope.queue_id))
 
-    def _refuse(
+    def _turn_away(
         self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
     ) -> _Answered:
-        self._journal.refused(message, answer, reason, result)
-        return _Answered(answer)
-
-    def _defer(
-        self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
-    ) -> _Answered:
-        self._journal.deferred(message, answer, reason, result)
+        self._journal.turned_away(message, answer, reason, result)
         return _Answered(answer)

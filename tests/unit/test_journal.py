@@ -61,8 +61,8 @@ def test_every_line_of_a_message_says_whose_it_is(book: JournalBook, message: Me
     journal = book.journal
     journal.delivered(message, OK, ANSWER_TIMES, 0.0)
     journal.spooled(message, Reason.SATURATED)
-    journal.deferred(message, BUSY, Reason.BACKEND_DEFERRED)
-    journal.refused(message, REFUSED, Reason.BACKEND_REFUSED)
+    journal.turned_away(message, BUSY, Reason.BACKEND_DEFERRED)
+    journal.turned_away(message, REFUSED, Reason.BACKEND_REFUSED)
     journal.aborted(message)
     journal.in_doubt(message, "connection lost")
     events = ["delivered", "spooled", "deferred", "refused", "aborted", "in_doubt"]
@@ -105,9 +105,9 @@ def test_the_time_with_the_backend_was_no_waiting(
         case "spooled":
             journal.spooled(message, Reason.BACKEND_DEFERRED, result)
         case "deferred":
-            journal.deferred(message, BUSY, Reason.BACKEND_DEFERRED, result)
+            journal.turned_away(message, BUSY, Reason.BACKEND_DEFERRED, result)
         case _:
-            journal.refused(message, REFUSED, Reason.BACKEND_REFUSED, result)
+            journal.turned_away(message, REFUSED, Reason.BACKEND_REFUSED, result)
     assert book.log.one(event)["delays"] == "1.00/0.00/0.50/1.50"
     assert book.log.one(event)["delay"] == 3.0
 
@@ -216,9 +216,9 @@ def test_each_end_is_one_decision_and_one_transaction(
         case "spooled":
             journal.spooled(message, reason)
         case "deferred":
-            journal.deferred(message, BUSY, reason)
+            journal.turned_away(message, BUSY, reason)
         case _:
-            journal.refused(message, REFUSED, reason)
+            journal.turned_away(message, REFUSED, reason)
     labels = {"class": "telework", "action": action, "reason": reason.value}
     assert book.count("decisions_total", **labels) == 1
     ended = {"class": "telework", "outcome": "rejected" if event == "refused" else event}

@@ -16,6 +16,7 @@
     |   +-- ConnectionLost     the connection ended in mid-dialog
     |   +-- ProtocolViolation  the reply was not SMTP
     +-- AddressSyntaxError     a path or parameter breaks the grammar of RFC 5321
+    +-- RequestError           what an operator asks of the queue cannot be understood
     +-- BudgetExceeded         the budget for mail data in transit is used up
     +-- ClientGone             the client left before our dot: nothing was promised
 
@@ -83,6 +84,10 @@ class ProtocolViolation(BackendError):
 
 class AddressSyntaxError(MailshedError):
     """A path or an ESMTP parameter breaks the grammar; the text may be shown to the client."""
+
+
+class RequestError(MailshedError):
+    """What an operator asks of the queue cannot be understood; the text says what is expected."""
 
 
 class BudgetExceeded(MailshedError):

@@ -46,10 +46,13 @@ class Reason(Enum):
     BACKEND_REFUSED = "backend_refused"  # the backend said 5xx
     MIXED_RECIPIENTS = "mixed_recipients"  # the backend took some recipients and not others
     IN_DOUBT = "in_doubt"  # the backend did not answer the final dot
+    ADOPTED = "adopted"  # the backend is still at the final dot, and the client cannot wait
     SHUTDOWN = "shutdown"  # the service is stopping
     SPOOL_FULL = "spool_full"  # a spool limit or the disk reserve is reached
     SPOOL_SICK = "spool_sick"  # the spool cannot commit
     RELAY_DENIED = "relay_denied"  # a stranger asked us to relay to a stranger
+    UNKNOWN_RECIPIENT = "unknown_recipient"  # the backend does not know the mailbox
+    UNVERIFIED_RECIPIENT = "unverified_recipient"  # nobody can say now whether it exists
     LOOP = "loop"  # the message has been here, or nearly everywhere
     CONTENT = "content"  # bare CR, LF or NUL in the mail data
     TOO_LARGE = "too_large"  # over the message size limit
@@ -65,6 +68,15 @@ class SpoolState(Enum):
     DEFERRED = "deferred"  # tried, and due again at its next attempt
     HOLD = "hold"  # waits for an operator
     CORRUPT = "corrupt"  # the stored mail data failed its checksum
+
+
+class QueueAction(Enum):
+    """What an operator may do to a spooled message."""
+
+    HOLD = "hold"  # not to be tried until it is released
+    RELEASE = "release"  # no longer held, and due now
+    RETRY = "retry"  # due now, whatever its pause
+    DELETE = "delete"  # gone for good, nobody is told
 
 
 class Ending(Enum):
@@ -89,6 +101,8 @@ class TrafficClass:
     `threshold` is the share of the in-flight limit (0..1] above which the class may not start.
     `wait_max_*` bounds, in seconds, how long a client waits for a slot before its mail is spooled.
     `objective` is the delay in seconds, from arrival to the backend's 250, promised for the class.
+    `report_after` is the delay in seconds after which a waiting message's sender is told once that
+    it is late; None: never.
     """
 
     name: str
@@ -97,6 +111,7 @@ class TrafficClass:
     wait_max_mta: float
     wait_max_user_agent: float
     objective: float
+    report_after: float | None = None
 
     def wait_max(self, client_kind: ClientKind) -> float:
         """Seconds this class may wait for a slot on behalf of a client of `client_kind`."""

@@ -1,5 +1,7 @@
 """What the writer may be asked to do: each job is one change of the database, whole or not at all.
 
+Here is what a job is, and those that bring mail; those that change what is there are in `marks`.
+
 A job runs inside a transaction that it shares with others (`writer`), so it neither begins nor
 commits, and it may run twice, if a neighbour spoils the first transaction: whatever it does outside
 the database happens in `prepare`, once. What it changed it writes into `Changes`.
@@ -12,7 +14,6 @@ is left (see `backlog`).
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mailshed.errors import SpoolError, SpoolSick
@@ -22,15 +23,11 @@ from mailshed.spool.rows import (
     INSERT_RECIPIENT,
     liveliest,
     message_values,
-    printable,
     recipient_values,
 )
 from mailshed.spool.schema import CHUNK_BITS, CHUNKS_MAX
-from mailshed.spool.store import Settlement, SpoolRecord
+from mailshed.spool.store import SpoolRecord
 from mailshed.terms import QueueId, SpoolState
-
-MARK_PRIORITY = -1
-"""Before any mail."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -94,7 +91,7 @@ class StorePiece(Job):
             connection.execute("INSERT INTO incoming VALUES (?)", (message_id,))
         else:
             _require_incoming(connection, message_id)
-        _insert_chunk(connection, message_id, self.place, self.piece)
+        insert_chunk(connection, message_id, self.place, self.piece)
         changes.written += len(self.piece)
 
 
@@ -126,7 +123,7 @@ class StoreMessage(Job):
             size += self.arrival.octets
             place = self.arrival.pieces
         if self.piece:
-            _insert_chunk(connection, self.message_id, place, self.piece)
+            insert_chunk(connection, self.message_id, place, self.piece)
         insert_message(
             connection, changes, self.message_id, self.record, size=size, digest=self.digest
         )
@@ -143,100 +140,6 @@ class ForgetArrival(Job):
         """Remove the chunks and the announcement."""
         del changes  # what was never valid was never counted
         forget_incoming(connection, self.arrival.message_id)
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Settle(Job):
-    """Record the outcome of an attempt, with the reports that it causes."""
-
-    settlement: Settlement
-    report_ids: Sequence[int]
-    """One message id for each report."""
-    digests: tuple[bytes, ...] = ()
-
-    def prepare(self) -> None:
-        """Digest the reports."""
-        reports = self.settlement.reports
-        self.digests = tuple(hashlib.sha256(report.content).digest() for report in reports)
-
-    def apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
-        """Move or remove recipients, count the endings, add the reports."""
-        settlement = self.settlement
-        found = _find(connection, settlement.queue_id)
-        if found is None:
-            return
-        named = settlement.endings.keys() | settlement.deferred.keys()
-        if not named & found.states.keys():
-            return
-        for position, ending in settlement.endings.items():
-            if position in found.states:
-                changes.count(found.traffic_class, ending.value, 1)
-        self._move(connection, changes, found)
-        for report, message_id, digest in zip(
-            settlement.reports, self.report_ids, self.digests, strict=True
-        ):
-            size = len(report.content)
-            _insert_chunk(connection, message_id, 0, report.content)
-            insert_message(connection, changes, message_id, report.record, size=size, digest=digest)
-            changes.written += size
-
-    def _move(self, connection: sqlite3.Connection, changes: Changes, found: "_Found") -> None:
-        """Write what is left of the message, or remove it."""
-        settlement, message_id = self.settlement, found.message_id
-        remaining = {
-            position: settlement.state if position in settlement.deferred else state
-            for position, state in found.states.items()
-            if position not in settlement.endings
-        }
-        changes.hold(found.traffic_class, found.state, -1, -len(found.states), -found.size)
-        if not remaining:
-            _delete_message(connection, message_id)
-            changes.removed.append(message_id)
-            return
-        connection.executemany(
-            "DELETE FROM recipient WHERE message_id = ? AND position = ?",
-            [(message_id, position) for position in settlement.endings],
-        )
-        connection.executemany(
-            "UPDATE recipient SET state = ?, last_reply = ? WHERE message_id = ? AND position = ?",
-            [
-                (settlement.state.value, printable(reply), message_id, position)
-                for position, reply in settlement.deferred.items()
-            ],
-        )
-        state = liveliest(list(remaining.values()))
-        connection.execute(
-            "UPDATE message SET state = ?, attempts = ?, next_attempt = ?, in_doubt = ?"
-            " WHERE message_id = ?",
-            (
-                state.value,
-                settlement.attempts,
-                settlement.next_attempt_wall,
-                settlement.in_doubt,
-                message_id,
-            ),
-        )
-        changes.hold(found.traffic_class, state, 1, len(remaining), found.size)
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Quarantine(Job):
-    """Keep a damaged message, and never try it again."""
-
-    queue_id: QueueId
-
-    def apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
-        """Set message and recipients to corrupt."""
-        found = _find(connection, self.queue_id)
-        if found is None:
-            return
-        corrupt = SpoolState.CORRUPT
-        key = (corrupt.value, found.message_id)
-        connection.execute("UPDATE recipient SET state = ? WHERE message_id = ?", key)
-        connection.execute("UPDATE message SET state = ? WHERE message_id = ?", key)
-        recipients = len(found.states)
-        changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size)
-        changes.hold(found.traffic_class, corrupt, 1, recipients, found.size)
 
 
 def write_ledger(connection: sqlite3.Connection, changes: Changes) -> None:
@@ -287,42 +190,50 @@ def retract_message(connection: sqlite3.Connection, changes: Changes, message_id
     if row is None:
         return
     queue_id, is_generated = row
-    found = _find(connection, queue_id)
+    found = find_message(connection, queue_id)
     assert found is not None, "a message vanished within a transaction"
     recipients = len(found.states)
     changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size)
     source = "generated" if is_generated else "accepted"
     changes.count(found.traffic_class, source, -recipients)
-    _delete_message(connection, message_id)
+    delete_message(connection, message_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class Found:
     """A message as a job finds it; `states` by the recipients' indexes."""
 
     message_id: int
     traffic_class: str
     state: SpoolState
     size: int
+    attempts: int
+    next_attempt: float
+    report_at: float | None
     states: dict[int, SpoolState]
 
 
-def _find(connection: sqlite3.Connection, queue_id: QueueId) -> _Found | None:
+def find_message(connection: sqlite3.Connection, queue_id: QueueId) -> Found | None:
+    """The message with this queue id, if it is there."""
     row = connection.execute(
-        "SELECT message_id, traffic_class, state, size FROM message WHERE queue_id = ?",
+        "SELECT message_id, traffic_class, state, size, attempts, next_attempt, report_at"
+        " FROM message WHERE queue_id = ?",
         (queue_id,),
     ).fetchone()
     if row is None:
         return None
-    message_id, traffic_class, state, size = row
+    message_id, traffic_class, state, size, attempts, next_attempt, report_at = row
     recipients = connection.execute(
         "SELECT position, state FROM recipient WHERE message_id = ?", (message_id,)
     )
-    return _Found(
+    return Found(
         message_id=message_id,
         traffic_class=traffic_class,
         state=SpoolState(state),
         size=size,
+        attempts=attempts,
+        next_attempt=next_attempt,
+        report_at=report_at,
         states={position: SpoolState(each) for position, each in recipients},
     )
 
@@ -336,9 +247,10 @@ def _require_incoming(connection: sqlite3.Connection, message_id: int) -> None:
         raise SpoolSick("the spool was recovered while the message came in")
 
 
-def _insert_chunk(
+def insert_chunk(
     connection: sqlite3.Connection, message_id: int, place: int, octets: bytes
 ) -> None:
+    """Add a piece of content."""
     assert place < CHUNKS_MAX, "more content than a message can have"
     connection.execute(
         "INSERT INTO chunk VALUES (?, ?)", (message_id << CHUNK_BITS | place, octets)
@@ -352,7 +264,8 @@ def _delete_chunks(connection: sqlite3.Connection, message_id: int) -> None:
     )
 
 
-def _delete_message(connection: sqlite3.Connection, message_id: int) -> None:
+def delete_message(connection: sqlite3.Connection, message_id: int) -> None:
+    """Remove a message with its recipients and its content; the ledger is the caller's."""
     _delete_chunks(connection, message_id)
     # The recipients go by cascade.
     connection.execute("DELETE FROM message WHERE message_id = ?", (message_id,))

@@ -37,7 +37,7 @@ THREADS = 2
 DUE = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt
+        in_doubt, report_at
     FROM message INDEXED BY message_due
     WHERE traffic_class = ? AND next_attempt <= ? AND state IN ('queued', 'deferred')
     ORDER BY next_attempt, received, message_id LIMIT ?
@@ -45,10 +45,18 @@ DUE = """
 EXPIRED = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt
+        in_doubt, report_at
     FROM message INDEXED BY message_expiry
     WHERE expires <= ? AND state IN ('queued', 'deferred')
     ORDER BY expires, message_id LIMIT ?
+"""
+DELAYED = """
+    SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
+        expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
+        in_doubt, report_at
+    FROM message INDEXED BY message_report
+    WHERE report_at <= ? AND state IN ('queued', 'deferred')
+    ORDER BY report_at, message_id LIMIT ?
 """
 LIVE_RECIPIENTS = """
     SELECT message_id, position, address, parameters, state, last_reply FROM recipient
@@ -195,6 +203,12 @@ def expired(
     """See `SpoolStore.expired`."""
     rows = connection.execute(EXPIRED, (wall, limit + len(exclude)))
     return _records(connection, rows.fetchall(), limit, exclude)
+
+
+def delayed(connection: sqlite3.Connection, wall: float, limit: int) -> list[SpoolRecord]:
+    """See `SpoolStore.delayed`."""
+    rows = connection.execute(DELAYED, (wall, limit))
+    return _records(connection, rows.fetchall(), limit, ())
 
 
 def next_due(connection: sqlite3.Connection, traffic_classes: Sequence[str]) -> float | None:

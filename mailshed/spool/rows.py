@@ -18,7 +18,7 @@ BY_LIVELINESS = (*LIVE_STATES, SpoolState.HOLD, SpoolState.CORRUPT)
 """All states; a message has the first of these that one of its recipients has."""
 
 INSERT_MESSAGE = """
-    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -26,7 +26,7 @@ INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
 MessageRow = tuple[
     int, str, str, int, bytes, bytes, int,
     float, float, float, int, str, str, str, int,
-    int, int,
+    int, int, float | None,
 ]  # fmt: skip
 RecipientRow = tuple[int, int, bytes, bytes, str, str]
 
@@ -55,6 +55,7 @@ def message_values(
         int(record.is_trusted),
         int(record.is_generated),
         record.in_doubt,
+        record.report_wall,
     )
 
 
@@ -107,6 +108,7 @@ def _record_from(row: MessageRow, recipients: tuple[SpoolRecipient, ...]) -> Spo
         is_trusted=bool(row[14]),
         is_generated=bool(row[15]),
         in_doubt=row[16],
+        report_wall=row[17],
     )
 
 

@@ -104,6 +104,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX message_oldest ON message (traffic_class, state, received)",
     ),
+    (
+        # When the sender is to be told that the message is late; NULL: never, or has been told.
+        "ALTER TABLE message ADD COLUMN report_at REAL",
+        """
+        CREATE INDEX message_report ON message (report_at)
+            WHERE report_at IS NOT NULL AND state IN ('queued', 'deferred')
+        """,
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -131,8 +139,8 @@ def open_writer(
     try:
         _identify(connection, database)
         _configure(connection)
+        _verify(connection, database)  # first: what is damaged is left as it is
         _migrate(connection)
-        _verify(connection, database)
         _sync_folder(database.parent)
     except sqlite3.DatabaseError as error:
         connection.close()

@@ -23,23 +23,15 @@ from mailshed.clock import Clock
 from mailshed.errors import SpoolCorrupt, SpoolError, SpoolSick
 from mailshed.spool import lookup
 from mailshed.spool.accounts import Accounts, Claim, DiskGauge, free_space
-from mailshed.spool.jobs import (
-    MARK_PRIORITY,
-    Arrival,
-    ForgetArrival,
-    Job,
-    Quarantine,
-    Settle,
-    StoreMessage,
-    StorePiece,
-)
+from mailshed.spool.jobs import Arrival, ForgetArrival, Job, StoreMessage, StorePiece
 from mailshed.spool.lock import SpoolLock, prepare_folder
 from mailshed.spool.lookup import Lookup
+from mailshed.spool.marks import MARK_PRIORITY, Amend, NoteDelay, Quarantine, Settle
 from mailshed.spool.recovery import Opened
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
-from mailshed.spool.store import ClassTotals, Settlement, SpoolRecord, SpoolTotals
+from mailshed.spool.store import ClassTotals, Report, Settlement, SpoolRecord, SpoolTotals
 from mailshed.spool.writer import CHECKPOINT_OCTETS, Outcome, Writer
-from mailshed.terms import QueueId
+from mailshed.terms import QueueAction, QueueId
 
 T = TypeVar("T")
 
@@ -104,10 +96,8 @@ class SqliteSpool:
         self._writer.start()
         try:
             await self._open_database(self._writer)
-            self._lookup = await asyncio.to_thread(Lookup, self._database)
-        except sqlite3.Error as error:
-            await self.close()
-            raise SpoolError(f"{self._database} cannot be read: {error}") from error
+        except SpoolSick:
+            raise  # ours, and to be recovered
         except BaseException:
             await self.close()
             raise
@@ -118,13 +108,28 @@ class SqliteSpool:
         self._lock.write_owner()
 
     async def _open_database(self, writer: Writer) -> None:
+        """Open for writing, then for reading, and be well; SpoolSick, and be sick."""
         opened = await self._ask(writer.open)
         if isinstance(opened, SpoolError):
             self._sick = str(opened)
             raise opened
+        await self._open_lookup()
+        if (reason := writer.unhealthy_reason()) is not None:  # it has fallen sick meanwhile
+            self._sick = reason
+            raise SpoolSick(reason)
         self._accounts.reset(opened.contents)
         self._next_id = max(self._next_id, opened.next_id)
         self._sick = None
+
+    async def _open_lookup(self) -> None:
+        if self._lookup is not None:
+            self._lookup.renew()
+            return
+        try:
+            self._lookup = await asyncio.to_thread(Lookup, self._database)
+        except sqlite3.Error as error:
+            self._sick = f"{self._database} cannot be read: {error}"
+            raise SpoolSick(self._sick) from error
 
     async def _ask(
         self, order: Callable[[Callable[[Opened | SpoolError], None]], None]
@@ -162,8 +167,6 @@ class SqliteSpool:
         if self._writer is None:
             raise SpoolSick(self._sick)
         await self._open_database(self._writer)
-        if self._lookup is not None:
-            self._lookup.renew()
 
     # Writing.
 
@@ -274,6 +277,33 @@ class SqliteSpool:
             Quarantine(done=self._future(), priority=MARK_PRIORITY, queue_id=queue_id)
         )
 
+    async def amend(self, queue_id: QueueId, action: QueueAction, wall: float) -> bool:
+        """Hold, release, retry or delete. See `SpoolStore.amend`."""
+        self._require_healthy()
+        job = Amend(
+            done=self._future(),
+            priority=MARK_PRIORITY,
+            queue_id=queue_id,
+            action=action,
+            wall=wall,
+        )
+        await self._submit(job)
+        return job.has_changed
+
+    async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
+        """Record that the sender of a late message was told. See `SpoolStore.note_delay`."""
+        self._require_healthy()
+        await self._submit(
+            NoteDelay(
+                done=self._future(),
+                priority=MARK_PRIORITY,
+                octets=0 if report is None else len(report.content),
+                queue_id=queue_id,
+                report=report,
+                report_id=self._take_id(),
+            )
+        )
+
     def _require_healthy(self) -> None:
         if self._sick is not None:
             raise SpoolSick(self._sick)
@@ -344,6 +374,10 @@ class SqliteSpool:
         return await self._query(
             lambda connection: lookup.expired(connection, wall, limit, exclude)
         )
+
+    async def delayed(self, wall: float, limit: int) -> list[SpoolRecord]:
+        """Messages whose senders wait for word. See `SpoolStore.delayed`."""
+        return await self._query(lambda connection: lookup.delayed(connection, wall, limit))
 
     async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
         """The stored content, verified. See `SpoolStore.content`."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mailshed.terms import Ending, QueueId, Reason, SpoolState
+from mailshed.terms import Ending, QueueAction, QueueId, Reason, SpoolState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,8 @@ class SpoolRecord:
     """A report of ours rather than accepted mail: the other source in the conservation law."""
     in_doubt: int = 0
     """How many attempts ended after our final dot without an answer."""
+    report_wall: float | None = None
+    """When the sender is to be told that it is late; None: never, or has been told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,17 @@ class Settlement:
     next_attempt_wall: float
     in_doubt: int = 0
     reports: tuple[Report, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendResult:
+    """What became of an operator's action on several messages, in messages."""
+
+    changed: int = 0
+    unchanged: int = 0
+    """Not there, or the action changes nothing about them."""
+    busy: int = 0
+    """With the backend at this moment, so that it is too late; or another action is at them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +143,9 @@ class SpoolStore(Protocol):
     async def open(self) -> None:
         """Take exclusive ownership, verify, recover.
 
-        Raises SpoolLocked if another process owns it, SpoolSick if it is damaged or made by a
-        newer version, and plain SpoolError if the place cannot be used at all.
+        Raises SpoolLocked if another process owns it, and plain SpoolError if the place cannot be
+        used at all; the store is then closed. Raises SpoolSick if it is damaged or made by a newer
+        version: then it is owned and sick, every operation says so, and `recover` tries again.
         """
         ...
 
@@ -161,6 +175,23 @@ class SpoolStore(Protocol):
         """Set all recipients of a damaged message to `SpoolState.CORRUPT`: kept, never tried."""
         ...
 
+    async def amend(self, queue_id: QueueId, action: QueueAction, wall: float) -> bool:
+        """Do what an operator asks for, durably; False if that changes nothing.
+
+        `HOLD` holds the recipients that may be tried, `RELEASE` makes held ones due at `wall`, and
+        so does `RETRY` with those that may be tried; corrupt ones stay as they are. `DELETE` ends
+        all recipients, whatever their state, as `Ending.REMOVED`. Who is working on a message is
+        the caller's knowledge: deleting one that is being transmitted does not stop it.
+        """
+        ...
+
+    async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
+        """Clear `report_wall` and store the report about the delay, in one transaction.
+
+        Nothing happens, and no report is stored, if the message is gone or was reported before.
+        """
+        ...
+
     async def due(
         self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
@@ -179,6 +210,13 @@ class SpoolStore(Protocol):
         self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
         """Up to `limit` messages whose `expires_wall` has come, those first that expired first.
+
+        As with `due`, held and corrupt recipients are left out.
+        """
+        ...
+
+    async def delayed(self, wall: float, limit: int) -> list[SpoolRecord]:
+        """Up to `limit` messages whose `report_wall` has come, the earliest first.
 
         As with `due`, held and corrupt recipients are left out.
         """

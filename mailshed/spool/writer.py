@@ -119,6 +119,10 @@ class Writer:
         """Finish what is waiting, checkpoint, close and end the thread."""
         self._inbox.put(_Order(answer, is_stop=True))
 
+    def unhealthy_reason(self) -> str | None:
+        """Why it refuses all jobs, or None; good for the moment, and for any thread to ask."""
+        return self._sick
+
     def join(self) -> None:
         """Wait until the thread has ended."""
         self._thread.join()

@@ -21,7 +21,7 @@ from mailshed.spool.store import (
     SpoolStore,
     SpoolTotals,
 )
-from mailshed.terms import Ending, QueueId, Reason, SpoolState
+from mailshed.terms import Ending, QueueAction, QueueId, Reason, SpoolState
 from tests.support.builders import BULK, CLINICAL, PERSONAL, WALL, queue_id, spool_record
 from tests.support.memory_spool import MemorySpool
 from tests.support.spools import joined, pieces, sqlite_spool
@@ -113,6 +113,7 @@ class TestAdd:
             is_trusted=True,
             attempts=3,
             in_doubt=1,
+            report_wall=WALL + 900.5,
         )
         await store.add(record, pieces(CONTENT))
         assert await store.due(WALL, "personal", 10) == [replace(record, size=len(CONTENT))]
@@ -430,6 +431,230 @@ class TestQuarantine:
         assert balance(totals) == 0
 
 
+async def mixed(store: SpoolStore, **changes: Any) -> SpoolRecord:
+    """A message with a recipient in each state: queued, deferred and held; it has been tried."""
+    record = await add(store, "a@example.net", "b@example.net", "c@example.net", **changes)
+    await store.settle(settlement(record, deferred={1: "450 busy"}))
+    held = settlement(record, deferred={2: "450 odd"}, state=SpoolState.HOLD, in_doubt=1)
+    await store.settle(held)
+    return record
+
+
+def states(totals: SpoolTotals) -> list[tuple[SpoolState, int, int]]:
+    return [(row.state, row.messages, row.recipients) for row in totals.by_class]
+
+
+async def state_of_all(store: SpoolStore, record: SpoolRecord) -> dict[int, SpoolState]:
+    """The states of the recipients that may be tried; the rest can only be counted."""
+    found = await store.due(LATER, record.traffic_class, 1000)
+    return {
+        recipient.index: recipient.state
+        for each in found
+        if each.queue_id == record.queue_id
+        for recipient in each.recipients
+    }
+
+
+class TestAmend:
+    @pytest.mark.parametrize("action", list(QueueAction))
+    async def test_of_a_message_that_is_not_there_changes_nothing(
+        self, store: SpoolStore, action: QueueAction
+    ) -> None:
+        record = await add(store)
+        assert not await store.amend(queue_id(), action, LATER)
+        assert await store.due(WALL, "personal", 10) == [record]
+        assert ledger(await store.totals()) == {"accepted": 1}
+
+    async def test_hold_takes_a_message_out_of_every_list(self, store: SpoolStore) -> None:
+        record = await mixed(store, report_wall=WALL)
+        assert await store.amend(record.queue_id, QueueAction.HOLD, LATER)
+        assert await due_ids(store) == []
+        assert await store.next_due() is None
+        assert await store.expired(LATER, 10) == []
+        assert await store.delayed(LATER, 10) == []
+        assert states(await store.totals()) == [(SpoolState.HOLD, 1, 3)]
+        assert not await store.amend(record.queue_id, QueueAction.HOLD, LATER)
+
+    async def test_release_of_a_message_that_was_never_tried_queues_it_again(
+        self, store: SpoolStore
+    ) -> None:
+        record = await add(store, next_attempt_wall=WALL + 10)
+        await store.amend(record.queue_id, QueueAction.HOLD, WALL)
+        assert await store.amend(record.queue_id, QueueAction.RELEASE, WALL + 77)
+        assert await store.due(WALL + 76, "personal", 10) == []
+        assert await store.next_due() == WALL + 77
+        assert await store.due(WALL + 77, "personal", 10) == [
+            replace(record, next_attempt_wall=WALL + 77)
+        ]
+
+    async def test_release_of_a_message_that_was_tried_defers_the_held_ones(
+        self, store: SpoolStore
+    ) -> None:
+        record = await mixed(store)
+        assert await store.amend(record.queue_id, QueueAction.RELEASE, WALL + 5)
+        (found,) = await store.due(WALL + 5, "personal", 10)
+        assert [each.state for each in found.recipients] == [
+            SpoolState.QUEUED,
+            SpoolState.DEFERRED,
+            SpoolState.DEFERRED,
+        ]
+        assert [each.last_reply for each in found.recipients] == ["", "450 busy", "450 odd"]
+        assert (found.attempts, found.in_doubt, found.next_attempt_wall) == (1, 1, WALL + 5)
+        assert not await store.amend(record.queue_id, QueueAction.RELEASE, WALL + 6)
+        assert await store.next_due() == WALL + 5
+
+    async def test_retry_makes_due_what_waits_and_nothing_else(self, store: SpoolStore) -> None:
+        record = await mixed(store)
+        assert await store.next_due() == WALL + 60
+        assert await store.amend(record.queue_id, QueueAction.RETRY, WALL + 5)
+        assert await store.next_due() == WALL + 5
+        (found,) = await store.due(WALL + 5, "personal", 10)
+        assert [each.state for each in found.recipients] == [
+            SpoolState.QUEUED,
+            SpoolState.DEFERRED,
+        ]
+        assert (found.attempts, found.in_doubt) == (1, 1)
+
+    async def test_retry_of_what_is_due_already_leaves_it_its_place(
+        self, store: SpoolStore
+    ) -> None:
+        record = await add(store, next_attempt_wall=WALL + 5)
+        for wall in (WALL + 5, WALL + 6):
+            assert not await store.amend(record.queue_id, QueueAction.RETRY, wall)
+        assert await store.next_due() == WALL + 5
+
+    async def test_retry_does_not_release(self, store: SpoolStore) -> None:
+        record = await add(store, next_attempt_wall=WALL + 60)
+        await store.amend(record.queue_id, QueueAction.HOLD, WALL)
+        assert not await store.amend(record.queue_id, QueueAction.RETRY, WALL)
+        assert await due_ids(store) == []
+        assert states(await store.totals()) == [(SpoolState.HOLD, 1, 1)]
+
+    @pytest.mark.parametrize("action", [*QueueAction][:3])
+    async def test_corrupt_recipients_stay_as_they_are(
+        self, store: SpoolStore, action: QueueAction
+    ) -> None:
+        record = await mixed(store)
+        await store.quarantine(record.queue_id)
+        assert not await store.amend(record.queue_id, action, LATER)
+        assert states(await store.totals()) == [(SpoolState.CORRUPT, 1, 3)]
+
+    async def test_a_message_has_the_state_of_its_liveliest_recipient(
+        self, store: SpoolStore
+    ) -> None:
+        """One recipient is damaged for ever; the other is held, released and ends."""
+        record = await add(store, "a@example.net", "b@example.net")
+        damaged = settlement(record, deferred={0: ""}, state=SpoolState.CORRUPT)
+        await store.settle(damaged)
+        for action, state in (
+            (QueueAction.HOLD, SpoolState.HOLD),
+            (QueueAction.RELEASE, SpoolState.DEFERRED),
+        ):
+            assert await store.amend(record.queue_id, action, WALL)
+            assert states(await store.totals()) == [(state, 1, 2)]
+        assert await state_of_all(store, record) == {1: SpoolState.DEFERRED}
+
+    async def test_delete_ends_all_recipients_whatever_their_state(self, store: SpoolStore) -> None:
+        record, other = await mixed(store), await add(store)
+        await store.settle(settlement(record, endings={0: Ending.DELIVERED}))
+        damaged = await add(store, "a@example.net", "b@example.net", data=bytes(700 * KIB))
+        await store.quarantine(damaged.queue_id)
+        for each in (record, damaged):
+            assert await store.amend(each.queue_id, QueueAction.DELETE, WALL)
+            with pytest.raises(SpoolCorrupt):
+                await joined(store.content(each.queue_id))
+            assert not await store.amend(each.queue_id, QueueAction.DELETE, WALL)
+        totals = await store.totals()
+        assert ledger(totals) == {"accepted": 6, "delivered": 1, "removed": 4}
+        assert (totals.messages, totals.octets) == (1, len(CONTENT))
+        assert await due_ids(store) == [other.queue_id]
+        assert balance(totals) == 0
+
+    async def test_what_was_deleted_settles_as_what_is_gone(self, store: SpoolStore) -> None:
+        """A message in transmission is deleted, and delivered all the same."""
+        record = await add(store)
+        await store.amend(record.queue_id, QueueAction.DELETE, WALL)
+        await store.settle(
+            settlement(record, endings={0: Ending.BOUNCED}, reports=(report_about(record),))
+        )
+        totals = await store.totals()
+        assert (totals.messages, ledger(totals)) == (0, {"accepted": 1, "removed": 1})
+
+
+class TestDelay:
+    async def test_lists_those_whose_report_is_due_the_earliest_first(
+        self, store: SpoolStore
+    ) -> None:
+        third = await add(store, report_wall=WALL + 20)
+        first = await add(store, names=BULK, report_wall=WALL + 10)
+        second = await add(store, report_wall=WALL + 20, received_wall=WALL - 5)
+        await add(store, report_wall=WALL + 20.5)
+        await add(store)
+        assert await store.delayed(WALL + 9, 10) == []
+        assert await store.delayed(WALL + 20, 10) == [first, third, second]
+        assert await store.delayed(WALL + 20, 2) == [first, third]
+
+    async def test_leaves_out_held_and_corrupt_recipients(self, store: SpoolStore) -> None:
+        record = await mixed(store, report_wall=WALL)
+        (found,) = await store.delayed(WALL, 10)
+        assert [each.index for each in found.recipients] == [0, 1]
+        await store.quarantine(record.queue_id)
+        assert await store.delayed(WALL, 10) == []
+
+    async def test_is_noted_once_with_its_report(self, store: SpoolStore) -> None:
+        record = await add(store, report_wall=WALL)
+        report = report_about(record, b"Subject: late\r\n\r\n")
+        for each in (report, report_about(record), None):
+            await store.note_delay(record.queue_id, each)
+        assert await store.delayed(LATER, 10) == []
+        assert await store.due(LATER, "personal", 10) == [
+            replace(record, report_wall=None),
+            replace(report.record, size=len(report.content)),
+        ]
+        assert await joined(store.content(report.record.queue_id)) == report.content
+        assert ledger(await store.totals()) == {"accepted": 1, "generated": 1}
+
+    async def test_is_noted_without_a_report(self, store: SpoolStore) -> None:
+        record = await add(store, report_wall=WALL)
+        await store.note_delay(record.queue_id, None)
+        assert await store.due(LATER, "personal", 10) == [replace(record, report_wall=None)]
+
+    async def test_of_a_message_that_never_reports_or_is_gone_stores_no_report(
+        self, store: SpoolStore
+    ) -> None:
+        record, gone = await add(store), await add(store, report_wall=WALL)
+        await store.settle(settlement(gone, endings={0: Ending.DELIVERED}))
+        for each in (record, gone):
+            await store.note_delay(each.queue_id, report_about(each))
+        assert await store.due(LATER, "personal", 10) == [record]
+        assert ledger(await store.totals()) == {"accepted": 2, "delivered": 1}
+
+    async def test_and_its_report_happen_together_or_not_at_all(self, store: SpoolStore) -> None:
+        record, other = await add(store, report_wall=WALL), await add(store)
+        report = report_about(record)
+        clash = replace(report, record=replace(report.record, queue_id=other.queue_id))
+        with pytest.raises(SpoolError):
+            await store.note_delay(record.queue_id, clash)
+        assert await store.delayed(LATER, 10) == [record]
+        assert ledger(await store.totals()) == {"accepted": 2}
+
+    async def test_reports_are_stored_beyond_the_limits(self, new_store: NewStore) -> None:
+        store = new_store(messages_max=1)
+        await store.open()
+        record = await add(store, report_wall=WALL, names=CLINICAL)
+        await store.note_delay(record.queue_id, report_about(record))
+        assert (await store.totals()).messages == 2
+
+    async def test_stays_due_for_a_report_while_attempts_change_the_message(
+        self, store: SpoolStore
+    ) -> None:
+        record = await add(store, report_wall=WALL)
+        await store.settle(settlement(record, deferred={0: "450 busy"}))
+        await store.amend(record.queue_id, QueueAction.HOLD, WALL)
+        await store.amend(record.queue_id, QueueAction.RELEASE, WALL)
+        assert [each.report_wall for each in await store.delayed(WALL, 10)] == [WALL]
+
+
 class TestTotals:
     async def test_of_an_empty_store_are_its_limits(self, new_store: NewStore) -> None:
         store = new_store(octets_max=5000, messages_max=7)
@@ -489,15 +714,14 @@ class _History:
         self.known: list[SpoolRecord] = []
 
     async def both(self, call: Callable[[SpoolStore], Any]) -> None:
-        """Do it twice; both must succeed, or fail alike."""
-        outcomes: list[type | None] = []
+        """Do it twice; both must answer the same, or fail alike."""
+        outcomes: list[Any] = []
         for store in (self.model, self.store):
             try:
-                await call(store)
-                outcomes.append(None)
+                outcomes.append(await call(store))
             except SpoolError as error:
                 outcomes.append(type(error))
-        assert outcomes[0] is outcomes[1]
+        assert outcomes[0] == outcomes[1]
 
     async def step(self) -> None:
         choose = self.random
@@ -505,9 +729,13 @@ class _History:
         kind = choose.random()
         if kind < 0.45 or not self.known:
             await self._add()
-        elif kind < 0.9:
+        elif kind < 0.75:
             await self._settle(choose.choice(self.known))
-        elif kind < 0.95:
+        elif kind < 0.88:
+            await self._amend(choose.choice(self.known).queue_id)
+        elif kind < 0.93:
+            await self._note_delay(choose.choice(self.known))
+        elif kind < 0.96:
             queue_id = choose.choice(self.known).queue_id
             await self.both(lambda store: store.quarantine(queue_id))
         else:
@@ -523,6 +751,7 @@ class _History:
             names=choose.choice((CLINICAL, PERSONAL, BULK)),
             wall=self.wall,
             expires_wall=self.wall + choose.randint(1, 3000),
+            report_wall=choose.choice((None, self.wall + choose.randint(1, 500))),
         )
         data = choose.randbytes(choose.choice((10, 3000, PIECE_MAX, 700_000)))
         self.known.append(record)
@@ -555,6 +784,17 @@ class _History:
         )
         await self.both(lambda store: store.settle(done))
 
+    async def _amend(self, queue_id: QueueId) -> None:
+        action = self.random.choices(list(QueueAction), (4, 4, 2, 1))[0]
+        wall = self.wall + self.random.randint(-60, 60)
+        await self.both(lambda store: store.amend(queue_id, action, wall))
+
+    async def _note_delay(self, record: SpoolRecord) -> None:
+        report = report_about(record) if self.random.random() < 0.7 else None
+        if report is not None:
+            self.known.append(report.record)
+        await self.both(lambda store: store.note_delay(record.queue_id, report))
+
     async def compare(self) -> None:
         wall = self.wall + self.random.randint(-300, 600)
         exclude = [record.queue_id for record in self.random.sample(self.known, 2)]
@@ -567,6 +807,7 @@ class _History:
                 assert content == model.raw_content(record.queue_id)
         assert await store.next_due() == await model.next_due()
         assert await store.expired(wall, 7, exclude) == await model.expired(wall, 7, exclude)
+        assert await store.delayed(wall, 7) == await model.delayed(wall, 7)
         expected, totals = await model.totals(), await store.totals()
         assert totals.by_class == expected.by_class
         assert (totals.messages, totals.octets) == (expected.messages, expected.octets)

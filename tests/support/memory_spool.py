@@ -10,6 +10,7 @@ everything, and totals are summed up anew each time.
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.store import (
@@ -19,7 +20,7 @@ from mailshed.spool.store import (
     SpoolRecord,
     SpoolTotals,
 )
-from mailshed.terms import Ending, QueueId, SpoolState
+from mailshed.terms import Ending, QueueAction, QueueId, SpoolState
 
 PIECE_OCTETS = 256 * 1024
 _LIVE = (SpoolState.QUEUED, SpoolState.DEFERRED)
@@ -150,6 +151,50 @@ class MemorySpool:
             )
             stored.record = replace(stored.record, recipients=recipients)
 
+    async def amend(self, queue_id: QueueId, action: QueueAction, wall: float) -> bool:
+        self._require_healthy()
+        if (stored := self._messages.get(queue_id)) is None:
+            return False
+        record = stored.record
+        match action:
+            case QueueAction.DELETE:
+                self._count(record.traffic_class, Ending.REMOVED.value, len(record.recipients))
+                del self._messages[queue_id]
+                return True
+            case QueueAction.HOLD:
+                new = dict.fromkeys(_LIVE, SpoolState.HOLD)
+                next_attempt = record.next_attempt_wall
+            case QueueAction.RELEASE:
+                is_tried = record.attempts > 0
+                new = {SpoolState.HOLD: SpoolState.DEFERRED if is_tried else SpoolState.QUEUED}
+                next_attempt = wall
+            case QueueAction.RETRY:
+                new = {state: state for state in _LIVE if record.next_attempt_wall > wall}
+                next_attempt = wall
+            case _:
+                assert_never(action)
+        if not any(r.state in new for r in record.recipients):
+            return False
+        stored.record = replace(
+            record,
+            recipients=tuple(
+                replace(r, state=new.get(r.state, r.state)) for r in record.recipients
+            ),
+            next_attempt_wall=next_attempt,
+        )
+        return True
+
+    async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
+        self._require_healthy()
+        stored = self._messages.get(queue_id)
+        if stored is None or stored.record.report_wall is None:
+            return
+        if report is not None:
+            if report.record.queue_id in self._messages:
+                raise SpoolError("the report's queue id is in the spool already")
+            self._store(report.record, report.content)
+        stored.record = replace(stored.record, report_wall=None)
+
     async def due(
         self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
@@ -181,6 +226,15 @@ class MemorySpool:
         ]
         found.sort(key=lambda s: (s.record.expires_wall, s.arrival))
         return [s.live_record() for s in found[:limit]]
+
+    async def delayed(self, wall: float, limit: int) -> list[SpoolRecord]:
+        self._require_healthy()
+        found = [
+            (s.record.report_wall, s.arrival, s)
+            for s in self._messages.values()
+            if s.is_live and s.record.report_wall is not None and s.record.report_wall <= wall
+        ]
+        return [s.live_record() for _, _, s in sorted(found, key=lambda each: each[:2])[:limit]]
 
     async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
         self._require_healthy()

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 
 from mailshed.spool.backlog import JOBS_MAX, OCTETS_MAX, Backlog
-from mailshed.spool.jobs import MARK_PRIORITY, Arrival, Job, Quarantine, StorePiece
+from mailshed.spool.jobs import Arrival, Job, StorePiece
+from mailshed.spool.marks import MARK_PRIORITY, Quarantine
 from mailshed.terms import QueueId
 
 

@@ -15,16 +15,13 @@ from mailshed.spool.jobs import (
     Arrival,
     ForgetArrival,
     Job,
-    Settle,
     StoreMessage,
     StorePiece,
     retract_message,
     write_ledger,
 )
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
-from mailshed.spool.store import Settlement
-from mailshed.terms import Ending
-from tests.support.builders import WALL, spool_record
+from tests.support.builders import spool_record
 
 
 @pytest.fixture
@@ -131,28 +128,6 @@ async def test_the_same_queue_id_twice_is_refused(
     run(connection, jobs[0])
     with pytest.raises(SpoolError, match="already"):
         run(connection, jobs[1])
-
-
-async def test_a_settled_message_leaves_nothing_but_its_ledger(
-    connection: sqlite3.Connection, future: asyncio.Future[None]
-) -> None:
-    record = spool_record("a@example.net", "b@example.net")
-    store = StoreMessage(done=future, priority=1, message_id=1, record=record, piece=b"x")
-    settlement = Settlement(
-        queue_id=record.queue_id,
-        endings={0: Ending.DELIVERED, 1: Ending.REFUSED, 7: Ending.DELIVERED},
-        attempts=1,
-        next_attempt_wall=WALL,
-    )
-    settle = Settle(done=future, priority=-1, settlement=settlement, report_ids=[])
-    changes = run(connection, store, settle)
-    assert [rows(connection, table) for table in ("message", "recipient", "chunk")] == [0, 0, 0]
-    assert changes.removed == [1]
-    assert sorted(connection.execute("SELECT * FROM ledger")) == [
-        ("personal", "accepted", 2),
-        ("personal", "delivered", 1),
-        ("personal", "refused", 1),
-    ]
 
 
 async def test_a_retracted_message_was_never_accepted(

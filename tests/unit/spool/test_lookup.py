@@ -33,6 +33,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connec
                 received_wall=WALL + number,
                 next_attempt_wall=WALL + number,
                 expires_wall=WALL + number,
+                report_wall=WALL + number,
             )
             insert_message(connection, Changes(), number + 1, record, size=0, digest=b"")
         connection.execute("UPDATE message SET state = 'hold' WHERE message_id % 3 = 0")
@@ -55,6 +56,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     counter = steps(crowded)
     assert lookup.due(crowded, wall, "personal", 4, [])
     assert lookup.expired(crowded, wall, 4, [])
+    assert lookup.delayed(crowded, wall, 4)
     assert lookup.next_due(crowded, ["bulk", "personal"]) == WALL
     assert lookup.oldest(crowded, [("bulk", SpoolState.QUEUED), ("bulk", SpoolState.HOLD)])
     crowded.set_progress_handler(None, 0)
@@ -67,6 +69,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     [
         (lookup.DUE, ("personal", WALL, 10)),
         (lookup.EXPIRED, (WALL, 10)),
+        (lookup.DELAYED, (WALL, 10)),
         (lookup.NEXT_DUE, ("personal",)),
         (lookup.OLDEST, ("personal", "queued")),
     ],

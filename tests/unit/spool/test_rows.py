@@ -52,6 +52,7 @@ _records = st.builds(
     is_trusted=st.booleans(),
     is_generated=st.booleans(),
     in_doubt=st.integers(0, 3),
+    report_wall=st.none() | _instants,
 )
 
 
@@ -111,6 +112,7 @@ _COLUMNS = [
     "is_trusted",
     "is_generated",
     "in_doubt",
+    "report_at",
 ]
 _SELECTED = [name for name in _COLUMNS if name not in {"state", "digest"}]
 

@@ -3,14 +3,26 @@
 import sqlite3
 import stat
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 import pytest
 
 from mailshed.errors import SpoolSick
 from mailshed.spool import schema
-from mailshed.spool.schema import DATABASE, check_version, open_reader, open_writer, pragma
-from tests.support.spools import Faults, io_error
+from mailshed.spool.schema import (
+    CHUNK_BITS,
+    DATABASE,
+    check_version,
+    open_reader,
+    open_writer,
+    pragma,
+)
+from mailshed.terms import QueueAction, QueueId
+from tests.support.builders import BULK, WALL, spool_record
+from tests.support.spools import Faults, io_error, joined, pieces, sqlite_spool
 
 
 def test_commits_are_durable_and_deleted_content_is_overwritten(tmp_path: Path) -> None:
@@ -56,19 +68,132 @@ def test_opening_again_changes_nothing(tmp_path: Path) -> None:
         assert connection.execute("SELECT recipients FROM ledger").fetchall() == [(2,)]
 
 
-@pytest.mark.parametrize("place", range(len(schema.MIGRATIONS[0]) + 1))
+def version_1(database: Path, messages: int = 3) -> None:
+    """A spool as the first version left it, made of its own statements; message 1 is held."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in schema.MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        for number in range(1, messages + 1):
+            state = "hold" if number == 1 else "deferred"
+            connection.execute(
+                "INSERT INTO message VALUES (?, ?, 'bulk', 5, ?, x'', x'', 3, ?, 1.5, 9e9, 2.5, 1,"
+                " 'saturated', '192.0.2.1', 'helo', 1, 0, 0)",
+                (number, f"Q{number}", state, sha256(b"abc").digest()),
+            )
+            connection.execute(
+                "INSERT INTO recipient VALUES (?, 0, CAST('a@x' AS BLOB), x'', ?, '450 busy')",
+                (number, state),
+            )
+            connection.execute(
+                "INSERT INTO chunk VALUES (?, CAST('abc' AS BLOB))", (number << CHUNK_BITS,)
+            )
+        connection.execute("INSERT INTO ledger VALUES ('bulk', 'accepted', ?)", (messages,))
+
+
+def everything(database: Path) -> list[list[tuple[object, ...]]]:
+    """All rows, without the columns that version 1 did not have."""
+    columns = {"message": "message_id, queue_id, state, digest, next_attempt, in_doubt"}
+    with closing(sqlite3.connect(database)) as connection:
+        return [
+            connection.execute(f"SELECT {columns.get(table, '*')} FROM {table}").fetchall()
+            for table in ("message", "recipient", "chunk", "ledger", "incoming")
+        ]
+
+
+def version_of(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        return int(pragma(connection, "user_version"))
+
+
+def test_a_spool_of_version_1_keeps_all_it_has(tmp_path: Path) -> None:
+    version_1(tmp_path / DATABASE)
+    before = everything(tmp_path / DATABASE)
+    for _ in range(2):
+        open_writer(tmp_path / DATABASE).close()
+        assert version_of(tmp_path / DATABASE) == schema.SCHEMA_VERSION
+        assert everything(tmp_path / DATABASE) == before
+
+
+async def test_a_spool_of_version_1_works(tmp_path: Path) -> None:
+    version_1(tmp_path / DATABASE)
+    spool = sqlite_spool(tmp_path)
+    await spool.open()
+    held, second, third = (QueueId(f"Q{number}") for number in (1, 2, 3))
+    found = await spool.due(WALL, "bulk", 10)
+    assert [(each.queue_id, each.report_wall) for each in found] == [(second, None), (third, None)]
+    assert await joined(spool.content(second)) == b"abc"
+    assert await spool.delayed(WALL, 10) == []
+    assert await spool.amend(held, QueueAction.RELEASE, WALL)
+    late = spool_record(names=BULK, report_wall=WALL)
+    await spool.add(late, pieces(b"abc"))
+    assert [each.queue_id for each in await spool.delayed(WALL, 10)] == [late.queue_id]
+    totals = await spool.totals()
+    assert (totals.messages, dict(totals.ledger["bulk"])) == (4, {"accepted": 4})
+    await spool.close()
+
+
+STEPS = [
+    (version, statement)
+    for version, statements in enumerate(schema.MIGRATIONS)
+    for statement in (*statements, f"PRAGMA user_version = {version + 1}", "COMMIT")
+]
+
+
+@pytest.mark.parametrize(("version", "statement"), STEPS)
+@pytest.mark.parametrize("is_after", [False, True])
 def test_a_migration_that_is_broken_off_is_done_again_from_its_start(
-    tmp_path: Path, place: int
+    tmp_path: Path, version: int, statement: str, is_after: bool
 ) -> None:
-    statement = (*schema.MIGRATIONS[0], "PRAGMA user_version = 1")[place]
+    """At each statement, before it and after it."""
+    if version:
+        version_1(tmp_path / DATABASE)
     faults = Faults()
-    faults.fail(" ".join(statement.split()), io_error())
+    faults.fail(" ".join(statement.split()), io_error(), is_after=is_after)
     with pytest.raises(SpoolSick) as caught:
         open_writer(tmp_path / DATABASE, faults.factory())
     assert "move it aside" not in str(caught.value), "an I/O error is not the file's fault"
+    is_done = statement == "COMMIT" and is_after
+    assert version_of(tmp_path / DATABASE) == version + is_done
     with closing(open_writer(tmp_path / DATABASE)) as connection:
         assert check_version(connection, tmp_path / DATABASE) == schema.SCHEMA_VERSION
-        assert connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
+        messages = 3 if version else 0
+        assert connection.execute("SELECT count(*) FROM message").fetchone() == (messages,)
+
+
+def test_a_crash_in_the_middle_of_a_migration_leaves_version_1(tmp_path: Path) -> None:
+    """What is on disk right before COMMIT, as a power cut would leave it."""
+    folder, crashed = tmp_path / "spool", tmp_path / "crashed"
+    folder.mkdir()
+    version_1(folder / DATABASE)
+    before = everything(folder / DATABASE)
+
+    class Crashing(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                copytree(folder, crashed)
+            return super().execute(sql, parameters)
+
+    open_writer(folder / DATABASE, Crashing).close()
+    assert (crashed / f"{DATABASE}-wal").exists()
+    assert version_of(crashed / DATABASE) == 1
+    open_writer(crashed / DATABASE).close()
+    assert version_of(crashed / DATABASE) == schema.SCHEMA_VERSION
+    assert everything(crashed / DATABASE) == before
+
+
+def test_a_damaged_spool_of_version_1_is_not_migrated(tmp_path: Path) -> None:
+    database = tmp_path / DATABASE
+    version_1(database, messages=500)
+    damaged = bytearray(database.read_bytes())
+    damaged[-4096:] = bytes(range(256)) * 16
+    database.write_bytes(damaged)
+    with pytest.raises(SpoolSick, match="damaged"):
+        open_writer(database)
+    assert database.read_bytes() == damaged
 
 
 def test_a_spool_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import sqlite3
 import stat
@@ -17,10 +18,11 @@ from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolLocked, Sp
 from mailshed.spool import schema
 from mailshed.spool.accounts import Changes
 from mailshed.spool.backlog import JOBS_MAX
+from mailshed.spool.lookup import Lookup
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.spool.store import Report, Settlement, SpoolRecord
-from mailshed.terms import Ending, QueueId
+from mailshed.terms import Ending, QueueAction, QueueId
 from tests.support.builders import CLINICAL, PERSONAL, WALL, spool_record
 from tests.support.clock import ManualClock
 from tests.support.processes import wait_until
@@ -427,6 +429,7 @@ class TestSickness:
         async with asyncio.timeout(60):
             with pytest.raises(SpoolSick, match="frozen"):
                 await spool.open()
+        await spool.close()
 
     async def test_what_nobody_foresaw_is_answered_when_it_recovers(
         self, spool: SqliteSpool, faults: Faults
@@ -656,6 +659,144 @@ class TestCorruption:
         spool = sqlite_spool(tmp_path)
         with pytest.raises(SpoolSick):
             await spool.open()
+        await spool.close()
+
+
+class TestSickFromTheStart:
+    """Opening finds a spool that cannot be used: it is ours all the same, and may recover."""
+
+    async def check(self, spool: SqliteSpool, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Open, and see that it is sick, says so, and is owned."""
+        monkeypatch.setattr("mailshed.spool.sqlite.LOCK_PATIENCE_SECONDS", 0.0)
+        with pytest.raises(SpoolSick, match=text):
+            await spool.open()
+        assert re.search(text, spool.unhealthy_reason() or "")
+        for work in (
+            add(spool),
+            spool.settle(delivered(spool_record())),
+            spool.amend(QueueId("Q"), QueueAction.HOLD, WALL),
+            spool.note_delay(QueueId("Q"), None),
+            spool.quarantine(QueueId("Q")),
+            spool.due(LATER, "personal", 1),
+            spool.expired(LATER, 1),
+            spool.delayed(LATER, 1),
+            spool.next_due(),
+            spool.totals(),
+            joined(spool.content(QueueId("Q"))),
+            spool.recover(),
+        ):
+            with pytest.raises(SpoolSick, match=text):
+                await work
+        second = sqlite_spool(spool._path)
+        with pytest.raises(SpoolLocked):
+            await second.open()
+        await second.close()
+
+    async def well_again(self, spool: SqliteSpool, messages: int) -> None:
+        await spool.recover()
+        assert spool.unhealthy_reason() is None
+        assert len(await ids(spool)) == messages
+        record = await add(spool)
+        assert await joined(spool.content(record.queue_id)) == DATA
+        assert (await spool.totals()).messages == messages + 1
+        await spool.close()
+
+    async def with_mail(self, folder: Path, messages: int = 40) -> Path:
+        """A closed spool's database."""
+        spool = sqlite_spool(folder)
+        await spool.open()
+        for _ in range(messages):
+            await add(spool, bytes(2000))
+        await spool.close()
+        return folder / DATABASE
+
+    async def test_a_damaged_database(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = await self.with_mail(tmp_path)
+        whole = database.read_bytes()
+        database.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
+        spool = sqlite_spool(tmp_path)
+        await self.check(spool, "damaged|malformed", monkeypatch)
+        database.write_bytes(whole)
+        await self.well_again(spool, 40)
+
+    async def test_a_file_that_is_no_database(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = tmp_path / DATABASE
+        database.write_bytes(b"not a database, but long enough to look at" * 100)
+        spool = sqlite_spool(tmp_path)
+        await self.check(spool, "not a database", monkeypatch)
+        database.unlink()
+        await self.well_again(spool, 0)
+
+    async def test_a_newer_version(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        database = await self.with_mail(tmp_path)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
+        spool = sqlite_spool(tmp_path)
+        await self.check(spool, "written by a newer mailshed", monkeypatch)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+        await self.well_again(spool, 40)
+
+    async def test_a_database_that_cannot_be_opened(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A folder in its place is refused by the kernel, whoever asks."""
+        (tmp_path / DATABASE).mkdir()
+        spool = sqlite_spool(tmp_path)
+        await self.check(spool, "cannot open", monkeypatch)
+        (tmp_path / DATABASE).rmdir()
+        await self.well_again(spool, 0)
+
+    async def test_an_io_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        await self.with_mail(tmp_path)
+        faults = Faults()
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        for _ in range(2):
+            faults.fail("PRAGMA quick_check", io_error())
+        await self.check(spool, "disk I/O error", monkeypatch)
+        await self.well_again(spool, 40)
+
+    async def test_is_closed_like_any_other(self, tmp_path: Path) -> None:
+        (tmp_path / DATABASE).mkdir()
+        spool = sqlite_spool(tmp_path)
+        for _ in range(2):
+            with pytest.raises(SpoolSick):
+                await spool.open()
+            await spool.close()
+            await spool.close()
+            assert spool.unhealthy_reason() == "the spool is closed"
+            with pytest.raises(SpoolSick, match="closed"):
+                await spool.recover()
+        (tmp_path / DATABASE).rmdir()
+        await spool.open()
+        await spool.close()
+
+    async def test_a_fault_right_after_a_recovery_is_not_overlooked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The writer falls sick again while the readers are being opened."""
+        (tmp_path / DATABASE).mkdir()
+        spool = sqlite_spool(tmp_path)
+        with pytest.raises(SpoolSick):
+            await spool.open()
+        (tmp_path / DATABASE).rmdir()
+        writer = spool._writer
+        assert writer is not None
+        genuine = Lookup
+
+        def slow(database: Path) -> Lookup:
+            writer._deliver(writer._fall_sick(io_error(), []))
+            return genuine(database)
+
+        monkeypatch.setattr("mailshed.spool.sqlite.Lookup", slow)
+        with pytest.raises(SpoolSick, match="disk I/O error"):
+            await spool.recover()
+        assert "disk I/O error" in (spool.unhealthy_reason() or "")
+        await self.well_again(spool, 0)
 
 
 class TestReadErrors:
@@ -770,17 +911,21 @@ class TestReadErrors:
         assert both == [DATA, DATA]
         assert spool.unhealthy_reason() is None
 
-    async def test_a_spool_whose_readers_cannot_open_is_not_open(
+    async def test_a_spool_whose_readers_cannot_open_is_sick_until_they_can(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         spool, faults = sqlite_spool(tmp_path), Faults()
         with monkeypatch.context() as patched:
             patched.setattr("mailshed.spool.lookup.open_reader", faults.open_reader)
-            faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN))
-            with pytest.raises(SpoolError) as raised:
-                await spool.open()
-        assert type(raised.value) is SpoolError
-        await spool.open()
+            for operation in (spool.open, spool.recover):
+                faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN))
+                with pytest.raises(SpoolSick, match="cannot be read"):
+                    await operation()
+                with pytest.raises(SpoolSick, match="cannot be read"):
+                    await add(spool)
+        await spool.recover()
+        await add(spool)
+        assert len(await ids(spool)) == 1
         await spool.close()
 
 

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from mailshed.errors import SpoolError, SpoolSick
-from mailshed.spool.jobs import MARK_PRIORITY, Quarantine
+from mailshed.spool.marks import MARK_PRIORITY, Quarantine
 from mailshed.spool.recovery import Opened
 from mailshed.spool.schema import DATABASE, open_writer, pragma
 from mailshed.spool.writer import Outcome, Writer

@@ -18,8 +18,9 @@ from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.control.limit import FixedLimit
-from mailshed.drain.drainer import Drainer, DrainPolicy
+from mailshed.drain.drainer import Drainer
 from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.journal import Journal
 from mailshed.mail.content import Content
@@ -31,7 +32,7 @@ from mailshed.pipeline import Pipeline, Policies
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
-from mailshed.terms import QueueId
+from mailshed.terms import QueueId, SpoolState
 from tests.support.builders import (
     CLASSES,
     WALL,
@@ -151,11 +152,15 @@ class Middle:
                 clinical_networks=(),
                 lifetime=LIFETIME,
                 retry_pause=30.0,
+                respond_by=60.0,
+                respond_by_user_agent=20.0,
             ),
             gate=self.gate,
             backend=self.backend,
             spool=self.spool,
             on_spooled=self.drainer.on_spooled,
+            custody=self.drainer,
+            supervisor=self.supervisor,
             journal=self.journal,
             clock=self.clock,
         )
@@ -182,11 +187,32 @@ class Middle:
         """Hand a complete message of class `names` to the pipeline, as the listener does."""
         made = self.envelope(*to, **changes)
         with_class = wire(X_Class=names) if data is None else data
-        content = self.content(with_class)
-        try:
-            return await self.pipeline.on_content(made, content, is_client_gone=is_client_gone)
-        finally:
-            content.close()
+        return await self.hand_over(made, self.content(with_class), is_client_gone)
+
+    async def hand_over(
+        self,
+        envelope: Envelope,
+        content: Content,
+        is_client_gone: Callable[[], bool] = lambda: False,
+    ) -> Reply:
+        """Give a message to the pipeline and return the reply; the work may go on after it."""
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            try:
+                await self.pipeline.on_content(
+                    envelope, content, is_client_gone=is_client_gone, answer=answered.set_result
+                )
+                assert answered.done(), "the message ended without an answer"
+            except BaseException as error:
+                if answered.done():
+                    raise
+                answered.set_exception(error)
+            finally:
+                content.close()
+
+        self.supervisor.spawn(work(), f"message {envelope.queue_id}")
+        return await asyncio.shield(answered)
 
     async def keep(self, record: SpoolRecord, data: bytes | None = None) -> QueueId:
         """Put a message into the spool, past the pipeline and without telling the drain."""
@@ -227,3 +253,9 @@ async def hold_slots(middle: Middle, count: int) -> list["asyncio.Task[Reply]"]:
         await asyncio.sleep(0)
     assert middle.gate.in_flight == count
     return tasks
+
+
+def state_of(middle: Middle, queue_id: QueueId) -> SpoolState:
+    """The state of the only recipient of a spooled message."""
+    (recipient,) = middle.spool.record(queue_id).recipients
+    return recipient.state

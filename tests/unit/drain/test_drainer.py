@@ -3,16 +3,23 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mailshed.drain.drainer import HIDDEN_INTERVAL, READ_AHEAD_OCTETS
+from mailshed.drain.drainer import HIDDEN_INTERVAL
 from mailshed.drain.retry import RetryPolicy, settle_attempt
-from mailshed.errors import ClientGone, SpoolCorrupt, SpoolSick
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, InDoubt, TransactionResult
+from mailshed.errors import ClientGone
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    Delivered,
+    DeliveryResult,
+    InDoubt,
+    TransactionResult,
+    everyone,
+)
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import Settlement, SpoolRecord
 from mailshed.terms import ClientKind, QueueId, Reason, SpoolState, Stage
@@ -27,66 +34,25 @@ from tests.support.builders import (
     TELEWORK,
     WALL,
     client,
+    deferred,
+    delivered,
     spool_record,
     traffic_class,
     wire,
 )
 from tests.support.fake_backend import (
-    Answer,
     be_away,
     defer,
-    fail,
     refuse,
     sort_out,
     take,
     vanish,
 )
-from tests.support.memory_spool import MemorySpool
-from tests.support.middle import Middle, drain_policy
+from tests.support.middle import Middle, drain_policy, state_of
 from tests.support.virtual_time import in_virtual_time, settle_down, until
+from tests.support.watched_spool import WatchedSpool
 
 HOUR = 3600.0
-
-
-class WatchedSpool(MemorySpool):
-    """Counts what it is asked, and fails where it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.due_calls = 0
-        self.is_marking = True
-        """Whether `settle` works."""
-        self.corrupt: set[QueueId] = set()
-
-    async def due(self, *arguments: Any, **keywords: Any) -> list[SpoolRecord]:
-        self.due_calls += 1
-        return await super().due(*arguments, **keywords)
-
-    async def settle(self, settlement: Settlement) -> None:
-        if not self.is_marking:
-            raise SpoolSick("disk I/O error")
-        await super().settle(settlement)
-
-    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
-        if queue_id in self.corrupt:
-            raise SpoolCorrupt(f"{queue_id}: content does not match its checksum")
-        async for piece in super().content(queue_id):
-            yield piece
-
-
-@pytest.fixture
-def spool() -> WatchedSpool:
-    return WatchedSpool()
-
-
-@pytest.fixture
-def middle(tmp_path: Path, spool: WatchedSpool) -> Middle:
-    return Middle(tmp_path, spool=spool)
-
-
-def state_of(middle: Middle, queue_id: QueueId) -> SpoolState:
-    (recipient,) = middle.spool.record(queue_id).recipients
-    return recipient.state
 
 
 class TestOrder:
@@ -163,57 +129,6 @@ class TestOrder:
             assert middle.clock.monotonic() == pytest.approx(30.0, abs=1.0)
 
 
-class TestWhatIsSent:
-    @in_virtual_time
-    async def test_is_what_was_kept_and_may_go_to_some(self, middle: Middle) -> None:
-        record = spool_record("a@example.net", "b@example.net", parameters=(b"BODY=8BITMIME",))
-        await middle.keep(record, wire("kept"))
-        async with middle.draining():
-            await until(lambda: middle.backend.handed)
-        (sent,) = middle.backend.asked
-        assert sent.recipients == ((b"a@example.net", ()), (b"b@example.net", ()))
-        assert (sent.reverse_path, sent.parameters) == (b"alice@example.org", (b"BODY=8BITMIME",))
-        assert sent.partial_ok
-        assert sent.may_send_dot(), "nobody waits who could have left"
-        assert middle.backend.handed[0].content == wire("kept")
-
-    @pytest.mark.parametrize(
-        "octets", [READ_AHEAD_OCTETS, READ_AHEAD_OCTETS + 1, 3 * READ_AHEAD_OCTETS]
-    )
-    @in_virtual_time
-    async def test_is_streamed_if_it_is_large(self, middle: Middle, octets: int) -> None:
-        data = bytes(n % 251 for n in range(octets - 2)) + b"\r\n"
-        await middle.keep(spool_record(), data)
-        async with middle.draining():
-            await until(lambda: middle.backend.handed)
-        (sent,) = middle.backend.asked
-        assert (sent.in_memory is None) == (octets > READ_AHEAD_OCTETS)
-        assert middle.backend.handed[0].content == data
-
-    @in_virtual_time
-    async def test_a_class_that_the_configuration_has_lost_counts_as_the_default(
-        self, middle: Middle
-    ) -> None:
-        queue_id = await middle.keep(spool_record(names=traffic_class("retired", 9)))
-        async with middle.draining():
-            await until(lambda: middle.backend.handed)
-        assert middle.backend.handed_ids == [queue_id]
-        assert middle.drainer.delivered == {"retired": 1}
-
-    @in_virtual_time
-    async def test_is_logged_and_counted(self, middle: Middle) -> None:
-        middle.backend.seconds = 2.0
-        await middle.keep(spool_record("a@example.net", "b@example.net", wall=WALL - 40))
-        async with middle.draining():
-            await until(lambda: middle.log.of("attempted"))
-        line = middle.log.one("attempted")
-        assert (line["outcome"], line["attempt"], line["reply"]) == ("delivered", 1, OK.text)
-        assert line["delays"] == "0.00/40.00/0.00/2.00"
-        labels = {"class": "personal", "source": "spool", "result": "delivered"}
-        assert middle.book.count("deliveries_total", **labels) == 2
-        assert middle.book.count("queue_wait_seconds_sum", **{"class": "personal"}) == 40
-
-
 class TestBackendAway:
     @in_virtual_time
     async def test_the_breaker_paces_and_attempts_are_not_counted(self, middle: Middle) -> None:
@@ -279,6 +194,18 @@ class TestBackendAway:
             assert middle.backend.handed_ids[0] == middle.spool.added[-1]
 
 
+class TestClasses:
+    @in_virtual_time
+    async def test_a_class_that_the_configuration_has_lost_counts_as_the_default(
+        self, middle: Middle
+    ) -> None:
+        queue_id = await middle.keep(spool_record(names=traffic_class("retired", 9)))
+        async with middle.draining():
+            await until(lambda: middle.backend.handed)
+        assert middle.backend.handed_ids == [queue_id]
+        assert middle.drainer.delivered == {"retired": 1}
+
+
 class TestDeferred:
     @in_virtual_time
     async def test_is_tried_again_after_its_pause(self, middle: Middle) -> None:
@@ -326,287 +253,143 @@ class TestDeferred:
             assert middle.clock.monotonic() == pytest.approx(5.0, abs=0.2)
 
 
-class TestExpiry:
-    @in_virtual_time
-    async def test_ends_with_a_report(self, middle: Middle) -> None:
-        record = spool_record("a@example.net", "b@example.net", expires_wall=WALL + 100)
+class TestAdopted:
+    """The live path hands over what the backend has and has not answered yet."""
+
+    async def adopt(self, middle: Middle, *to: str, **changes: Any) -> SpoolRecord:
+        """As the live path does it: in hand first, then committed."""
+        record = spool_record(*to, reason=Reason.ADOPTED, **changes)
+        middle.drainer.adopt(record.queue_id, record.traffic_class)
         await middle.keep(record)
-        middle.backend.always(be_away)
-        async with middle.draining():
-            await until(lambda: record.queue_id not in middle.spool, 200)
-            (report,) = middle.spool.generated()
-            assert report.record.reverse_path == b""
-            assert [each.address for each in report.record.recipients] == [b"alice@example.org"]
-            assert b"a@example.net" in report.content
-            assert b"Subject: test" in report.content
-            middle.backend.always(take)
-            await until(lambda: middle.backend.handed)
-        assert middle.spool.balance() == 0
-        expired = middle.log.of("expired")
-        assert {line["report"] for line in expired} == {report.record.queue_id}
-
-    @pytest.mark.parametrize(
-        "changes", [{"reverse_path": b""}, {"is_trusted": False}], ids=["null", "stranger"]
-    )
-    @in_virtual_time
-    async def test_tells_nobody_who_may_not_be_told(
-        self, middle: Middle, changes: dict[str, Any]
-    ) -> None:
-        record = spool_record(expires_wall=WALL + 100, **changes)
-        await middle.keep(record)
-        middle.backend.always(be_away)
-        async with middle.draining():
-            await until(lambda: record.queue_id not in middle.spool, 200)
-        assert middle.spool.generated() == []
-        assert middle.log.one("expired").get("report") is None
-        assert (await middle.spool.totals()).ledger == {"personal": {"accepted": 1, "expired": 1}}
+        middle.drainer.on_spooled(PERSONAL)
+        return record
 
     @in_virtual_time
-    async def test_comes_after_a_last_attempt(self, middle: Middle) -> None:
-        record = spool_record("a@example.net", "b@example.net", expires_wall=WALL + 40)
-        await middle.keep(record)
-        verdict: dict[bytes, DeliveryResult] = {b"a@example.net": Deferred(Stage.RCPT, BUSY)}
-        middle.backend.always(sort_out(verdict))
+    async def test_is_not_tried_while_the_backend_has_it(self, middle: Middle) -> None:
         async with middle.draining():
-            await until(lambda: record.queue_id not in middle.spool, 100)
-            assert middle.clock.monotonic() == pytest.approx(40, abs=0.2)
-        line = middle.log.one("expired")
-        assert (line["to"], line["reply"]) == ("<a@example.net>", BUSY.text)
-        assert line["report"] is not None
-
-    @in_virtual_time
-    async def test_a_crowd_is_given_up_in_turns_without_waiting(self, middle: Middle) -> None:
-        for _ in range(350):
-            await middle.keep(spool_record(expires_wall=WALL + 50, is_trusted=False))
-        middle.backend.always(be_away)
-        async with middle.draining():
-            await until(lambda: middle.spool.balance() == 0 and len(middle.log.of("expired")) > 300)
-            assert middle.clock.monotonic() < 70
-
-    @in_virtual_time
-    async def test_does_not_come_before_mail_found_too_old_at_the_start_was_tried(
-        self, middle: Middle
-    ) -> None:
-        """The host was down for longer than mail lives; the backend is up."""
-        for _ in range(30):
-            await middle.keep(spool_record(expires_wall=WALL - 100))
-        async with middle.draining():
-            await until(lambda: len(middle.backend.handed) == 30)
-            await settle_down()
-        assert middle.log.of("expired") == []
-        assert (await middle.spool.totals()).ledger == {
-            "personal": {"accepted": 30, "delivered": 30}
-        }
-
-    @in_virtual_time
-    async def test_comes_in_time_for_what_waits_for_a_backend_that_is_away(
-        self, middle: Middle
-    ) -> None:
-        """All of them, at the end of their time, not one with each probe."""
-        for _ in range(10):
-            await middle.keep(spool_record(expires_wall=WALL + 100))
-        middle.backend.always(be_away)
-        async with middle.draining():
-            await until(lambda: len(middle.log.of("expired")) == 10, 200)
-            assert middle.clock.monotonic() == pytest.approx(100, abs=1.0)
-
-    @in_virtual_time
-    async def test_leaves_alone_what_is_in_hand(self, middle: Middle) -> None:
-        record = spool_record(expires_wall=WALL + 30)
-        await middle.keep(record)
-        middle.backend.seconds = 300
-        async with middle.draining():
-            await until(lambda: middle.backend.handed)
-            await until(lambda: record.queue_id not in middle.spool)
-        assert middle.log.of("expired") == []
-        assert (await middle.spool.totals()).ledger == {"personal": {"accepted": 1, "delivered": 1}}
-
-
-class TestSlowDisk:
-    @in_virtual_time
-    async def test_a_read_that_hangs_keeps_no_slot(
-        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Live mail passes at once while the drain waits for its disk."""
-
-        async def hang(_queue_id: str) -> AsyncIterator[bytes]:
-            await asyncio.Event().wait()
-            yield b""
-
-        read = spool.content
-        monkeypatch.setattr(spool, "content", hang)
-        queue_id = await middle.keep(spool_record(names=CLINICAL))
-        async with middle.draining():
-            await asyncio.sleep(1.0)
-            assert middle.gate.in_flight == 0
-            assert await middle.submit() == OK
-            monkeypatch.setattr(spool, "content", read)
-            await until(lambda: queue_id not in spool, 60)
-
-
-class TestMarks:
-    @in_virtual_time
-    async def test_when_they_fail_draining_stops_and_goes_on_without_loss(
-        self, middle: Middle, spool: WatchedSpool
-    ) -> None:
-        for number in range(40):
-            await middle.keep(spool_record(names=CLASSES[number % 4]))
-        spool.is_marking = False
-        async with middle.draining():
-            await asyncio.sleep(300)
-            assert 0 < len(middle.backend.handed) <= middle.gate.limit
-            assert middle.gate.in_flight == 0, "nobody keeps a slot while he waits for his mark"
-            assert await middle.submit() == OK, "live mail passes meanwhile"
-            spool.is_marking = True
-            await until(lambda: len(middle.backend.handed) == 41, 60)
-        assert max(Counter(middle.backend.handed_ids).values()) == 1
-        assert middle.spool.balance() == 0
-        assert middle.faults == []
-
-    @in_virtual_time
-    async def test_a_sick_spool_stops_everything_and_nothing_is_lost(self, middle: Middle) -> None:
-        for number in range(40):
-            await middle.keep(spool_record(names=CLASSES[number % 4]))
-        middle.backend.seconds = 0.3
-        async with middle.draining():
-            await until(lambda: len(middle.backend.handed) >= 10)
-            middle.spool.unhealthy = "disk I/O error"
-            at_fault = len(middle.backend.handed) + middle.backend.in_flight
-            await asyncio.sleep(120)
-            assert len(middle.backend.handed) <= at_fault
-            assert middle.gate.in_flight == 0
-            middle.spool.unhealthy = None
-            await until(lambda: len(middle.backend.handed) == 40, 60)
-        assert max(Counter(middle.backend.handed_ids).values()) == 1
-        assert middle.spool.balance() == 0
-        assert middle.faults == []
-
-    @in_virtual_time
-    async def test_never_more_are_missing_than_there_are_slots(
-        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """That number bounds the duplicates after a crash."""
-        missing_max = 0
-        settle = spool.settle
-
-        async def slow_settle(settlement: Settlement) -> None:
-            nonlocal missing_max
-            missing = sum(queue_id in spool for queue_id in middle.backend.handed_ids)
-            missing_max = max(missing_max, missing)
-            await asyncio.sleep(5.0)
-            await settle(settlement)
-
-        monkeypatch.setattr(spool, "settle", slow_settle)
-        for number in range(40):
-            await middle.keep(spool_record(names=CLASSES[number % 4]))
-        async with middle.draining():
-            await until(lambda: len(middle.backend.handed) >= 20)
-            began = middle.clock.monotonic()
-            assert await middle.submit(names="bulk") == OK
-            assert middle.clock.monotonic() == began, "slow marks do not keep live mail waiting"
-            await until(lambda: len(spool.settlements) == 40)
-        assert missing_max == middle.gate.limit
-
-    @in_virtual_time
-    async def test_one_that_cannot_be_written_at_the_end_is_reported_and_the_mail_stays(
-        self, middle: Middle, spool: WatchedSpool
-    ) -> None:
-        queue_id = await middle.keep(spool_record())
-        middle.backend.after_dot.clear()
-        async with middle.draining():
-            await until(lambda: middle.backend.handed)
-            spool.is_marking = False
-        assert queue_id in spool
-        ((name, error),) = middle.faults
-        assert name == f"drain {queue_id}"
-        assert isinstance(error, SpoolSick)
-
-
-class TestEndings:
-    @in_virtual_time
-    async def test_of_several_recipients_each_has_its_own(self, middle: Middle) -> None:
-        to = ("ok@example.net", "busy@example.net", "bad@example.net")
-        queue_id = await middle.keep(spool_record(*to, is_trusted=False))
-        verdicts: dict[bytes, DeliveryResult] = {
-            b"busy@example.net": Deferred(Stage.RCPT, BUSY),
-            b"bad@example.net": Bounced(Stage.RCPT, REFUSED),
-        }
-        middle.backend.once(sort_out(verdicts))
-        async with middle.draining():
-            await until(lambda: middle.log.of("attempted"))
-            (left,) = middle.spool.record(queue_id).recipients
-            assert (left.address, left.last_reply) == (b"busy@example.net", BUSY.text)
-            await until(lambda: queue_id not in middle.spool)
-        assert middle.backend.asked[-1].recipients == ((b"busy@example.net", ()),)
-        ledger = {"accepted": 3, "delivered": 2, "refused": 1}
-        assert (await middle.spool.totals()).ledger == {"personal": ledger}
-        line = middle.log.one("bounced")
-        assert line["to"] == "<bad@example.net>"
-        assert "report" not in line
-        outcomes = {(line["to"], line["outcome"]) for line in middle.log.of("attempted")[:3]}
-        assert outcomes == {
-            ("<ok@example.net>", "delivered"),
-            ("<busy@example.net>", "deferred"),
-            ("<bad@example.net>", "bounced"),
-        }
+            record = await self.adopt(middle)
+            await asyncio.sleep(600)
+            assert middle.backend.asked == []
+            await middle.drainer.settle_adopted(record, delivered())
+            assert record.queue_id not in middle.spool
+            await asyncio.sleep(600)
+        assert middle.backend.asked == []
         assert middle.drainer.delivered == {"personal": 1}
+        line = middle.log.one("attempted")
+        assert (line["outcome"], line["attempt"]) == ("delivered", 1)
+        assert line["delays"] == "0.00/600.00/0.00/0.00"
+        assert middle.spool.balance() == 0
 
     @in_virtual_time
-    async def test_a_refusal_ends_with_a_report_to_a_trusted_sender(self, middle: Middle) -> None:
-        await middle.keep(spool_record("a@example.net", "b@example.net"))
-        middle.backend.once(refuse(REFUSED, Stage.DOT))
+    async def test_is_tried_later_if_the_backend_defers_it(self, middle: Middle) -> None:
         async with middle.draining():
+            record = await self.adopt(middle)
+            await middle.drainer.settle_adopted(record, deferred(stage=Stage.DOT))
+            assert middle.spool.record(record.queue_id).attempts == 1
+            await until(lambda: middle.backend.handed_ids == [record.queue_id])
+            assert 30 <= middle.clock.monotonic() <= 90 + 2
+
+    @in_virtual_time
+    async def test_is_returned_if_the_backend_refuses_it(self, middle: Middle) -> None:
+        async with middle.draining():
+            record = await self.adopt(middle)
+            result = TransactionResult(recipients=(Bounced(Stage.DOT, REFUSED),))
+            await middle.drainer.settle_adopted(record, result)
             await until(lambda: middle.backend.handed)
         (report,) = middle.backend.handed
+        assert report.recipients == (b"alice@example.org",)
         assert b"550 5.1.1 No such user" in report.content
-        assert [line["report"] for line in middle.log.of("bounced")] == [report.queue_id] * 2
+        assert b"Subject: test" in report.content
 
     @in_virtual_time
-    async def test_a_report_that_bounces_ends_there(self, middle: Middle) -> None:
-        await middle.keep(spool_record())
-        middle.backend.always(refuse())
+    async def test_is_in_doubt_if_the_backend_never_answers(self, middle: Middle) -> None:
         async with middle.draining():
-            await until(lambda: len(middle.backend.asked) == 2)
-            await settle_down()
-            assert (await middle.spool.totals()).messages == 0
+            record = await self.adopt(middle)
+            await middle.drainer.settle_adopted(record, vanish_all(record))
+            kept = middle.spool.record(record.queue_id)
+            assert (kept.in_doubt, kept.attempts) == (1, 1)
+            assert kept.next_attempt_wall >= middle.clock.wall() + 30
+            middle.backend.always(vanish)
+            await until(lambda: state_of(middle, record.queue_id) is SpoolState.HOLD)
+        assert len(middle.backend.asked) == 1
+
+    @in_virtual_time
+    async def test_is_settled_recipient_by_recipient(self, middle: Middle) -> None:
+        record = await self.adopt(middle, "a@example.net", "b@example.net")
+        taken, busy = Delivered(OK), Deferred(Stage.DOT, BUSY)
+        result = TransactionResult(recipients=(taken, busy))
+        await middle.drainer.settle_adopted(record, result)
+        (left,) = middle.spool.record(record.queue_id).recipients
+        assert (left.address, left.last_reply) == (b"b@example.net", BUSY.text)
+
+    @in_virtual_time
+    async def test_counts_among_those_without_a_mark(self, middle: Middle) -> None:
+        """That number bounds the duplicates after a crash, whoever began the transaction."""
+        for _ in range(10):
+            await middle.keep(spool_record())
+        records = [await self.adopt(middle) for _ in range(middle.gate.limit)]
+        async with middle.draining():
+            await asyncio.sleep(60)
+            assert middle.backend.asked == []
+            await middle.drainer.settle_adopted(records[0], delivered())
+            await until(lambda: len(middle.backend.handed) == 10)
+            assert middle.backend.in_flight_max == 1
+            for record in records[1:]:
+                await middle.drainer.settle_adopted(record, delivered())
         assert middle.spool.balance() == 0
 
     @in_virtual_time
-    async def test_in_doubt_twice_is_held(self, middle: Middle, spool: WatchedSpool) -> None:
-        queue_id = await middle.keep(spool_record())
-        middle.backend.always(vanish)
-        async with middle.draining():
-            await until(lambda: state_of(middle, queue_id) is SpoolState.HOLD)
-            asked, calls = len(middle.backend.asked), spool.due_calls
-            await asyncio.sleep(2 * HOUR)
-            assert len(middle.backend.asked) == asked == 2
-            assert spool.due_calls - calls <= 2 * HOUR / 60 + 2, "all is on hold, nothing to do"
-        assert [line["held"] for line in middle.log.of("in_doubt")] == ["no", "yes"]
-
-    @in_virtual_time
-    async def test_in_doubt_once_live_and_once_here_is_held(self, middle: Middle) -> None:
-        queue_id = await middle.keep(spool_record(in_doubt=1, reason=Reason.IN_DOUBT))
-        middle.backend.always(vanish)
-        async with middle.draining():
-            await until(lambda: state_of(middle, queue_id) is SpoolState.HOLD)
-        assert len(middle.backend.asked) == 1
-
-    @pytest.mark.parametrize("octets", [10, READ_AHEAD_OCTETS + 10], ids=["at once", "streamed"])
-    @in_virtual_time
-    async def test_corrupt_content_is_kept_and_never_sent(
-        self, middle: Middle, spool: WatchedSpool, octets: int
+    async def test_waits_for_a_spool_that_is_sick(
+        self, middle: Middle, spool: WatchedSpool
     ) -> None:
-        bad = await middle.keep(spool_record(), b"x" * octets)
-        spool.corrupt.add(bad)
-        good = await middle.keep(spool_record())
+        record = await self.adopt(middle)
+        waiting = await middle.keep(spool_record())
+        spool.is_marking = False
         async with middle.draining():
-            await until(lambda: state_of(middle, bad) is SpoolState.CORRUPT)
-            await until(lambda: good not in spool)
+            settling = middle.supervisor.spawn(
+                middle.drainer.settle_adopted(record, delivered()), "settle"
+            )
             await asyncio.sleep(300)
-        assert middle.backend.handed_ids == [good]
-        assert middle.log.one("corrupt")["detail"].endswith("checksum")
-        assert middle.gate.in_flight == 0
-        assert middle.gate.is_up
+            assert not settling.done()
+            assert middle.backend.asked == [], "nothing drains meanwhile"
+            spool.is_marking = True
+            await settling
+            await until(lambda: waiting not in spool)
+        assert middle.backend.handed_ids == [waiting]
+        assert middle.faults == []
+        assert (await spool.totals()).messages == 0
+
+    @in_virtual_time
+    async def test_is_let_go_of_if_it_was_not_committed_after_all(self, middle: Middle) -> None:
+        """Whoever is then given the same message by the client may store it."""
+        record = spool_record()
+        async with middle.draining():
+            for _ in range(2 * middle.gate.limit):
+                middle.drainer.adopt(record.queue_id, record.traffic_class)
+                middle.drainer.disown(record.queue_id)
+            await middle.keep(record)
+            middle.drainer.on_spooled(PERSONAL)
+            await until(lambda: middle.backend.handed_ids == [record.queue_id])
+
+    @in_virtual_time
+    async def test_survives_a_fault_of_ours_as_one_in_doubt(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(record: SpoolRecord, results: Any, **rest: Any) -> Settlement:
+            if not any(isinstance(each, InDoubt) for each in results):
+                raise RuntimeError("bug")
+            return settle_attempt(record, results, **rest)
+
+        monkeypatch.setattr("mailshed.drain.attempt.settle_attempt", broken)
+        record = await self.adopt(middle)
+        await middle.drainer.settle_adopted(record, delivered())
+        assert middle.spool.record(record.queue_id).in_doubt == 1
+        assert [name for name, _ in middle.faults] == [f"drain {record.queue_id}"]
+
+
+def vanish_all(record: SpoolRecord) -> TransactionResult:
+    """The backend never answered our dot."""
+    return TransactionResult(recipients=everyone(InDoubt("timeout"), len(record.recipients)))
 
 
 class TestStop:
@@ -635,38 +418,6 @@ class TestStop:
 
 
 class TestOurOwnFaults:
-    @in_virtual_time
-    async def test_a_message_that_breaks_us_is_held_and_the_others_go_on(
-        self, middle: Middle
-    ) -> None:
-        poison = await middle.keep(spool_record())
-        good = [await middle.keep(spool_record()) for _ in range(8)]
-        bug: Answer = fail(RuntimeError("bug"))
-        middle.backend.always(lambda m: bug(m) if m.queue_id == poison else take(m))
-        async with middle.draining():
-            await until(lambda: state_of(middle, poison) is SpoolState.HOLD)
-        assert middle.backend.asked_ids.count(poison) == 2
-        assert sorted(middle.backend.handed_ids) == sorted(good)
-        assert [name for name, _ in middle.faults] == [f"drain {poison}"] * 2
-        assert middle.gate.is_up, "it says nothing about the backend"
-
-    @in_virtual_time
-    async def test_what_breaks_us_after_the_dot_is_not_sent_without_end(
-        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A fault while the outcome is worked out: the backend has the message."""
-        queue_id = await middle.keep(spool_record())
-
-        def broken(record: SpoolRecord, results: Any, **rest: Any) -> Settlement:
-            if not any(isinstance(each, InDoubt) for each in results):
-                raise RuntimeError("bug")
-            return settle_attempt(record, results, **rest)
-
-        monkeypatch.setattr("mailshed.drain.drainer.settle_attempt", broken)
-        async with middle.draining():
-            await until(lambda: state_of(middle, queue_id) is SpoolState.HOLD)
-        assert len(middle.backend.handed) == 2
-
     @in_virtual_time
     async def test_the_drain_itself_goes_on_after_a_fault(
         self, middle: Middle, monkeypatch: pytest.MonkeyPatch
@@ -728,12 +479,10 @@ class Storm:
         name = rng.choice(CLASSES).name
         content = middle.content(wire(X_Class=name))
         try:
-            answer = await middle.pipeline.on_content(made, content, is_client_gone=lambda: is_gone)
+            answer = await middle.hand_over(made, content, lambda: is_gone)
         except ClientGone:
             self.kept_by_client.add(made.queue_id)
             return
-        finally:
-            content.close()
         if answer.code >= 400:
             self.kept_by_client.add(made.queue_id)
         elif b"queued as" in answer.wire and made.queue_id.encode() in answer.wire:

@@ -1,0 +1,143 @@
+"""One attempt: transmit with a slot in hand, then settle what the backend said, then the mark.
+
+The slot is free at the backend's reply, the message's place among those without a mark when its
+mark is written. What the live path began and could not wait for (an adopted message) is settled
+here too, as if it had been transmitted from the spool.
+
+A fault of our own in the middle of an attempt counts as one more ending that we know nothing about:
+the message is tried again after its pause, and held the second time.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from mailshed.clock import Clock
+from mailshed.drain import reading
+from mailshed.drain.marks import SICK_PAUSE, Marks
+from mailshed.drain.policy import DrainPolicy
+from mailshed.drain.retry import ReportContext, is_expired, settle_attempt
+from mailshed.errors import SpoolCorrupt, SpoolError
+from mailshed.journal import Journal
+from mailshed.mail.delivery import Bounced, InDoubt, TransactionResult, everyone
+from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
+from mailshed.relay.backend import Backend, OutboundMessage
+from mailshed.relay.gate import Gate, Slot
+from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
+
+
+class Attempts:
+    """The attempts at one backend.
+
+    `on_settled` is told of each mark that was written: the message, what the backend said and what
+    changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], DrainPolicy],
+        gate: Gate,
+        backend: Backend,
+        spool: SpoolStore,
+        marks: Marks,
+        journal: Journal,
+        clock: Clock,
+        rng: random.Random,
+        on_settled: Callable[[SpoolRecord, TransactionResult, Settlement], None],
+    ) -> None:
+        self._policy = policy
+        self._gate = gate
+        self._backend = backend
+        self._spool = spool
+        self._marks = marks
+        self._journal = journal
+        self._clock = clock
+        self._rng = rng
+        self._on_settled = on_settled
+
+    async def make(self, record: SpoolRecord, message: OutboundMessage, slot: Slot) -> None:
+        """Use `slot` for one transaction and write its mark.
+
+        Raises SpoolError only at the end of the service, when the mark is lost.
+        """
+        waited = self._clock.wall() - record.received_wall
+        with self._marks.missing():
+            try:
+                result = await self._transmit(record, message, slot)
+            except SpoolError as error:  # in the middle of the content: nothing was handed over
+                await self.cannot_read(record, error)
+                return
+            except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this one
+                result = self._doubt(record, error)
+            else:
+                self._journal.transaction(record.traffic_class, "spool", result)
+            await self.settle(record, result, waited)
+
+    async def settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
+        """Write down what became of a transaction, which had `waited` seconds for a slot.
+
+        Raises SpoolError only at the end of the service, when the mark is lost.
+        """
+        try:
+            await self._settle(record, result, waited)
+        except SpoolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary again
+            await self._settle(record, self._doubt(record, error), waited)
+
+    def _doubt(self, record: SpoolRecord, error: Exception) -> TransactionResult:
+        """What is known of a transaction after a fault of ours: nothing."""
+        self._journal.attempt_failed(record, error)
+        doubt = InDoubt(f"internal error: {error!r}")
+        return TransactionResult(recipients=everyone(doubt, len(record.recipients)))
+
+    async def _transmit(
+        self, record: SpoolRecord, message: OutboundMessage, slot: Slot
+    ) -> TransactionResult:
+        """Run the transaction with the backend; the slot is free when it ends."""
+        result: TransactionResult | None = None
+        try:
+            result = await self._backend.deliver(message)
+        finally:
+            self._gate.release(slot, result, record.size)
+        return result
+
+    async def _settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
+        wall = self._clock.wall()
+        may_fail = is_expired(record, wall) or any(
+            isinstance(each, Bounced) for each in result.recipients
+        )
+        settlement = settle_attempt(
+            record,
+            result.recipients,
+            wall=wall,
+            random_unit=self._rng.random(),
+            retry=self._policy().retry,
+            report=await self.report_context(record, with_header=may_fail),
+        )
+        if result.is_backend_away and not settlement.endings:
+            return  # the breaker paces the attempts, and the message stays due as it was
+        await self._marks.write(record, lambda: self._spool.settle(settlement))
+        self._journal.attempted(record, result, settlement, waited)
+        self._on_settled(record, result, settlement)
+
+    async def cannot_read(self, record: SpoolRecord, error: SpoolError) -> None:
+        """Put a damaged message aside; with one that cannot be read now, wait a moment."""
+        if isinstance(error, SpoolCorrupt):
+            self._journal.spool_corrupt(record, str(error))
+            await self._marks.write(record, lambda: self._spool.quarantine(record.queue_id))
+        else:
+            await asyncio.sleep(SICK_PAUSE)  # still in hand, so that it is not tried in a circle
+
+    async def report_context(
+        self, record: SpoolRecord, *, with_header: bool = True
+    ) -> ReportContext:
+        """What a report about this message would need, should one be due."""
+        policy = self._policy()
+        return ReportContext(
+            policy=policy.reports,
+            report_id=make_queue_id(self._clock.wall(), self._rng.getrandbits(RANDOM_BITS)),
+            header=await reading.header(self._spool, record.queue_id) if with_header else b"",
+            remote_mta=policy.remote_mta,
+        )

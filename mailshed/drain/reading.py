@@ -1,0 +1,67 @@
+"""Stored content as the drain needs it: for the backend, and the beginning of it for a report.
+
+Small content is read before a slot is asked for, so that a slow disk keeps no slot from live mail;
+larger content is streamed while the slot is held. A disk that takes too long over a piece counts as
+one that failed.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+from mailshed.errors import SpoolError
+from mailshed.mail.header import OCTETS_MAX as HEADER_OCTETS
+from mailshed.relay.backend import OutboundMessage
+from mailshed.spool.store import SpoolRecord, SpoolStore
+from mailshed.terms import QueueId
+
+# Content up to this size is read ahead.
+READ_AHEAD_OCTETS = 64 * 1024
+# Seconds for each piece.
+READ_PATIENCE = 10.0
+
+
+async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
+    """The message as the backend is to get it. Raises SpoolError if it cannot be read."""
+    in_memory = None
+    if record.size <= READ_AHEAD_OCTETS:
+        in_memory = [chunk async for chunk in content(spool, record.queue_id)]
+    return OutboundMessage(
+        queue_id=record.queue_id,
+        reverse_path=record.reverse_path,
+        parameters=record.parameters,
+        recipients=tuple((each.address, each.parameters) for each in record.recipients),
+        size=record.size,
+        in_memory=in_memory,
+        chunks=lambda: content(spool, record.queue_id),
+        partial_ok=True,
+    )
+
+
+async def header(spool: SpoolStore, queue_id: QueueId) -> bytes:
+    """The beginning of the content, for a report; as much of it as can be read."""
+    head = b""
+    with suppress(SpoolError):
+        async with aclosing(content(spool, queue_id)) as pieces:
+            async for piece in pieces:
+                head += piece
+                if len(head) >= HEADER_OCTETS:
+                    break
+    return head
+
+
+async def content(spool: SpoolStore, queue_id: QueueId) -> AsyncGenerator[bytes]:
+    """The stored content; SpoolError if the disk takes too long over a piece of it."""
+    pieces = spool.content(queue_id)
+    try:
+        while True:
+            async with asyncio.timeout(READ_PATIENCE):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+    except TimeoutError:
+        raise SpoolError("the spool takes too long to read") from None
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()

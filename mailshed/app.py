@@ -31,7 +31,7 @@ from mailshed.config.schema import Config, Listener
 from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
 from mailshed.drain.drainer import Drainer
-from mailshed.errors import ConfigError, SpoolError, SpoolLocked, StartError
+from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.journal import Journal
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
@@ -138,6 +138,8 @@ class Service:
             backend=self._backend,
             spool=self._spool,
             on_spooled=self._drainer.on_spooled,
+            custody=self._drainer,
+            supervisor=self._supervisor,
             journal=self._journal,
             clock=clock,
         )
@@ -220,6 +222,8 @@ class Service:
                 f"spool: {error}: another mailshed runs on it; stop that one, or give this one its"
                 " own spool.path"
             ) from error
+        except SpoolSick:
+            return  # mail is relayed meanwhile; the control loop tells, and tries again
         except SpoolError as error:
             raise StartError(f"spool: {error}") from error
         free = free_space(section.path)

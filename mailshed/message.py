@@ -48,10 +48,9 @@ class Message:
         async for chunk in self.content.chunks():
             yield chunk
 
-    def outbound(self) -> OutboundMessage:
-        """The message as the backend is to get it; the client may still leave before our dot."""
+    def outbound(self, may_send_dot: Callable[[], bool]) -> OutboundMessage:
+        """The message as the backend is to get it; see `OutboundMessage.may_send_dot`."""
         envelope, content = self.envelope, self.content
-        is_client_gone = self.is_client_gone
         return OutboundMessage(
             queue_id=envelope.queue_id,
             reverse_path=self.reverse_path,
@@ -61,7 +60,7 @@ class Message:
             prefix=self.prefix,
             in_memory=None if content.is_spilled else content.chunks_in_memory,
             chunks=content.chunks,
-            may_send_dot=lambda: not is_client_gone(),
+            may_send_dot=may_send_dot,
         )
 
     def record(

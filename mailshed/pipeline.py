@@ -9,6 +9,10 @@
                    |- Spool -------> durable commit, then 250    spool
                  with a slot: one transaction with the backend, whose reply is our reply
 
+A client does not wait for ever. If the backend has not got as far as our final dot when its
+patience ends, the transaction is broken off and the message spooled; after our dot it is adopted
+(`adoption`), and the client is answered while the transaction goes on.
+
 After the backend's answer: a 2xx or 5xx goes to the client as it came. A 4xx goes to a client that
 will come back by itself; for one that will not, and wherever the backend gave no answer, the
 message is spooled and acknowledged. If even that is impossible the client hears 451 or 452 and
@@ -18,21 +22,31 @@ promised; after it the outcome is settled without the client.
 Steps here call the core and act; the journal logs and counts. There is no policy in this file.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
 from mailshed.admission import policy
 from mailshed.admission.decision import Relay, Spool, Wait
+from mailshed.adoption import Adoption, Custody
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
 from mailshed.config.policy import Network, RelayPolicy
+from mailshed.control.patience import Patience
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
-from mailshed.mail.delivery import Bounced, Deferred, Delivered, InDoubt, TransactionResult
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    Delivered,
+    InDoubt,
+    TransactionResult,
+    everyone,
+)
 from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply
@@ -41,6 +55,7 @@ from mailshed.message import Message
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate, Slot
 from mailshed.spool.store import SpoolStore
+from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
 
 
@@ -57,6 +72,10 @@ class Policies:
     """Seconds that a spooled message may live."""
     retry_pause: float
     """Seconds before a message that the backend did not take, or may have, is tried again."""
+    respond_by: float
+    """Seconds after its final dot at which a mail server gets its reply, if not before."""
+    respond_by_user_agent: float
+    """The same for clients that do not try again."""
 
     def is_clinical(self, client: Client) -> bool:
         """Whether `client` is in a network whose mail is clinical."""
@@ -100,14 +119,19 @@ class Pipeline:
         backend: Backend,
         spool: SpoolStore,
         on_spooled: Callable[[TrafficClass], None],
+        custody: Custody,
+        supervisor: Supervisor,
         journal: Journal,
         clock: Clock,
     ) -> None:
         self.policies = policies
+        self._patience = Patience()
         self._gate = gate
         self._backend = backend
         self._spool = spool
         self._on_spooled = on_spooled
+        self._custody = custody
+        self._supervisor = supervisor
         self._journal = journal
         self._clock = clock
 
@@ -139,11 +163,18 @@ class Pipeline:
         self._journal.discarded(envelope, size, answer)
 
     async def on_content(
-        self, envelope: Envelope, content: Content, *, is_client_gone: Callable[[], bool]
-    ) -> Reply:
-        """Take a complete message to its outcome and return the reply to the final dot.
+        self,
+        envelope: Envelope,
+        content: Content,
+        *,
+        is_client_gone: Callable[[], bool],
+        answer: Callable[[Reply], None],
+    ) -> None:
+        """Take a complete message to its outcome.
 
-        Raises ClientGone if the client left before anything was promised.
+        `answer` gets the reply to the final dot, once; the outcome, and with it the return of this
+        call, may come later. Raises ClientGone, without an answer, if the client left before
+        anything was promised.
         """
         policies = self.policies
         header = HeaderView(await content.read_head())
@@ -151,16 +182,18 @@ class Pipeline:
         prefix = received_line(envelope, policies.hostname)
         message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
-            return self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply
+            answer(self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply)
+            return
         slot, reason = await self._enter(message)
         if slot is None and self._gate.is_closed:
             reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
         elif slot is None and not self._gate.is_up:
             reason = Reason.BACKEND_AWAY  # it may have gone while we waited
-        outcome = _Kept(reason) if slot is None else await self._relay(message, slot)
+        outcome = _Kept(reason) if slot is None else await self._relay(message, slot, answer)
         if isinstance(outcome, _Kept):
             outcome = await self._keep(message, outcome)
-        return outcome.reply
+        if outcome is not None:
+            answer(outcome.reply)
 
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         """Note that handling a message failed by our own fault; its client hears 451."""
@@ -182,19 +215,60 @@ class Pipeline:
             case _:
                 assert_never(decision)
 
-    async def _relay(self, message: Message, slot: Slot) -> _Answered | _Kept:
-        """Run the transaction with the backend, holding `slot`."""
+    async def _relay(
+        self, message: Message, slot: Slot, answer: Callable[[Reply], None]
+    ) -> _Answered | _Kept | None:
+        """Run the transaction with the backend, holding `slot`; None if all that is to do is done."""
         waited = self._clock.monotonic() - message.envelope.received_at
+        adoption = Adoption(
+            message,
+            lifetime=self.policies.lifetime,
+            answer=answer,
+            spool=self._spool,
+            custody=self._custody,
+            supervisor=self._supervisor,
+            journal=self._journal,
+        )
         result: TransactionResult | None = None
         try:
-            result = await self._backend.deliver(message.outbound())
+            result = await self._transmit(message, adoption, waited)
         except ClientGone:
             self._journal.aborted(message)
             raise
         finally:
             self._gate.release(slot, result, message.size)
+            is_adopted = await adoption.end(result)
         self._journal.transaction(message.traffic_class.name, "live", result)
-        return self._judge(message, result, waited)
+        return None if is_adopted else self._judge(message, result, waited)
+
+    async def _transmit(
+        self, message: Message, adoption: Adoption, waited: float
+    ) -> TransactionResult:
+        """Speak with the backend: up to our final dot while the client has patience, then on."""
+        patience = self._respond_by(message.envelope.client.kind) - waited
+        loop = asyncio.get_running_loop()
+        respond_at = loop.time() + patience
+
+        def may_send_dot() -> bool:
+            if message.is_client_gone():
+                return False
+            before_dot.reschedule(None)
+            adoption.begin_at(respond_at)
+            return True
+
+        try:
+            async with asyncio.timeout_at(respond_at) as before_dot:
+                result = await self._backend.deliver(message.outbound(may_send_dot))
+        except TimeoutError:
+            late = Deferred(Stage.DATA, None, "too slow for the client, before our final dot")
+            return TransactionResult(recipients=everyone(late, len(message.envelope.recipients)))
+        self._patience.note(result.times.service)
+        return result
+
+    def _respond_by(self, kind: ClientKind) -> float:
+        policies, is_mta = self.policies, kind is ClientKind.MTA
+        configured = policies.respond_by if is_mta else policies.respond_by_user_agent
+        return self._patience.respond_by(kind, configured)
 
     def _judge(
         self, message: Message, result: TransactionResult, waited: float

@@ -12,8 +12,8 @@ from mailshed.classification.classifier import Classifier
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
 from mailshed.config.schema import Config
-from mailshed.drain.drainer import DrainPolicy
 from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
 from mailshed.spool.store import SpoolTotals
@@ -39,6 +39,8 @@ def pipeline_policies(config: Config) -> Policies:
         relay=relay_policy(config),
         lifetime=config.spool.lifetime,
         retry_pause=config.spool.retry_min,
+        respond_by=config.limits.respond_by,
+        respond_by_user_agent=config.limits.respond_by_user_agent,
     )
 
 

@@ -185,6 +185,20 @@ class Limits(_Section):
     data_rate_min: Count = Field(
         500, ge=0, description="Octets per second that mail data must reach after a minute."
     )
+    respond_by: Duration = Field(
+        60.0,
+        gt=0,
+        le=600,
+        description="Seconds after its final dot at which a mail server has its reply, even if the "
+        "backend has not answered: its message is kept, and the answer settles the copy. Up to "
+        "240 if the backend is known to need longer.",
+    )
+    respond_by_user_agent: Duration = Field(
+        20.0,
+        gt=0,
+        le=600,
+        description="The same for a mail program or a device; up to 45.",
+    )
     content_memory_max: Size = Field(
         64 * 1024**2, ge=1024**2, description="Memory for all mail data in transit; then disk."
     )

@@ -120,27 +120,40 @@ class Handler:
         return self._contents.new(is_privileged=is_privileged)
 
     async def content(self, session: SmtpSession, content: Content) -> Reply | None:
-        """Decide and act on a complete message, whatever becomes of the session meanwhile."""
+        """Decide and act on a complete message, whatever becomes of the session meanwhile.
+
+        The reply may be known before the work is done, which then goes on by itself.
+        """
         bits = self._rng.getrandbits(RANDOM_BITS)
         envelope = self._envelope(session, make_queue_id(self._clock.wall(), bits))
-        work = self._supervisor.spawn(
-            self._settle(session, envelope, content), name=f"message {envelope.queue_id}"
+        answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        self._supervisor.spawn(
+            self._settle(session, envelope, content, answered), name=f"message {envelope.queue_id}"
         )
-        return await asyncio.shield(work)
+        return await answered
 
     async def _settle(
-        self, session: SmtpSession, envelope: Envelope, content: Content
-    ) -> Reply | None:
+        self,
+        session: SmtpSession,
+        envelope: Envelope,
+        content: Content,
+        answered: "asyncio.Future[Reply | None]",
+    ) -> None:
+        def answer(said: Reply | None) -> None:
+            if not answered.done():  # else nobody listens: the session is over, or has its reply
+                answered.set_result(said)
+
         try:
-            return await self._pipeline.on_content(
-                envelope, content, is_client_gone=lambda: session.is_client_gone
+            await self._pipeline.on_content(
+                envelope, content, is_client_gone=lambda: session.is_client_gone, answer=answer
             )
         except ClientGone:
-            return None
+            answer(None)
         except Exception as error:  # noqa: BLE001 - the boundary: the client hears 451, never 5xx
             self._pipeline.on_failure(envelope, error)
-            return reply.INTERNAL
+            answer(reply.INTERNAL)
         finally:
+            answer(None)
             content.close()
 
     def _envelope(self, session: SmtpSession, queue_id: QueueId) -> Envelope:

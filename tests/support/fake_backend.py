@@ -99,6 +99,11 @@ def fail(error: Exception) -> Answer:
     return answer
 
 
+def _is_after_dot(result: DeliveryResult) -> bool:
+    """Whether this can only be said once the message has been sent."""
+    return isinstance(result, Delivered | InDoubt) or result.stage is Stage.DOT
+
+
 class FakeBackend:
     """The backend; see the module."""
 
@@ -161,11 +166,11 @@ class FakeBackend:
         if self.seconds:
             await asyncio.sleep(self.seconds)
         result = answer(message)
-        is_sent = any(isinstance(each, Delivered | InDoubt) for each in result.recipients)
-        if is_sent:
+        if any(_is_after_dot(each) for each in result.recipients):
             if not message.may_send_dot():
                 raise ClientGone("the client left before the dot")
-            self._hand(message, result, content)
+            if any(isinstance(each, Delivered | InDoubt) for each in result.recipients):
+                self._hand(message, result, content)
             await self.after_dot.wait()
             if self.is_abandoned:
                 result = replace(result, recipients=vanish(message).recipients)
@@ -179,6 +184,8 @@ class FakeBackend:
             for (path, _), each in zip(message.recipients, result.recipients, strict=True)
             if isinstance(each, Delivered | InDoubt)
         )
+        if not taken:
+            return
         is_answered = any(isinstance(each, Delivered) for each in result.recipients)
         self.handed.append(Handed(message.queue_id, taken, content, is_answered))
 

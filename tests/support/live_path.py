@@ -25,8 +25,9 @@ from mailshed.metrics import Metrics, new_registry
 from mailshed.pipeline import Pipeline, Policies
 from mailshed.relay.backend import BackendConnections, OutboundMessage
 from mailshed.relay.gate import Gate
+from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
-from mailshed.terms import ClientKind, TrafficClass
+from mailshed.terms import ClientKind, QueueId, TrafficClass
 from tests.support.builders import classification_policy, content_store, delivered, relay_policy
 from tests.support.front import HOSTNAME
 from tests.support.memory_spool import MemorySpool
@@ -78,6 +79,27 @@ class HeldBackend:
         """Nothing to close."""
 
 
+@dataclass(eq=False, slots=True)
+class Custodian:
+    """Has adopted messages in hand, and writes down how they ended."""
+
+    in_hand: dict[QueueId, str] = field(default_factory=dict)
+    settled: list[tuple[SpoolRecord, TransactionResult]] = field(default_factory=list)
+
+    def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
+        """Take it in hand."""
+        self.in_hand[queue_id] = traffic_class
+
+    def disown(self, queue_id: QueueId) -> None:
+        """Let go of it."""
+        del self.in_hand[queue_id]
+
+    async def settle_adopted(self, record: SpoolRecord, result: TransactionResult) -> None:
+        """Note how it ended."""
+        self.settled.append((record, result))
+        del self.in_hand[record.queue_id]
+
+
 class LivePath:
     """Everything between the sessions and the two ends, as the service builds it."""
 
@@ -99,6 +121,7 @@ class LivePath:
         self.metrics = Metrics(new_registry())
         self.log = io.StringIO()
         self.spooled: list[TrafficClass] = []
+        self.custody = Custodian()
         self.gate = Gate(limit=FixedLimit(slots), clock=clock, rng=rng)
         self.pipeline = Pipeline(
             policies=Policies(
@@ -108,11 +131,15 @@ class LivePath:
                 clinical_networks=(),
                 lifetime=4 * 86400.0,
                 retry_pause=30.0,
+                respond_by=60.0,
+                respond_by_user_agent=20.0,
             ),
             gate=self.gate,
             backend=self.backend,
             spool=self.spool,
             on_spooled=self.spooled.append,
+            custody=self.custody,
+            supervisor=self.supervisor,
             journal=Journal(
                 maillog=MailLog(self.log),
                 metrics=self.metrics,

@@ -259,12 +259,20 @@ class TestStart:
         assert not (tmp_path / "disk").exists()
         rig.assert_nothing_is_left()
 
-    async def test_a_damaged_spool_says_what_to_do(self, tmp_path: Path) -> None:
-        rig = Rig(tmp_path)
-        rig.config.spool.path.mkdir(mode=0o700)
-        (rig.config.spool.path / "spool.db").write_bytes(b"garbage" * 1000)
-        with pytest.raises(StartError, match=r"not a database.*move it aside.*operating\.md"):
-            await rig.run()
+    async def test_with_a_damaged_spool_it_relays_and_says_what_to_do(self, rig: Rig) -> None:
+        spool = rig.config.spool.path
+        spool.mkdir(mode=0o700)
+        (spool / "spool.db").write_bytes(b"garbage" * 1000)
+        async with rig.running():
+            assert not rig.snapshot.spool.is_healthy
+            async with talk(rig.port) as client:
+                await client.submit()
+                assert (await client.hear()).startswith("250 2.0.0")
+            (line,) = rig.lines("spool_sick")
+            assert re.search(r"not a database.*move it aside.*operating\.md", line["detail"])
+            (spool / "spool.db").unlink()
+            await eventually(lambda: bool(rig.lines("spool_recovered")))
+            await eventually(lambda: rig.snapshot.spool.is_healthy)
         rig.assert_nothing_is_left()
 
     async def test_an_admin_socket_that_cannot_be_made_gives_the_spool_back(

@@ -42,7 +42,7 @@ def message(
 
 def test_what_goes_to_the_backend_is_the_envelope_as_it_came(tmp_path: Path) -> None:
     made = message(tmp_path)
-    outbound = made.outbound()
+    outbound = made.outbound(lambda: True)
     assert outbound.queue_id == made.envelope.queue_id
     assert outbound.reverse_path == b"a@example.org"
     assert outbound.parameters == (b"BODY=8BITMIME", b"RET=HDRS")
@@ -52,7 +52,7 @@ def test_what_goes_to_the_backend_is_the_envelope_as_it_came(tmp_path: Path) -> 
 
 async def test_size_and_content_have_our_line_in_front(tmp_path: Path) -> None:
     made = message(tmp_path, wire("hello"))
-    outbound = made.outbound()
+    outbound = made.outbound(lambda: True)
     whole = b"".join([chunk async for chunk in outbound.stream()])
     assert whole == PREFIX + wire("hello")
     assert len(whole) == outbound.size == made.size
@@ -66,16 +66,16 @@ async def test_content_on_disk_is_streamed(tmp_path: Path) -> None:
     assert not body.write(data)
     await body.spill(data)
     made = Message(envelope(), body, PREFIX, Verdict(TELEWORK, "rule"), lambda: False)
-    outbound = made.outbound()
+    outbound = made.outbound(lambda: True)
     assert outbound.in_memory is None
     assert b"".join([chunk async for chunk in outbound.stream()]) == PREFIX + data
     assert outbound.size == len(PREFIX + data)
     body.close()
 
 
-@pytest.mark.parametrize("is_gone", [True, False])
-def test_the_dot_is_for_a_client_that_is_there(tmp_path: Path, is_gone: bool) -> None:
-    assert message(tmp_path, is_gone=is_gone).outbound().may_send_dot() is not is_gone
+@pytest.mark.parametrize("may_go", [True, False])
+def test_whoever_hands_it_over_is_asked_before_the_dot(tmp_path: Path, may_go: bool) -> None:
+    assert message(tmp_path).outbound(lambda: may_go).may_send_dot() is may_go
 
 
 def test_what_is_kept_says_all_that_a_later_attempt_or_report_needs(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_what_is_kept_says_all_that_a_later_attempt_or_report_needs(tmp_path: Pa
 
 def test_the_null_reverse_path_is_empty(tmp_path: Path) -> None:
     made = message(tmp_path, sender=None)
-    assert made.outbound().reverse_path == b""
+    assert made.outbound(lambda: True).reverse_path == b""
     assert made.record(reason=Reason.SATURATED, in_doubt=0, lifetime=1).reverse_path == b""

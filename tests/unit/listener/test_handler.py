@@ -65,8 +65,13 @@ class ScriptedPipeline:
         return reply.RELAY_DENIED if mailbox.domain == "elsewhere.example" else None
 
     async def on_content(
-        self, envelope: Envelope, content: Content, *, is_client_gone: Callable[[], bool]
-    ) -> Reply:
+        self,
+        envelope: Envelope,
+        content: Content,
+        *,
+        is_client_gone: Callable[[], bool],
+        answer: Callable[[Reply], None],
+    ) -> None:
         self.envelopes.append(envelope)
         self.is_client_gone = is_client_gone
         self.data.append(await content.read_head())
@@ -77,7 +82,7 @@ class ScriptedPipeline:
             raise
         if isinstance(self.outcome, BaseException):
             raise self.outcome
-        return self.outcome
+        answer(self.outcome)
 
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         self.failures.append((envelope, error))

@@ -409,6 +409,29 @@ class TestMail:
         assert line["id"] == rig.lines("spooled")[0]["id"]
         assert held["messages"] == 1
 
+    async def test_a_backend_that_is_slow_to_answer_keeps_no_client_waiting(
+        self, tmp_path: Path, server: ScriptedBackend
+    ) -> None:
+        """The client goes on with its next message while the backend thinks about the first."""
+        rig = Rig(tmp_path, server.port, limits={"respond_by": "300ms"})
+        may_answer = asyncio.Event()
+        server.once(Stage.DOT, Wait(may_answer, say("250 2.0.0 Ok, at last")))
+        async with rig.running(), talk(rig.port) as client:
+            await client.submit()
+            assert "queued as" in await client.hear()
+            await client.submit(header="Subject: next")
+            assert (await client.hear()).startswith("250 2.0.0")
+            first, _ = server.received
+            (spooled,) = rig.lines("spooled")
+            assert (spooled["reason"], spooled["id"].encode() in first.data) == ("adopted", True)
+            may_answer.set()
+            await eventually(lambda: bool(rig.lines("attempted")))
+            (line,) = rig.lines("attempted")
+            assert (line["id"], line["outcome"]) == (spooled["id"], "delivered")
+        assert count_messages(rig.config.spool.path) == []
+        assert len(server.received) == 2, "nothing was sent twice"
+        assert rig.lines("task_failed") == []
+
 
 class TestStop:
     async def test_lets_an_open_transaction_finish(self, rig: Rig, server: ScriptedBackend) -> None:

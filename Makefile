@@ -22,7 +22,7 @@ QUICK := tests/unit tests/contract tests/protocol tests/tidy
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(VENV)/.runtime ## Start the daemon here; BACKEND=host:port relays to a real mail server
@@ -71,6 +71,10 @@ fix: $(VENV)/.dev ## Repair formatting and what the linter can repair by itself
 docs: $(VENV)/.runtime ## Write the generated references: docs/configuration.md, docs/metrics.md
 	$(BIN)/mailshed config reference > docs/configuration.md
 	$(BIN)/python -m mailshed.metrics > docs/metrics.md
+
+.PHONY: test-power-cut
+test-power-cut: $(VENV)/.dev ## Cut the power N (3000) times while the spool writes; needs gcc
+	MAILSHED_TEST_POWER_CUTS=$(or $(N),3000) $(BIN)/python -m pytest tests/fault/test_power_cut.py $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)

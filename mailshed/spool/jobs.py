@@ -24,6 +24,7 @@ from mailshed.spool.rows import (
     liveliest,
     message_values,
     recipient_values,
+    state_from,
 )
 from mailshed.spool.schema import CHUNK_BITS, CHUNKS_MAX
 from mailshed.spool.store import SpoolRecord
@@ -229,12 +230,12 @@ def find_message(connection: sqlite3.Connection, queue_id: QueueId) -> Found | N
     return Found(
         message_id=message_id,
         traffic_class=traffic_class,
-        state=SpoolState(state),
+        state=state_from(state),
         size=size,
         attempts=attempts,
         next_attempt=next_attempt,
         report_at=report_at,
-        states={position: SpoolState(each) for position, each in recipients},
+        states={position: state_from(each) for position, each in recipients},
     )
 
 

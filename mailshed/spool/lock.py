@@ -71,7 +71,8 @@ def prepare_folder(folder: Path, *, allow_network_filesystem: bool = False) -> N
     if file_system in NETWORK_FILE_SYSTEMS and not allow_network_filesystem:
         raise SpoolError(
             f"{folder} is on a network file system ({file_system}), where a commit cannot be"
-            " trusted: put the spool on a local disk"
+            " trusted: put the spool on a local disk, or force it with"
+            " spool.allow_network_filesystem"
         )
 
 

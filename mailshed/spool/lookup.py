@@ -68,6 +68,10 @@ NEXT_DUE = """
     SELECT min(next_attempt) FROM message INDEXED BY message_due
     WHERE traffic_class = ? AND state IN ('queued', 'deferred')
 """
+BEYOND = """
+    SELECT queue_id FROM message INDEXED BY message_due
+    WHERE traffic_class = ? AND next_attempt > ? AND state IN ('queued', 'deferred') LIMIT ?
+"""
 OLDEST = """
     SELECT min(received) FROM message INDEXED BY message_oldest
     WHERE traffic_class = ? AND state = ?
@@ -158,13 +162,6 @@ class Lookup:
             place += 1
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite has read something that it never wrote, rather than failed to read."""
-    # The low byte is the primary code; some errors of the sqlite3 module itself have none.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
 def _open(database: Path) -> sqlite3.Connection:
     """A connection with all its files open: SQLite opens the WAL at the first read."""
     connection = open_reader(database)
@@ -215,6 +212,17 @@ def next_due(connection: sqlite3.Connection, traffic_classes: Sequence[str]) -> 
     """See `SpoolStore.next_due`; asks each class for its own."""
     found = (connection.execute(NEXT_DUE, (name,)).fetchone()[0] for name in traffic_classes)
     return min((instant for instant in found if instant is not None), default=None)
+
+
+def beyond(
+    connection: sqlite3.Connection, wall: float, traffic_classes: Sequence[str], limit: int
+) -> list[QueueId]:
+    """See `SpoolStore.beyond`; asks each class for its own."""
+    found: list[QueueId] = []
+    for name in traffic_classes:
+        rows = connection.execute(BEYOND, (name, wall, limit - len(found)))
+        found += [QueueId(queue_id) for (queue_id,) in rows]
+    return found
 
 
 def oldest(

@@ -120,6 +120,27 @@ class Quarantine(Job):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
+class Realign(Job):
+    """Repair a message whose row says that it may be tried, and whose recipients say otherwise.
+
+    We never write such a thing, but a hand may have. The recipients are right; a message that has
+    none left is done with.
+    """
+
+    queue_id: QueueId
+
+    def apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        """Write the states anew as we read them."""
+        found = find_message(connection, self.queue_id)
+        if found is None:
+            return
+        if found.states:
+            _restate(connection, changes, found, found.states, found.next_attempt)
+        else:
+            _remove(connection, changes, found)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class Amend(Job):
     """Do what an operator asks for."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mailshed.errors import SpoolSick
 from mailshed.spool.accounts import Changes
 from mailshed.spool.jobs import forget_incoming, retract_message, write_ledger
-from mailshed.terms import SpoolState
+from mailshed.spool.rows import state_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def take_stock(connection: sqlite3.Connection) -> Opened:
         """
     )
     for traffic_class, state, messages, recipients, octets in rows:
-        contents.hold(traffic_class, SpoolState(state), messages, recipients, octets)
+        contents.hold(traffic_class, state_from(state), messages, recipients, octets)
     ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
     for traffic_class, term, recipients in ledger:
         contents.count(traffic_class, term, recipients)

@@ -3,6 +3,10 @@
 Addresses and parameters are stored as the bytes they are. Parameters cannot hold a space (RFC 5321,
 4.1.2), so a space separates them. Text that came from outside may hold what UTF-8 cannot express;
 it is for people to read, so such characters become '?'.
+
+Words may stand in a row that this version does not know, because of a newer one that was drained in
+haste, or a hand that edited. One odd row must not keep all others from being delivered, so each
+word has a meaning: see `state_from` and `_reason_from`.
 """
 
 import sqlite3
@@ -82,7 +86,7 @@ def records_from(
                 index=position,
                 address=address,
                 parameters=tuple(parameters.split()),
-                state=SpoolState(state),
+                state=state_from(state),
                 last_reply=last_reply,
             )
         )
@@ -102,7 +106,7 @@ def _record_from(row: MessageRow, recipients: tuple[SpoolRecipient, ...]) -> Spo
         expires_wall=row[8],
         next_attempt_wall=row[9],
         attempts=row[10],
-        reason=Reason(row[11]),
+        reason=_reason_from(row[11]),
         client_address=row[12],
         helo=row[13],
         is_trusted=bool(row[14]),
@@ -110,6 +114,22 @@ def _record_from(row: MessageRow, recipients: tuple[SpoolRecipient, ...]) -> Spo
         in_doubt=row[16],
         report_wall=row[17],
     )
+
+
+def state_from(text: str) -> SpoolState:
+    """The state that a row names; one that nobody knows waits for an operator."""
+    try:
+        return SpoolState(text)
+    except ValueError:
+        return SpoolState.HOLD
+
+
+def _reason_from(text: str) -> Reason:
+    """The reason that a row names; it is told to people, and decides nothing."""
+    try:
+        return Reason(text)
+    except ValueError:
+        return Reason.INTERNAL
 
 
 def liveliest(states: Sequence[SpoolState]) -> SpoolState:
@@ -124,7 +144,26 @@ def printable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def is_full(error: Exception) -> bool:
+def is_full(error: BaseException) -> bool:
     """Whether the disk, or the size a database may have, is used up."""
+    return _primary_code(error) == sqlite3.SQLITE_FULL
+
+
+def is_refused_write(error: BaseException) -> bool:
+    """Whether the kernel refused to extend or write a file; a failed sync is something else."""
+    return getattr(error, "sqlite_errorcode", 0) in {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    }
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite has read something that it never wrote, rather than failed to read."""
+    return _primary_code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _primary_code(error: BaseException) -> int:
+    """SQLite's result code; 0 if there is none, as in some errors of the sqlite3 module itself."""
     # The low byte is the primary code; extended ones say where it happened.
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF

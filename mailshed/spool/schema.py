@@ -26,6 +26,7 @@ import sqlite3
 from pathlib import Path
 
 from mailshed.errors import SpoolSick
+from mailshed.spool.rows import is_damage
 
 DATABASE = "spool.db"
 """Name of the database file in the spool's folder."""
@@ -117,11 +118,14 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def open_writer(
-    database: Path, factory: type[sqlite3.Connection] = sqlite3.Connection
+    database: Path,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
+    *,
+    verify: bool = True,
 ) -> sqlite3.Connection:
-    """Open the one connection that may write: create, migrate, verify.
+    """Open the one connection that may write: create, verify, migrate.
 
-    The whole database is read once (`quick_check`). Raises SpoolSick with a text for the operator.
+    With `verify` the whole database is read once. Raises SpoolSick with a text for the operator.
     """
     try:
         # SQLite gives its own files the mode of the database, which is thus made before.
@@ -139,12 +143,13 @@ def open_writer(
     try:
         _identify(connection, database)
         _configure(connection)
-        _verify(connection, database)  # first: what is damaged is left as it is
+        if verify:
+            _verify(connection)  # before anything is written: what is damaged is left as it is
         _migrate(connection)
-        _sync_folder(database.parent)
+        sync_folder(database.parent)
     except sqlite3.DatabaseError as error:
         connection.close()
-        advice = RESTORE_ADVICE if _is_damage(error) else ""
+        advice = RESTORE_ADVICE if is_damage(error) else ""
         raise SpoolSick(f"{database}: {error}{advice}") from error
     except (OSError, sqlite3.Error) as error:
         connection.close()
@@ -153,13 +158,6 @@ def open_writer(
         connection.close()
         raise
     return connection
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file is at fault, and not the disk, a lock or our statement."""
-    # Extended codes have the primary one in their low octet.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 def open_reader(database: Path) -> sqlite3.Connection:
@@ -238,13 +236,17 @@ def _migrate(connection: sqlite3.Connection) -> None:
             raise
 
 
-def _verify(connection: sqlite3.Connection, database: Path) -> None:
+def _verify(connection: sqlite3.Connection) -> None:
     finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if finding != "ok":
-        raise SpoolSick(f"{database} is damaged: {finding}{RESTORE_ADVICE}")
+        # "*** in database main ***", then what it found on a line of its own
+        found = str(finding).splitlines()[-1]
+        damage = sqlite3.DatabaseError(f"the file is damaged: {found}")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names of new files durable; a file whose name is lost is lost."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

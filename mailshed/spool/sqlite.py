@@ -1,10 +1,10 @@
 """The spool of one instance in one SQLite file: `SpoolStore` for the event loop.
 
-Three parts, each in a module of its own: the thread that writes (`writer`, fed with `jobs`), the
-threads that read (`lookup`), and the sums that limits and metrics need (`accounts`). This one
-joins them: it takes requests on the event loop, cuts content into pieces, and resolves the futures
-of a whole group in one callback once the writer says that the group is on disk. Nothing here
-touches the disk on the loop but a statvfs(2), four times a second.
+Its parts are modules of their own: mail on its way in (`intake`), the thread that writes (`writer`,
+fed with `jobs` and `marks`), the threads that read (`lookup`), and the sums that limits and metrics
+need (`accounts`). This one joins them: it takes requests on the event loop, and resolves the
+futures of a whole group in one callback once the writer says that the group is on disk. Nothing
+here touches the disk on the loop but a statvfs(2), four times a second.
 
 A store that has failed is sick: every operation raises SpoolSick at once, until `recover` has
 reopened and verified it. Commits that fail make it so, and damage that a query meets. A read that
@@ -16,19 +16,23 @@ which concerns one message.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from mailshed.clock import Clock
-from mailshed.errors import SpoolCorrupt, SpoolError, SpoolSick
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
 from mailshed.spool import lookup
-from mailshed.spool.accounts import Accounts, Claim, DiskGauge, free_space
-from mailshed.spool.jobs import Arrival, ForgetArrival, Job, StoreMessage, StorePiece
+from mailshed.spool.accounts import Accounts, DiskGauge, free_space
+from mailshed.spool.database import Database
+from mailshed.spool.intake import take_in
+from mailshed.spool.jobs import ForgetArrival, Job
 from mailshed.spool.lock import SpoolLock, prepare_folder
 from mailshed.spool.lookup import Lookup
-from mailshed.spool.marks import MARK_PRIORITY, Amend, NoteDelay, Quarantine, Settle
+from mailshed.spool.marks import MARK_PRIORITY, Amend, NoteDelay, Quarantine, Realign, Settle
 from mailshed.spool.recovery import Opened
-from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
+from mailshed.spool.rows import is_damage
+from mailshed.spool.schema import DATABASE
 from mailshed.spool.store import ClassTotals, Report, Settlement, SpoolRecord, SpoolTotals
 from mailshed.spool.writer import CHECKPOINT_OCTETS, Outcome, Writer
 from mailshed.terms import QueueAction, QueueId
@@ -37,6 +41,8 @@ T = TypeVar("T")
 
 # A command line that reads a spool without a daemon holds the lock for some milliseconds.
 LOCK_PATIENCE_SECONDS = 1.0
+# How often a query is repeated because all it found were odd messages, which were put aside.
+REALIGN_ROUNDS_MAX = 100
 
 
 class SqliteSpool:
@@ -87,7 +93,7 @@ class SqliteSpool:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._take_folder)
         self._writer = Writer(
-            lambda: open_writer(self._database, self._connection_factory),
+            Database(self._database, self._connection_factory, self._clock.monotonic),
             self._deliver,
             # Emptying the WAL makes the database grow, so the WAL must stay below the reserve.
             min(CHECKPOINT_OCTETS, self._accounts.disk_reserve // 4 or CHECKPOINT_OCTETS),
@@ -95,7 +101,7 @@ class SqliteSpool:
         )
         self._writer.start()
         try:
-            await self._open_database(self._writer)
+            await self._open_database(self._writer, is_start=True)
         except SpoolSick:
             raise  # ours, and to be recovered
         except BaseException:
@@ -107,9 +113,9 @@ class SqliteSpool:
         self._lock.acquire(LOCK_PATIENCE_SECONDS)
         self._lock.write_owner()
 
-    async def _open_database(self, writer: Writer) -> None:
+    async def _open_database(self, writer: Writer, *, is_start: bool = False) -> None:
         """Open for writing, then for reading, and be well; SpoolSick, and be sick."""
-        opened = await self._ask(writer.open)
+        opened = await self._ask(partial(writer.open, is_start=is_start))
         if isinstance(opened, SpoolError):
             self._sick = str(opened)
             raise opened
@@ -161,7 +167,7 @@ class SqliteSpool:
         return self._sick
 
     async def recover(self) -> None:
-        """Reopen and verify; see `SpoolStore.recover`. Reads the whole database."""
+        """Reopen and verify; see `SpoolStore.recover`, and `database` for what that costs."""
         if self._sick is None:
             return
         if self._writer is None:
@@ -176,131 +182,53 @@ class SqliteSpool:
         self._require_healthy()
         claim = self._accounts.claim(record.rank)
         try:
-            await self._add(record, content, claim)
+            await take_in(self, record, content, claim)
         finally:
             claim.release()
-
-    async def _add(self, record: SpoolRecord, content: AsyncIterable[bytes], claim: Claim) -> None:
-        pieces: list[bytes] = []
-        octets = 0
-        source = aiter(content)
-        async for piece in source:
-            claim.grow(len(piece))
-            pieces.append(piece)
-            octets += len(piece)
-            if octets > CHUNK_OCTETS:
-                await self._add_large(record, b"".join(pieces), source, claim)
-                return
-        await self._submit(
-            StoreMessage(
-                done=self._future(),
-                priority=record.rank,
-                octets=octets,
-                claim=claim,
-                message_id=self._take_id(),
-                record=record,
-                piece=pieces[0] if len(pieces) == 1 else b"".join(pieces),
-            )
-        )
-
-    async def _add_large(
-        self, record: SpoolRecord, begun: bytes, source: AsyncIterator[bytes], claim: Claim
-    ) -> None:
-        """Store a message piece by piece; each is on disk before the next is asked for."""
-        arrival = Arrival(message_id=self._take_id())
-        buffer = bytearray(begun)
-        try:
-            await self._store_pieces(arrival, record.rank, buffer, claim)
-            async for piece in source:
-                claim.grow(len(piece))
-                buffer += piece
-                await self._store_pieces(arrival, record.rank, buffer, claim)
-            await self._submit(
-                StoreMessage(
-                    done=self._future(),
-                    priority=record.rank,
-                    octets=len(buffer),
-                    claim=claim,
-                    message_id=arrival.message_id,
-                    record=record,
-                    piece=bytes(buffer),
-                    arrival=arrival,
-                )
-            )
-        except BaseException:
-            # Nobody waits for this; if it fails, the next start sweeps.
-            if self._writer is not None and self._sick is None:
-                self._writer.submit(
-                    ForgetArrival(done=self._future(), priority=record.rank, arrival=arrival)
-                )
-            raise
-
-    async def _store_pieces(
-        self, arrival: Arrival, rank: int, buffer: bytearray, claim: Claim
-    ) -> None:
-        """Store all of `buffer` but what may become the last piece."""
-        while len(buffer) > CHUNK_OCTETS:
-            piece = bytes(buffer[:CHUNK_OCTETS])
-            del buffer[:CHUNK_OCTETS]
-            await self._submit(
-                StorePiece(
-                    done=self._future(),
-                    priority=rank,
-                    octets=CHUNK_OCTETS,
-                    arrival=arrival,
-                    place=arrival.pieces,
-                    piece=piece,
-                )
-            )
-            claim.note_written(CHUNK_OCTETS)
-            arrival.pieces += 1
-            arrival.octets += CHUNK_OCTETS
 
     async def settle(self, settlement: Settlement) -> None:
         """Record the outcome of an attempt, durably. See `SpoolStore.settle`."""
         assert not settlement.endings.keys() & settlement.deferred.keys(), "both ended and kept"
         self._require_healthy()
-        await self._submit(
+        await self.submit(
             Settle(
-                done=self._future(),
+                done=self.future(),
                 priority=MARK_PRIORITY,
                 octets=sum(len(report.content) for report in settlement.reports),
                 settlement=settlement,
-                report_ids=[self._take_id() for _ in settlement.reports],
+                report_ids=[self.take_id() for _ in settlement.reports],
             )
         )
 
     async def quarantine(self, queue_id: QueueId) -> None:
         """Keep a damaged message and never try it. See `SpoolStore.quarantine`."""
         self._require_healthy()
-        await self._submit(
-            Quarantine(done=self._future(), priority=MARK_PRIORITY, queue_id=queue_id)
-        )
+        await self.submit(Quarantine(done=self.future(), priority=MARK_PRIORITY, queue_id=queue_id))
 
     async def amend(self, queue_id: QueueId, action: QueueAction, wall: float) -> bool:
         """Hold, release, retry or delete. See `SpoolStore.amend`."""
         self._require_healthy()
         job = Amend(
-            done=self._future(),
+            done=self.future(),
             priority=MARK_PRIORITY,
             queue_id=queue_id,
             action=action,
             wall=wall,
         )
-        await self._submit(job)
+        await self.submit(job)
         return job.has_changed
 
     async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
         """Record that the sender of a late message was told. See `SpoolStore.note_delay`."""
         self._require_healthy()
-        await self._submit(
+        await self.submit(
             NoteDelay(
-                done=self._future(),
+                done=self.future(),
                 priority=MARK_PRIORITY,
                 octets=0 if report is None else len(report.content),
                 queue_id=queue_id,
                 report=report,
-                report_id=self._take_id(),
+                report_id=self.take_id(),
             )
         )
 
@@ -308,21 +236,30 @@ class SqliteSpool:
         if self._sick is not None:
             raise SpoolSick(self._sick)
 
-    def _take_id(self) -> int:
+    # What `intake` needs.
+
+    def take_id(self) -> int:
+        """A message id that has never been used."""
         message_id = self._next_id
         self._next_id += 1
         return message_id
 
-    def _future(self) -> asyncio.Future[None]:
+    def future(self) -> asyncio.Future[None]:
+        """What a job is answered with."""
         assert self._loop is not None, "not open"
         return self._loop.create_future()
 
-    async def _submit(self, job: Job) -> None:
+    async def submit(self, job: Job) -> None:
         """Hand a job to the writer and wait until it is on disk."""
         self._require_healthy()
         assert self._writer is not None, "healthy but not open"
         self._writer.submit(job)
         await job.done
+
+    def submit_alone(self, job: Job) -> None:
+        """Hand over a job for whose end nobody waits; a sick spool lets it be."""
+        if self._writer is not None and self._sick is None:
+            self._writer.submit(job)
 
     def _deliver(self, outcome: Outcome) -> None:
         """Pass a group's outcome from the writer's thread to the loop, in one call."""
@@ -338,7 +275,10 @@ class SqliteSpool:
         for job in outcome.done:
             if job.claim is not None:
                 job.claim.release()
-        self._accounts.apply(outcome.changes)
+        try:
+            self._accounts.apply(outcome.changes)
+        except AssertionError as fault:  # somebody else has written; recovery takes stock anew
+            self._sick = f"the spool is not what we made of it: {fault}"
         if outcome.sick is not None:
             self._sick = outcome.sick
         for job in outcome.done:
@@ -356,7 +296,7 @@ class SqliteSpool:
         self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
         """Messages to try now. See `SpoolStore.due`."""
-        return await self._query(
+        return await self._listed(
             lambda connection: lookup.due(connection, wall, traffic_class, limit, exclude)
         )
 
@@ -367,17 +307,45 @@ class SqliteSpool:
             lambda connection: lookup.next_due(connection, sorted(traffic_classes))
         )
 
+    async def beyond(self, wall: float, limit: int) -> list[QueueId]:
+        """Messages of a later time than there can be. See `SpoolStore.beyond`."""
+        traffic_classes = sorted({traffic_class for traffic_class, _ in self._accounts.holdings})
+        return await self._query(
+            lambda connection: lookup.beyond(connection, wall, traffic_classes, limit)
+        )
+
     async def expired(
         self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:
         """Messages whose time is up. See `SpoolStore.expired`."""
-        return await self._query(
+        return await self._listed(
             lambda connection: lookup.expired(connection, wall, limit, exclude)
         )
 
     async def delayed(self, wall: float, limit: int) -> list[SpoolRecord]:
         """Messages whose senders wait for word. See `SpoolStore.delayed`."""
-        return await self._query(lambda connection: lookup.delayed(connection, wall, limit))
+        return await self._listed(lambda connection: lookup.delayed(connection, wall, limit))
+
+    async def _listed(
+        self, query: Callable[[sqlite3.Connection], list[SpoolRecord]]
+    ) -> list[SpoolRecord]:
+        """Messages to try; those without a recipient to try are put aside, not to be met again."""
+        found: list[SpoolRecord] = []
+        for _ in range(REALIGN_ROUNDS_MAX):
+            found = await self._query(query)
+            odd = [record for record in found if not record.recipients]
+            if not odd:
+                return found
+            try:
+                for record in odd:
+                    await self._realign(record.queue_id)
+            except SpoolFull:
+                break
+        # More of them another time; the others are not kept waiting.
+        return [record for record in found if record.recipients]
+
+    async def _realign(self, queue_id: QueueId) -> None:
+        await self.submit(Realign(done=self.future(), priority=MARK_PRIORITY, queue_id=queue_id))
 
     async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
         """The stored content, verified. See `SpoolStore.content`."""
@@ -388,7 +356,7 @@ class SqliteSpool:
                 yield piece
         except sqlite3.Error as error:
             # Quarantine is for ever, so it takes proof: a failure to read is none.
-            kind = SpoolCorrupt if lookup.is_damage(error) else SpoolError
+            kind = SpoolCorrupt if is_damage(error) else SpoolError
             raise kind(f"{queue_id}: content cannot be read: {error}") from error
 
     async def totals(self) -> SpoolTotals:
@@ -431,7 +399,7 @@ class SqliteSpool:
             return await self._lookup.run(query)
         except sqlite3.Error as error:
             reason = f"the spool cannot be read: {error}"
-            if not lookup.is_damage(error):
+            if not is_damage(error):
                 raise SpoolError(reason) from error
             self._sick = reason
             raise SpoolSick(reason) from error

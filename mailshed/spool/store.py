@@ -206,6 +206,13 @@ class SpoolStore(Protocol):
         """The earliest `next_attempt_wall` of any message with a due-able recipient, or None."""
         ...
 
+    async def beyond(self, wall: float, limit: int) -> list[QueueId]:
+        """Up to `limit` messages with a due-able recipient whose next attempt is after `wall`.
+
+        In no particular order. A clock that was set back leaves such messages behind.
+        """
+        ...
+
     async def expired(
         self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:

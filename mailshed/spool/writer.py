@@ -33,9 +33,10 @@ from typing import TypeVar
 from mailshed.errors import SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.accounts import COMMIT_OCTETS, Changes
 from mailshed.spool.backlog import Backlog
+from mailshed.spool.database import Database
 from mailshed.spool.jobs import Job, StoreMessage, write_ledger
 from mailshed.spool.recovery import Opened, require, sweep, take_stock
-from mailshed.spool.rows import is_full
+from mailshed.spool.rows import is_full, is_refused_write
 from mailshed.spool.schema import pragma
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Outcome:
     failed: list[tuple[Job, SpoolError]] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     sick: str | None = None
-    """Set if the writer has just become sick."""
+    """Set if the writer is sick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,12 @@ class _Order:
     """A request that is not a job: open (again), or stop."""
 
     answer: Callable[[Opened | SpoolError], None]
+    is_start: bool = False
     is_stop: bool = False
 
 
 class Writer:
-    """The writing thread. `connect` opens the database; it and all else runs in the thread.
+    """The writing thread. All that is done to `database` is done in it.
 
     `deliver` is called in the thread, once for each group; it must hand over and return. So is
     `on_sync`, with the seconds that each COMMIT took, sync included.
@@ -81,12 +83,12 @@ class Writer:
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
+        database: Database,
         deliver: Callable[[Outcome], None],
         checkpoint_octets: int = CHECKPOINT_OCTETS,
         on_sync: Callable[[float], None] | None = None,
     ) -> None:
-        self._connect = connect
+        self._database = database
         self._on_sync = on_sync
         self._checkpoint_octets = checkpoint_octets
         self._deliver = deliver
@@ -111,12 +113,18 @@ class Writer:
         """Ask for a change; the answer comes through `deliver`."""
         self._inbox.put(job)
 
-    def open(self, answer: Callable[[Opened | SpoolError], None]) -> None:
-        """Open, or close and open again, and verify; `answer` is called in the thread."""
-        self._inbox.put(_Order(answer))
+    def open(
+        self, answer: Callable[[Opened | SpoolError], None], *, is_start: bool = False
+    ) -> None:
+        """Open, or close and open again, and verify; `answer` is called in the thread.
+
+        `is_start`: see `Database.open`.
+        """
+        self._inbox.put(_Order(answer, is_start=is_start))
 
     def stop(self, answer: Callable[[Opened | SpoolError], None]) -> None:
         """Finish what is waiting, checkpoint, close and end the thread."""
+        self._database.hurry()
         self._inbox.put(_Order(answer, is_stop=True))
 
     def unhealthy_reason(self) -> str | None:
@@ -138,6 +146,7 @@ class Writer:
                 outcome = self._fall_sick(error, group)
                 with suppress(Exception):  # if it is the delivery that fails
                     self._deliver(outcome)
+                self._database.distrust()
 
     def _step(self, timeout: float | None) -> float | None:
         """Do one thing; return how long to wait for work after it (None: for ever)."""
@@ -156,10 +165,11 @@ class Writer:
         """Carry out an order and answer it, whatever happens."""
         if order.is_stop:
             self._is_stopped = True
-            self._close()
+            if self._close():
+                self._database.note_stopped()
             order.answer(SpoolError("closed"))
         else:
-            order.answer(self._open())
+            order.answer(self._open(is_start=order.is_start))
 
     def _receive(self, timeout: float | None) -> None:
         """Move all that has arrived into the backlog, waiting for it if there is nothing to do."""
@@ -180,7 +190,8 @@ class Writer:
     def _commit(self, group: list[Job]) -> None:
         """Commit the group and deliver its outcome."""
         if self._sick is not None:
-            self._deliver(Outcome(failed=[(job, SpoolSick(self._sick)) for job in group]))
+            failed: list[tuple[Job, SpoolError]] = [(job, SpoolSick(self._sick)) for job in group]
+            self._deliver(Outcome(failed=failed, sick=self._sick))
             return
         # What was cancelled is left out; what is cancelled from here on may be stored whole.
         group = [job for job in group if not job.done.cancelled()]
@@ -195,8 +206,11 @@ class Writer:
         else:
             self._remember(outcome.changes)
         self._deliver(outcome)
+        if outcome.sick is not None:
+            self._database.distrust()
+            return
         self._written += outcome.changes.written + COMMIT_OCTETS
-        if outcome.sick is None and self._written >= self._checkpoint_octets:
+        if self._written >= self._checkpoint_octets:
             self._between_commits(self._checkpoint)
 
     def _transact(self, group: list[Job]) -> Outcome:
@@ -207,7 +221,7 @@ class Writer:
                 return attempt(group)
             except Exception as error:
                 self._roll_back()
-                if is_full(error):
+                if self._is_full(error):
                     return self._make_way(group)
                 if _is_store_fault(error):
                     raise
@@ -270,6 +284,10 @@ class Writer:
         outcome.failed.extend((job, SpoolFull("the disk is full")) for job in mail)
         return outcome
 
+    def _is_full(self, error: Exception) -> bool:
+        """Whether there was no room to write, which SQLite does not always see."""
+        return is_full(error) or (is_refused_write(error) and self._database.is_out_of_room())
+
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after some errors.
         if self._open_connection.in_transaction:
@@ -301,11 +319,11 @@ class Writer:
         assert self._connection is not None, "not open"
         return self._connection
 
-    def _open(self) -> Opened | SpoolError:
+    def _open(self, *, is_start: bool) -> Opened | SpoolError:
         """Open the database anew and verify it; stay sick, and say why, if that fails."""
         try:
             self._close()
-            self._connection = self._connect()
+            self._connection = self._database.open(is_start=is_start)
             sweep(self._connection, self._retract)
             require(self._connection, self._acknowledged)
             self._empty_log()
@@ -314,7 +332,9 @@ class Writer:
             # First, so that closing leaves alone what has not been verified.
             self._sick = _text(error)
             self._close()
+            self._database.note_failure(error)
             return SpoolSick(self._sick)
+        self._database.vouch()
         self._sick = None
         self._retract.clear()
         return opened
@@ -324,20 +344,28 @@ class Writer:
         try:
             self._checkpoint("TRUNCATE")
         except sqlite3.OperationalError as error:
-            if not is_full(error):
+            if not self._is_full(error):
                 raise
 
-    def _close(self) -> None:
-        """Close the database, whatever its condition; what was committed stays committed."""
+    def _close(self) -> bool:
+        """Close the database, whatever its condition; what was committed stays committed.
+
+        Whether it was well to its end; if the WAL could not be emptied, it still has all there is.
+        """
         connection = self._connection
         if connection is None:
-            return
-        if self._sick is None:
-            with suppress(sqlite3.Error):  # the WAL has it all
+            return False
+        is_well = self._sick is None
+        try:
+            if is_well:
                 self._checkpoint("TRUNCATE")
+        except sqlite3.Error:
+            is_well = False
+            self._database.distrust()
         self._connection = None
         with suppress(sqlite3.Error):
             connection.close()
+        return is_well
 
     # Between commits.
 
@@ -346,8 +374,9 @@ class Writer:
         try:
             return work()
         except sqlite3.Error as error:
-            if not is_full(error):
+            if not self._is_full(error):
                 self._deliver(self._fall_sick(error, []))
+                self._database.distrust()
             return None
 
     def _checkpoint(self, mode: str = "PASSIVE") -> None:

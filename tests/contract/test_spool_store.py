@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull
+from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
+from mailshed.spool.schema import DATABASE
+from mailshed.spool.sqlite import SqliteSpool
 from mailshed.spool.store import (
     Report,
     Settlement,
@@ -304,6 +306,25 @@ class TestDue:
         assert await store.next_due() == WALL + 20
         await store.settle(settlement(early, deferred={0: "held"}, state=SpoolState.HOLD))
         assert await store.next_due() == WALL + 30
+
+    async def test_beyond_finds_what_is_due_after_a_time_that_can_be(
+        self, store: SpoolStore
+    ) -> None:
+        assert await store.beyond(WALL, 10) == []
+        far = await add(store, next_attempt_wall=WALL + 31)
+        other = await add(store, names=BULK, next_attempt_wall=WALL + 9999)
+        held = await add(store, next_attempt_wall=WALL + 9999)
+        await store.settle(
+            settlement(
+                held, deferred={0: "held"}, state=SpoolState.HOLD, next_attempt_wall=WALL + 9999
+            )
+        )
+        await add(store, next_attempt_wall=WALL + 30)
+        assert sorted(await store.beyond(WALL + 30, 10)) == sorted([far.queue_id, other.queue_id])
+        assert len(await store.beyond(WALL + 30, 1)) == 1
+        for queue_id in (far.queue_id, other.queue_id):
+            assert await store.amend(queue_id, QueueAction.RETRY, WALL)
+        assert await store.beyond(WALL + 30, 10) == []
 
 
 class TestExpired:
@@ -689,6 +710,62 @@ class TestTotals:
         assert [(row.state, row.messages, row.recipients) for row in rows] == [
             (SpoolState.DEFERRED, 1, 2)
         ]
+
+
+def spoil(store: SpoolStore) -> Callable[[], object]:
+    """Make a store that is closed unfit to be opened; what is returned mends it."""
+    if isinstance(store, MemorySpool):
+        store.unhealthy = "spoilt"
+        return lambda: setattr(store, "unhealthy", None)
+    assert isinstance(store, SqliteSpool)
+    in_its_place = store._path / DATABASE
+    in_its_place.mkdir(parents=True)
+    store._path.chmod(0o700)
+    return in_its_place.rmdir
+
+
+class TestSickFromTheStart:
+    async def test_every_operation_says_so_until_it_has_recovered(
+        self, new_store: NewStore
+    ) -> None:
+        store = new_store()
+        mend = spoil(store)
+        with pytest.raises(SpoolSick) as caught:
+            await store.open()
+        record = spool_record()
+        for work in (
+            store.add(record, pieces(CONTENT)),
+            store.settle(settlement(record)),
+            store.quarantine(record.queue_id),
+            store.amend(record.queue_id, QueueAction.RETRY, WALL),
+            store.note_delay(record.queue_id, None),
+            store.due(WALL, "personal", 1),
+            store.next_due(),
+            store.expired(WALL, 1),
+            store.delayed(WALL, 1),
+            joined(store.content(record.queue_id)),
+            store.totals(),
+            store.recover(),
+        ):
+            with pytest.raises(SpoolSick):
+                await work
+        assert store.unhealthy_reason() == str(caught.value)
+        mend()
+        await store.recover()
+        assert store.unhealthy_reason() is None
+        await store.add(record, pieces(CONTENT))
+        assert await due_ids(store) == [record.queue_id]
+
+    async def test_closing_it_is_closing_any(self, new_store: NewStore) -> None:
+        store = new_store()
+        mend = spoil(store)
+        with pytest.raises(SpoolSick):
+            await store.open()
+        await store.close()
+        await store.close()
+        mend()
+        await store.open()
+        assert await due_ids(store) == []
 
 
 class TestLife:

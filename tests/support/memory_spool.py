@@ -215,6 +215,15 @@ class MemorySpool:
         instants = (s.record.next_attempt_wall for s in self._messages.values() if s.is_live)
         return min(instants, default=None)
 
+    async def beyond(self, wall: float, limit: int) -> list[QueueId]:
+        self._require_healthy()
+        found = [
+            queue_id
+            for queue_id, s in self._messages.items()
+            if s.is_live and s.record.next_attempt_wall > wall
+        ]
+        return found[:limit]
+
     async def expired(
         self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
     ) -> list[SpoolRecord]:

@@ -57,6 +57,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     assert lookup.due(crowded, wall, "personal", 4, [])
     assert lookup.expired(crowded, wall, 4, [])
     assert lookup.delayed(crowded, wall, 4)
+    assert lookup.beyond(crowded, WALL - 1, ["bulk", "personal"], 4)
     assert lookup.next_due(crowded, ["bulk", "personal"]) == WALL
     assert lookup.oldest(crowded, [("bulk", SpoolState.QUEUED), ("bulk", SpoolState.HOLD)])
     crowded.set_progress_handler(None, 0)
@@ -70,6 +71,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
         (lookup.DUE, ("personal", WALL, 10)),
         (lookup.EXPIRED, (WALL, 10)),
         (lookup.DELAYED, (WALL, 10)),
+        (lookup.BEYOND, ("personal", WALL, 10)),
         (lookup.NEXT_DUE, ("personal",)),
         (lookup.OLDEST, ("personal", "queued")),
     ],
@@ -170,26 +172,6 @@ def test_a_lookup_that_cannot_open_all_connections_opens_none(
         faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN), is_after=True)
         with pytest.raises(sqlite3.OperationalError):
             Lookup(tmp_path / DATABASE)
-
-
-@pytest.mark.parametrize(
-    ("code", "is_damage"),
-    [
-        (sqlite3.SQLITE_CORRUPT, True),
-        (sqlite3.SQLITE_CORRUPT_INDEX, True),
-        (sqlite3.SQLITE_NOTADB, True),
-        (sqlite3.SQLITE_IOERR_READ, False),
-        (sqlite3.SQLITE_CANTOPEN, False),
-        (sqlite3.SQLITE_NOMEM, False),
-        (sqlite3.SQLITE_BUSY, False),
-    ],
-)
-def test_damage_is_told_from_a_failure_to_read(code: int, is_damage: bool) -> None:
-    assert lookup.is_damage(sqlite_error(code)) is is_damage
-
-
-def test_an_error_without_a_code_is_no_proof_of_damage() -> None:
-    assert not lookup.is_damage(sqlite3.OperationalError("no code"))
 
 
 async def test_content_of_an_unknown_message_is_not_there(tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ async def test_deleting_leaves_nothing_but_the_ledger(
     assert changes.ledger == {("personal", "removed"): 2}
 
 
+async def test_holding_leaves_the_due_time_as_it_is(
+    connection: sqlite3.Connection, future: asyncio.Future[None], record: SpoolRecord
+) -> None:
+    run(connection, amend(future, record, QueueAction.HOLD))
+    assert connection.execute("SELECT next_attempt FROM message").fetchone() == (WALL + 60,)
+
+
 async def test_damage_leaves_the_due_time_as_it_is(
     connection: sqlite3.Connection, future: asyncio.Future[None], record: SpoolRecord
 ) -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailshed.spool.rows import (
+    is_damage,
     is_full,
+    is_refused_write,
     liveliest,
     message_values,
     printable,
@@ -17,7 +19,7 @@ from mailshed.spool.rows import (
 )
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
 from mailshed.terms import QueueId, Reason, SpoolState
-from tests.support.spools import full_error, io_error
+from tests.support.spools import full_error, io_error, sqlite_error
 
 _parameters = st.lists(
     st.binary(min_size=1, max_size=20).filter(lambda each: each.split() == [each]), max_size=3
@@ -140,3 +142,31 @@ def test_only_a_full_disk_is_full() -> None:
     assert not is_full(io_error())
     assert not is_full(sqlite3.OperationalError("no code"))
     assert not is_full(ValueError())
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_CORRUPT_INDEX, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (sqlite3.SQLITE_IOERR_READ, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_NOMEM, False),
+        (sqlite3.SQLITE_BUSY, False),
+    ],
+)
+def test_damage_is_told_from_a_failure_to_read(code: int, expected: bool) -> None:
+    assert is_damage(sqlite_error(code)) is expected
+
+
+def test_an_error_without_a_code_is_no_proof_of_damage() -> None:
+    assert not is_damage(sqlite3.OperationalError("no code"))
+
+
+def test_only_a_write_that_was_refused_may_be_for_want_of_room() -> None:
+    assert is_refused_write(sqlite_error(sqlite3.SQLITE_IOERR_WRITE))
+    assert is_refused_write(sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE))
+    assert not is_refused_write(io_error())
+    assert not is_refused_write(full_error())
+    assert not is_refused_write(sqlite3.OperationalError("no code"))

@@ -1,6 +1,7 @@
 """SqliteSpool: what is particular to it, beyond the contract that all stores share."""
 
 import asyncio
+import errno
 import os
 import re
 import resource
@@ -18,11 +19,12 @@ from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolLocked, Sp
 from mailshed.spool import schema
 from mailshed.spool.accounts import Changes
 from mailshed.spool.backlog import JOBS_MAX
+from mailshed.spool.database import CONDITION_FILE
 from mailshed.spool.lookup import Lookup
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.spool.store import Report, Settlement, SpoolRecord
-from mailshed.terms import Ending, QueueAction, QueueId
+from mailshed.terms import Ending, QueueAction, QueueId, Reason
 from tests.support.builders import CLINICAL, PERSONAL, WALL, spool_record
 from tests.support.clock import ManualClock
 from tests.support.processes import wait_until
@@ -419,16 +421,13 @@ class TestSickness:
     async def test_what_nobody_foresaw_is_answered_when_it_opens(
         self, tmp_path: Path, faults: Faults
     ) -> None:
-        """A state that this version does not know, as a newer one may have written."""
-        spool = sqlite_spool(tmp_path)
-        await spool.open()
-        await add(spool)
-        await spool.close()
-        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
-            connection.execute("UPDATE message SET state = 'frozen'")
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        faults.fail("SELECT max(message_id)", ValueError("nobody foresaw this"))
         async with asyncio.timeout(60):
-            with pytest.raises(SpoolSick, match="frozen"):
+            with pytest.raises(SpoolSick, match="nobody foresaw this"):
                 await spool.open()
+            await spool.recover()
+        await add(spool)
         await spool.close()
 
     async def test_what_nobody_foresaw_is_answered_when_it_recovers(
@@ -656,6 +655,7 @@ class TestCorruption:
         for page in range(4096, len(damaged), 4096):
             damaged[page : page + 100] = os.urandom(100)
         database.write_bytes(damaged)
+        (tmp_path / CONDITION_FILE).unlink()
         spool = sqlite_spool(tmp_path)
         with pytest.raises(SpoolSick):
             await spool.open()
@@ -716,6 +716,7 @@ class TestSickFromTheStart:
         database = await self.with_mail(tmp_path)
         whole = database.read_bytes()
         database.write_bytes(whole[:8192] + os.urandom(len(whole) - 8192))
+        (tmp_path / CONDITION_FILE).unlink()  # within a tick of the clock it might be believed
         spool = sqlite_spool(tmp_path)
         await self.check(spool, "damaged|malformed", monkeypatch)
         database.write_bytes(whole)
@@ -753,12 +754,27 @@ class TestSickFromTheStart:
 
     async def test_an_io_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await self.with_mail(tmp_path)
+        (tmp_path / CONDITION_FILE).unlink()
         faults = Faults()
         spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
         for _ in range(2):
             faults.fail("PRAGMA quick_check", io_error())
         await self.check(spool, "disk I/O error", monkeypatch)
         await self.well_again(spool, 40)
+
+    async def test_a_large_one_after_a_power_cut_is_verified_while_mail_is_relayed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.with_mail(tmp_path)
+        (tmp_path / CONDITION_FILE).unlink()
+        monkeypatch.setattr("mailshed.spool.database.VERIFY_AT_START_OCTETS", 4096)
+        faults = Faults()
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        with pytest.raises(SpoolSick, match="not closed in good order"):
+            await spool.open()
+        assert faults.statements == []
+        await self.well_again(spool, 40)
+        assert faults.count("PRAGMA quick_check") == 1
 
     async def test_is_closed_like_any_other(self, tmp_path: Path) -> None:
         (tmp_path / DATABASE).mkdir()
@@ -797,6 +813,92 @@ class TestSickFromTheStart:
             await spool.recover()
         assert "disk I/O error" in (spool.unhealthy_reason() or "")
         await self.well_again(spool, 0)
+
+
+class TestVerification:
+    """When opening reads everything; `test_database` has the rules."""
+
+    async def verifies(self, folder: Path, *, is_sick: bool = False) -> bool:
+        """Whether a process that opens the spool now reads all of it."""
+        faults = Faults()
+        spool = sqlite_spool(folder, connection_factory=faults.factory())
+        await spool.open()
+        await add(spool)
+        if is_sick:
+            faults.fail("COMMIT", io_error())
+            with pytest.raises(SpoolSick):
+                await add(spool)
+        await spool.close()
+        return faults.count("PRAGMA quick_check") > 0
+
+    async def test_is_for_the_first_time_and_not_after_a_stop(self, tmp_path: Path) -> None:
+        assert [await self.verifies(tmp_path) for _ in range(3)] == [True, False, False]
+
+    async def test_follows_a_sickness(self, tmp_path: Path) -> None:
+        assert await self.verifies(tmp_path)
+        assert not await self.verifies(tmp_path, is_sick=True)
+        assert await self.verifies(tmp_path)
+        assert not await self.verifies(tmp_path)
+
+    async def test_follows_a_sickness_whose_process_was_killed(self, tmp_path: Path) -> None:
+        faults = Faults()
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        await spool.open()
+        condition = tmp_path / CONDITION_FILE
+        assert condition.read_text().startswith("running ")
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await asyncio.to_thread(wait_until, lambda: not condition.exists(), "it is still trusted")
+        await spool.recover()
+        assert condition.read_text().startswith("running ")
+        await spool.close()
+        assert condition.read_text().startswith("stopped ")
+
+    async def test_follows_a_stop_that_could_not_finish(self, tmp_path: Path) -> None:
+        faults = Faults()
+        spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+        await spool.open()
+        await add(spool)
+        faults.fail("PRAGMA wal_checkpoint(TRUNCATE)", io_error())
+        await spool.close()
+        assert await self.verifies(tmp_path)
+
+
+class TestQuota:
+    """SQLite reports a quota that is used up (EDQUOT) as an I/O error."""
+
+    @pytest.fixture
+    def refused(self) -> sqlite3.Error:
+        return sqlite_error(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error")
+
+    async def test_counts_as_a_full_disk(
+        self,
+        spool: SqliteSpool,
+        faults: Faults,
+        refused: sqlite3.Error,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def no_room(path: Path, data: bytes) -> int:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+        there = await add(spool)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_bytes", no_room)
+            faults.fail("COMMIT", refused)
+            with pytest.raises(SpoolFull):
+                await add(spool)
+            assert spool.unhealthy_reason() is None
+        await spool.settle(delivered(there))
+        await add(spool)
+        assert (await spool.totals()).ledger["personal"] == {"accepted": 2, "delivered": 1}
+
+    async def test_is_no_excuse_while_there_is_room(
+        self, spool: SqliteSpool, faults: Faults, refused: sqlite3.Error
+    ) -> None:
+        faults.fail("COMMIT", refused)
+        with pytest.raises(SpoolSick):
+            await add(spool)
 
 
 class TestReadErrors:
@@ -960,6 +1062,115 @@ def _flip(database: Path, mark: bytes) -> None:
     database.write_bytes(raw)
 
 
+class TestOddRows:
+    """Rows as this version never writes them: made by a newer one, or by hand."""
+
+    async def edited(self, folder: Path, *statements: str) -> tuple[SqliteSpool, list[SpoolRecord]]:
+        """An open spool with three messages, as the statements left it; each has two recipients."""
+        spool = sqlite_spool(folder)
+        await spool.open()
+        records = [spool_record("a@example.net", "b@example.net") for _ in range(3)]
+        for record in records:
+            await spool.add(record, pieces(DATA))
+        await spool.close()
+        with closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            for statement in statements:
+                connection.execute(statement)
+        await spool.open()
+        return spool, records
+
+    async def states(self, spool: SqliteSpool) -> list[tuple[str, int, int]]:
+        rows = (await spool.totals()).by_class
+        return [(row.state.value, row.messages, row.recipients) for row in rows]
+
+    async def test_an_unknown_state_waits_for_an_operator(self, tmp_path: Path) -> None:
+        spool, records = await self.edited(
+            tmp_path,
+            "UPDATE message SET state = 'frozen' WHERE message_id = 1",
+            "UPDATE recipient SET state = 'frozen' WHERE message_id = 1",
+        )
+        frozen, *others = (record.queue_id for record in records)
+        assert await ids(spool) == set(others)
+        assert await self.states(spool) == [("queued", 2, 4), ("hold", 1, 2)]
+        assert await spool.amend(frozen, QueueAction.RELEASE, WALL)
+        assert await ids(spool) == {frozen, *others}
+        await spool.settle(delivered(records[0]))
+        assert await self.states(spool) == [("queued", 2, 4)]
+        await spool.close()
+
+    async def test_an_unknown_reason_keeps_no_mail_from_being_delivered(
+        self, tmp_path: Path
+    ) -> None:
+        spool, records = await self.edited(tmp_path, "UPDATE message SET reason = 'moonphase'")
+        found = await spool.due(LATER, "personal", 10)
+        assert [record.queue_id for record in found] == [record.queue_id for record in records]
+        assert {record.reason for record in found} == {Reason.INTERNAL}
+        await spool.close()
+
+    @pytest.mark.parametrize(
+        ("edit", "left"),
+        [
+            ("UPDATE recipient SET state = 'frozen'", ("hold", 2)),
+            ("UPDATE recipient SET state = 'hold'", ("hold", 2)),
+            ("UPDATE recipient SET state = 'corrupt'", ("corrupt", 2)),
+            ("DELETE FROM recipient", None),
+        ],
+    )
+    @pytest.mark.parametrize("query", ["due", "expired", "delayed"])
+    async def test_a_message_without_a_recipient_to_try_is_put_aside(
+        self, tmp_path: Path, edit: str, left: tuple[str, int] | None, query: str
+    ) -> None:
+        """It stands before all others in the index, and must not hide them."""
+        spool, records = await self.edited(
+            tmp_path,
+            f"{edit} WHERE message_id < 3",
+            "UPDATE message SET report_at = 0",
+        )
+        lists = {
+            "due": lambda: spool.due(LATER, "personal", 1),
+            "expired": lambda: spool.expired(LATER, 1),
+            "delayed": lambda: spool.delayed(LATER, 1),
+        }
+        assert [each.queue_id for each in await lists[query]()] == [records[2].queue_id]
+        expected = [("queued", 1, 2)]
+        if left is not None:
+            expected.append((left[0], 2, 2 * left[1]))
+        assert await self.states(spool) == expected
+        await spool.settle(delivered(records[2]))
+        assert await spool.next_due() is None
+        await spool.close()
+
+    async def test_putting_aside_can_wait_for_room(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spool, records = await self.edited(
+            tmp_path, "UPDATE recipient SET state = 'hold' WHERE message_id = 1"
+        )
+
+        async def full(_: QueueId) -> None:
+            raise SpoolFull("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(spool, "_realign", full)
+            found = await spool.due(LATER, "personal", 2)
+            assert [each.queue_id for each in found] == [records[1].queue_id]
+        assert len(await spool.due(LATER, "personal", 2)) == 2
+        await spool.close()
+
+    async def test_sums_that_somebody_else_has_spoilt_are_made_anew(self, tmp_path: Path) -> None:
+        """A message is moved by hand while the service runs; whoever settles it is answered."""
+        spool, records = await self.edited(tmp_path)
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
+            connection.execute("UPDATE message SET state = 'hold' WHERE message_id = 1")
+        async with asyncio.timeout(60):
+            await spool.settle(delivered(records[0]))
+        assert "not what we made of it" in (spool.unhealthy_reason() or "")
+        await spool.recover()
+        assert await self.states(spool) == [("queued", 2, 4)]
+        await spool.close()
+
+
 class TestOwnership:
     async def test_a_second_instance_is_refused(
         self, spool: SqliteSpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -978,7 +1189,7 @@ class TestOwnership:
         folder = tmp_path / "spool"
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-        expected = {"lock", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
+        expected = {"lock", "condition", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
         assert modes == dict.fromkeys(expected, 0o600)
 
     async def test_only_one_connection_can_write_or_checkpoint(
@@ -998,16 +1209,14 @@ class TestOwnership:
                 with pytest.raises(sqlite3.OperationalError):
                     reader.execute(statement).fetchall()
 
-    async def test_closing_leaves_one_file_with_everything_and_no_lock(
-        self, tmp_path: Path
-    ) -> None:
+    async def test_closing_leaves_everything_in_one_file_and_no_lock(self, tmp_path: Path) -> None:
         spool = sqlite_spool(tmp_path)
         await spool.open()
         waiting = [start(add(spool)) for _ in range(300)]
         await asyncio.sleep(0)
         await spool.close()
         await asyncio.gather(*waiting)
-        assert sorted(os.listdir(tmp_path)) == ["lock", DATABASE]  # noqa: PTH208
+        assert sorted(os.listdir(tmp_path)) == ["condition", "lock", DATABASE]  # noqa: PTH208
         again = sqlite_spool(tmp_path)
         await again.open()
         assert len(await ids(again)) == 300

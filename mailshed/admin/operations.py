@@ -22,13 +22,17 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import web
 
-from mailshed.admin.api import Commands, Service, admin_app, public_app
+from mailshed.admin.api import admin_app, public_app
+from mailshed.admin.service import Commands, Service
 from mailshed.clock import Clock, SystemClock
 from mailshed.errors import StartError
 from mailshed.metrics import Metrics, SnapshotHolder
+
+T = TypeVar("T")
 
 SOCKET_MODE = 0o660
 _BACKLOG = 64
@@ -36,6 +40,8 @@ _BACKLOG = 64
 _EXECUTOR_THREADS = 2
 _KEEPALIVE_SECONDS = 30.0
 _READY_SECONDS = 10.0
+# A request line with the longest filter of the queue is shorter, every character of it escaped.
+_LINE_OCTETS_MAX = 128 * 1024
 
 
 class OperationsThread:
@@ -135,6 +141,7 @@ class OperationsThread:
             metrics=self._metrics,
             holder=self._holder,
             now=self._clock.monotonic,
+            wall=self._clock.wall,
             commands=self._commands,
             executor=executor,
             run_on_main=self._run_on_main,
@@ -149,6 +156,7 @@ class OperationsThread:
                     handle_signals=False,
                     keepalive_timeout=_KEEPALIVE_SECONDS,
                     shutdown_timeout=1.0,
+                    max_line_size=_LINE_OCTETS_MAX,
                 )
                 await runner.setup()
                 stack.push_async_callback(runner.cleanup)
@@ -156,10 +164,10 @@ class OperationsThread:
             self._serving.set_result(None)
             await self._stop.wait()
 
-    async def _run_on_main(self, command: Callable[[], Awaitable[str]]) -> str:
+    async def _run_on_main(self, command: Callable[[], Awaitable[T]]) -> T:
         """Run `command` on the main loop; giving up here cancels it there."""
 
-        async def run() -> str:
+        async def run() -> T:
             return await command()
 
         assert self._main is not None

@@ -8,7 +8,7 @@ group), no answer in time (busy), and an answer that is not ours.
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,9 @@ TIMEOUT = 10.0
 """Seconds the service may take; it promises to answer or refuse within five."""
 ANSWER_OCTETS_MAX = 256 * 1024 * 1024
 REASON_MAX = 500
+
+Query = Mapping[str, str | int | Sequence[str]]
+"""Parameters by name; a sequence repeats one."""
 
 
 class ServiceDown(VerbFailed):
@@ -44,25 +47,41 @@ class _UnixConnection(http.client.HTTPConnection):
 def get(
     path: Path,
     target: str,
-    query: Mapping[str, str | int] | None = None,
+    query: Query | None = None,
     timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """Ask the service at socket `path` for `target`; return the JSON object it answers.
 
-    Raises ServiceDown if it is not running, VerbFailed if it is and we still have no answer.
+    Values of `query` may be sequences, for parameters that are repeated. Raises ServiceDown if it
+    is not running, VerbFailed if it is and we still have no answer.
     """
+    whole = f"{target}?{urlencode(query, doseq=True)}" if query else target
+    return _ask(path, "GET", whole, None, timeout)
+
+
+def post(
+    path: Path, target: str, document: Mapping[str, Any], timeout: float = TIMEOUT
+) -> dict[str, Any]:
+    """Send `document` to `target` of the service at socket `path`; otherwise as `get`."""
+    return _ask(path, "POST", target, json.dumps(document).encode(), timeout)
+
+
+def _ask(
+    path: Path, method: str, target: str, body: bytes | None, timeout: float
+) -> dict[str, Any]:
     connection = _UnixConnection(path, timeout)
+    headers = {} if body is None else {"Content-Type": "application/json"}
     try:
-        connection.request("GET", f"{target}?{urlencode(query)}" if query else target)
+        connection.request(method, target, body, headers)
         response = connection.getresponse()
-        body = response.read(ANSWER_OCTETS_MAX)
+        answer = response.read(ANSWER_OCTETS_MAX)
     except (OSError, http.client.HTTPException) as error:
         raise _explain(error, path, timeout) from error
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
-        raise _refused(path, response.status, body)
-    return _parse(path, body)
+        raise _refused(path, response.status, answer)
+    return _parse(path, answer)
 
 
 def _explain(error: Exception, path: Path, timeout: float) -> VerbFailed:
@@ -106,8 +125,8 @@ def _refused(path: Path, status: int, body: bytes) -> VerbFailed:
             code = ExitCode.TRY_AGAIN
         case http.HTTPStatus.FORBIDDEN:
             code = ExitCode.NO_PERMISSION
-        case http.HTTPStatus.BAD_REQUEST:
-            code = ExitCode.USAGE
+        case http.HTTPStatus.BAD_REQUEST | http.HTTPStatus.CONFLICT:
+            return VerbFailed(text, ExitCode.USAGE)  # what was typed is at fault, not the service
         case _:
             code = ExitCode.UNAVAILABLE
     return VerbFailed(f"the service at {path} answered {status}: {text}", code)

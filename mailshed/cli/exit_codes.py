@@ -10,6 +10,8 @@ class ExitCode(IntEnum):
     NO_MATCH = 1
     """The question was answered, and the answer is 'nothing'."""
     USAGE = 64
+    DATA = 65
+    """Something that was to be read is damaged."""
     UNAVAILABLE = 69
     """The service cannot be reached, or cannot start."""
     IO_ERROR = 74

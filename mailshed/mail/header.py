@@ -45,6 +45,17 @@ class HeaderView:
     def __contains__(self, name: str) -> bool:
         return name.lower().encode("ascii") in self._fields
 
+    def items(self) -> list[tuple[str, str]]:
+        """Names in lower case with their values; alike names together, in the order of the first.
+
+        A name may hold anything that stood before a colon.
+        """
+        return [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, values in self._fields.items()
+            for value in values
+        ]
+
     def values(self, name: str) -> list[str]:
         """All values of field `name`, unfolded, in order; empty if the field is absent."""
         found = self._fields.get(name.lower().encode("ascii"), ())

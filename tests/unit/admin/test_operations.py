@@ -16,17 +16,21 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from mailshed.admin.api import Commands
+from mailshed.admin.audit import AuditLog
 from mailshed.admin.operations import OperationsThread
+from mailshed.admin.service import Commands
 from mailshed.clock import SystemClock
 from mailshed.errors import ConfigError, StartError
 from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
+from mailshed.spool.store import AmendResult
+from mailshed.terms import QueueAction, QueueId
 from tests.support.snapshots import busy_snapshot
 
 AGE = "mailshed_snapshot_age_seconds "
@@ -45,9 +49,11 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> tuple[int, str]:
+def ask(
+    connection: http.client.HTTPConnection, path: str, method: str = "GET", body: str | None = None
+) -> tuple[int, str]:
     with contextlib.closing(connection):
-        connection.request(method, path)
+        connection.request(method, path, body)
         response = connection.getresponse()
         return response.status, response.read().decode()
 
@@ -65,11 +71,16 @@ class World:
         self.metrics = Metrics(self.registry)
         self.failures: list[tuple[str, BaseException]] = []
         self.reload_fault: Exception | None = None
+        self.amended: list[tuple[QueueAction, list[QueueId], str]] = []
 
     async def reload(self) -> str:
         if self.reload_fault is not None:
             raise self.reload_fault
         return f"reloaded on {threading.current_thread().name}"
+
+    async def amend(self, action: QueueAction, ids: Sequence[QueueId]) -> AmendResult:
+        self.amended.append((action, list(ids), threading.current_thread().name))
+        return AmendResult(changed=len(ids))
 
     def thread(self, port: int = 0) -> OperationsThread:
         return OperationsThread(
@@ -79,10 +90,19 @@ class World:
             metrics=self.metrics,
             holder=self.holder,
             commands=Commands(
-                list_messages=lambda name, limit: [
-                    {"class": name, "limit": limit, "thread": threading.current_thread().name}
+                list_messages=lambda wanted, limit: [
+                    {
+                        "class": wanted.classes,
+                        "limit": limit,
+                        "thread": threading.current_thread().name,
+                    }
                 ],
-                count_messages=list,
+                count_messages=lambda _: [],
+                show_messages=lambda ids, *, with_headers: [{"id": ids, "headers": with_headers}],
+                find_ids=lambda wanted, limit: list(wanted.ids[:limit]),
+                amend=self.amend,
+                audit=AuditLog(self.socket.parent),
+                announce=lambda **_: None,
                 reload=self.reload,
             ),
             on_failure=lambda name, error: self.failures.append((name, error)),
@@ -90,6 +110,11 @@ class World:
 
     def get(self, path: str, method: str = "GET") -> tuple[int, Any]:
         status, text = ask(UnixConnection(self.socket), path, method)
+        return status, json.loads(text)
+
+    def post(self, path: str, document: Any) -> tuple[int, Any]:
+        connection = UnixConnection(self.socket)
+        status, text = ask(connection, path, "POST", json.dumps(document))
         return status, json.loads(text)
 
 
@@ -170,8 +195,33 @@ async def test_the_spool_is_read_in_a_thread_of_its_own(
     world: World, operations: OperationsThread
 ) -> None:
     _, document = await asyncio.to_thread(world.get, "/v1/queue?class=bulk")
-    assert document["messages"][0]["class"] == "bulk"
+    assert document["messages"][0]["class"] == ["bulk"]
     assert document["messages"][0]["thread"].startswith("mailshed-queue-reader")
+
+
+async def test_the_queue_is_changed_on_the_main_loop(
+    world: World, operations: OperationsThread
+) -> None:
+    ids = [QueueId(f"{number:016}") for number in range(3)]
+    request = {"filter": {"id": ids}, "reason": "a test"}
+    answer = await asyncio.to_thread(world.post, "/v1/queue/hold", request)
+    assert (answer[0], answer[1]["changed"]) == (200, 3)
+    assert world.amended == [(QueueAction.HOLD, ids, threading.main_thread().name)]
+
+
+async def test_the_longest_filter_fits_a_request(
+    world: World, operations: OperationsThread
+) -> None:
+    """As the command line writes it: a thousand ids, each a parameter of its own."""
+    ids = [f"{number:016}" for number in range(1000)]
+    query = urlencode({"id": ids, "from": "@" + "%" * 3000 + ".example"}, doseq=True)
+    status, document = await asyncio.to_thread(world.get, f"/v1/queue?{query}")
+    assert status == 400
+    assert "expected an address" in document["error"]
+    query = urlencode({"id": ids, "limit": 1000}, doseq=True)
+    assert (await asyncio.to_thread(world.get, f"/v1/queue?{query}"))[0] == 200
+    request = {"filter": {"id": ids}, "reason": "é" * 500, "to": "é" * 4000}
+    assert (await asyncio.to_thread(world.post, "/v1/queue/export", request))[0] == 200
 
 
 async def test_the_socket_is_for_owner_and_group_only(

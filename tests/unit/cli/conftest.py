@@ -22,6 +22,8 @@ class ScriptedService:
     """A configuration file that names the socket, and a spool beside it."""
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    posted: list[tuple[str, Any]] = field(default_factory=list)
+    """Documents that were posted, with their targets."""
 
     def answer(self, target: str, document: Any, status: int = 200) -> None:
         """Answer `target` with `document`, as JSON."""
@@ -51,6 +53,14 @@ def service(offline: ScriptedService) -> Iterator[ScriptedService]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            offline.posted.append((self.path, json.loads(self.rfile.read(length))))
+            self._answer()
+
+        def _answer(self) -> None:
             offline.asked.append(self.path)
             status, body = offline.answers.get(self.path, (404, b"{}"))
             self.send_response(status)

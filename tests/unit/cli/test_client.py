@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.cli.client import TIMEOUT, ServiceDown, get
+from mailshed.cli.client import TIMEOUT, ServiceDown, get, post
 from mailshed.cli.exit_codes import ExitCode, VerbFailed
 from tests.unit.cli.conftest import ScriptedService
 
@@ -19,6 +19,33 @@ def test_returns_the_document_and_passes_the_query_on(service: ScriptedService) 
     service.answer("/v1/queue?class=a%26b&limit=3", {"messages": []})
 
     assert get(service.socket, "/v1/queue", {"class": "a&b", "limit": 3}) == {"messages": []}
+
+
+def test_a_parameter_may_be_repeated(service: ScriptedService) -> None:
+    service.answer("/v1/queue?id=A&id=B&limit=3", {"messages": []})
+
+    assert get(service.socket, "/v1/queue", {"id": ["A", "B"], "limit": 3}) == {"messages": []}
+
+
+def test_posts_a_document_and_returns_the_answer(service: ScriptedService) -> None:
+    service.answer("/v1/queue/hold", {"changed": 1})
+
+    assert post(service.socket, "/v1/queue/hold", {"all": True}) == {"changed": 1}
+    assert service.posted == [("/v1/queue/hold", {"all": True})]
+    with pytest.raises(ServiceDown):
+        post(service.socket.with_name("nowhere"), "/v1/queue/hold", {})
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_mistake_of_the_caller_is_told_without_the_service(
+    service: ScriptedService, status: int
+) -> None:
+    service.answer("/v1/status", {"error": "class: no such class: x"}, status)
+
+    error = failure(service.socket)
+
+    assert error.code == ExitCode.USAGE
+    assert str(error) == "class: no such class: x"
 
 
 def test_a_missing_socket_means_that_the_service_is_not_running(tmp_path: Path) -> None:
@@ -76,7 +103,6 @@ def test_a_path_too_long_for_a_socket_is_said_so(tmp_path: Path) -> None:
     [
         (503, ExitCode.TRY_AGAIN),
         (403, ExitCode.NO_PERMISSION),
-        (400, ExitCode.USAGE),
         (500, ExitCode.UNAVAILABLE),
     ],
 )

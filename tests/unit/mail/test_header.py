@@ -169,3 +169,8 @@ def test_a_header_bomb_costs_a_millisecond(bomb: bytes) -> None:
         return time.perf_counter() - started
 
     assert min(look() for _ in range(3)) < 0.01
+
+
+def test_all_fields_with_alike_names_together() -> None:
+    view = HeaderView(b"B: 1\r\nA: 2\r\nb : 3\r\n\xc0: 4\r\nno field\r\n\r\nC: 5\r\n")
+    assert view.items() == [("b", "1"), ("b", "3"), ("a", "2"), ("\xc0", "4")]

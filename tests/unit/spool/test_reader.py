@@ -1,22 +1,27 @@
 """The queue as the command line reads it, with and without a daemon."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from mailshed.errors import SpoolError
+from mailshed.spool import reader
+from mailshed.spool.filter import EVERYTHING, QueueFilter
 from mailshed.spool.lock import SpoolLock
-from mailshed.spool.reader import count_messages, list_messages
+from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.schema import DATABASE
-from mailshed.spool.store import Settlement
-from mailshed.terms import Ending, SpoolState
+from mailshed.spool.store import Settlement, SpoolRecipient
+from mailshed.terms import Ending, QueueId, SpoolState
 from tests.support.builders import BULK, WALL, spool_record
 from tests.support.spools import pieces, sqlite_spool
 
 ROOT = Path(__file__).parents[3]
+PERSONAL_ONLY = QueueFilter(classes=("personal",))
 CHILD = """
 import asyncio, os, sys
 from pathlib import Path
@@ -34,7 +39,7 @@ asyncio.run(main())
 """
 
 
-async def fill(path: Path) -> list[str]:
+async def fill(path: Path) -> list[QueueId]:
     """Four messages in three rows of the count; returns queue ids, oldest first."""
     spool = sqlite_spool(path)
     await spool.open()
@@ -71,16 +76,16 @@ async def fill(path: Path) -> list[str]:
 
 async def test_lists_the_oldest_first_of_all_classes_or_one(tmp_path: Path) -> None:
     ids = await fill(tmp_path)
-    assert [row["queue_id"] for row in list_messages(tmp_path, None, 10)] == ids
-    assert [row["queue_id"] for row in list_messages(tmp_path, None, 2)] == ids[:2]
-    personal = [row["queue_id"] for row in list_messages(tmp_path, "personal", 10)]
+    assert [row["queue_id"] for row in list_messages(tmp_path, EVERYTHING, 10)] == ids
+    assert [row["queue_id"] for row in list_messages(tmp_path, EVERYTHING, 2)] == ids[:2]
+    personal = [row["queue_id"] for row in list_messages(tmp_path, PERSONAL_ONLY, 10)]
     assert personal == [ids[0], ids[1], ids[3]]
-    assert list_messages(tmp_path, "unknown", 10) == []
+    assert list_messages(tmp_path, QueueFilter(classes=("unknown",)), 10) == []
 
 
 async def test_shows_what_an_operator_asks_for(tmp_path: Path) -> None:
     ids = await fill(tmp_path)
-    assert list_messages(tmp_path, None, 10, wall=WALL + 12)[1] == {
+    assert list_messages(tmp_path, EVERYTHING, 10, wall=WALL + 12)[1] == {
         "queue_id": ids[1],
         "class": "personal",
         "state": "deferred",
@@ -118,11 +123,91 @@ async def test_counts_by_class_and_state(tmp_path: Path) -> None:
     }
 
 
+async def test_finds_and_counts_what_a_filter_means(tmp_path: Path) -> None:
+    ids = await fill(tmp_path)
+    held = QueueFilter(states=(SpoolState.HOLD,))
+    young = QueueFilter(younger_than=10.0)
+    assert find_ids(tmp_path, EVERYTHING, 10) == ids
+    assert find_ids(tmp_path, EVERYTHING, 2) == ids[:2]
+    assert find_ids(tmp_path, held, 10) == [ids[3]]
+    assert find_ids(tmp_path, young, 10, wall=WALL + 13) == [ids[3]]
+    assert find_ids(tmp_path, young, 10, wall=WALL + 14) == []
+    (counted,) = count_messages(tmp_path, held)
+    assert (counted["class"], counted["state"], counted["messages"]) == ("personal", "hold", 1)
+    assert count_messages(tmp_path, QueueFilter(recipients=("@nowhere.example",))) == []
+
+
+async def test_shows_the_whole_envelope(tmp_path: Path) -> None:
+    spool = sqlite_spool(tmp_path)
+    await spool.open()
+    record = spool_record(
+        parameters=(b"SIZE=100", b"BODY=8BITMIME"),
+        recipients=(
+            SpoolRecipient(index=0, address=b"a@example.net", parameters=(b"NOTIFY=NEVER",)),
+            SpoolRecipient(index=1, address=b"b@example.net"),
+        ),
+        in_doubt=1,
+        is_trusted=False,
+    )
+    await spool.add(record, pieces(b"Subject: secret\r\nX-A: b\r\n\r\nHello.\r\n"))
+    await spool.close()
+    (shown,) = show_messages(tmp_path, [QueueId("NOTTHERE"), record.queue_id], wall=WALL + 5)
+    (listed,) = list_messages(tmp_path, EVERYTHING, 1, wall=WALL + 5)
+    assert {name: shown[name] for name in listed if name != "recipients"} == {
+        name: listed[name] for name in listed if name != "recipients"
+    }
+    assert shown["recipients"] == [
+        {
+            "address": "a@example.net",
+            "state": "queued",
+            "last_reply": "",
+            "parameters": ["NOTIFY=NEVER"],
+        },
+        {"address": "b@example.net", "state": "queued", "last_reply": "", "parameters": []},
+    ]
+    assert {name: shown[name] for name in shown.keys() - listed.keys()} == {
+        "parameters": ["SIZE=100", "BODY=8BITMIME"],
+        "expires": "2023-11-18T22:13:20Z",
+        "expires_epoch": WALL + 4 * 86400,
+        "client": "192.0.2.1",
+        "helo": "client.example.org",
+        "is_trusted": False,
+        "is_generated": False,
+        "in_doubt": 1,
+    }
+    (with_headers,) = show_messages(tmp_path, [record.queue_id], with_headers=True)
+    assert with_headers["headers"] == [
+        {"name": "subject", "value": "(6 characters)"},
+        {"name": "x-a", "value": "(1 character)"},
+    ]
+    assert show_messages(tmp_path, []) == []
+
+
+async def test_a_message_without_its_content_is_shown_without_headers(tmp_path: Path) -> None:
+    ids = await fill(tmp_path)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("DELETE FROM chunk")
+        connection.commit()
+    (shown,) = show_messages(tmp_path, ids[:1], with_headers=True)
+    assert shown["headers"] == []
+
+
+async def test_a_question_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that does not end keeps the writer from emptying its log."""
+    await fill(tmp_path)
+    monkeypatch.setattr(reader, "QUERY_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(reader, "_STEPS", 1)
+    with pytest.raises(SpoolError, match="takes longer than 0 s; name a class"):
+        list_messages(tmp_path, EVERYTHING, 10)
+
+
 async def test_reads_beside_a_daemon(tmp_path: Path) -> None:
     spool = sqlite_spool(tmp_path)
     await spool.open()
     await spool.add(spool_record(), pieces(b"x"))
-    assert len(list_messages(tmp_path, None, 10)) == 1
+    assert len(list_messages(tmp_path, EVERYTHING, 10)) == 1
     await spool.add(spool_record(), pieces(b"x"))
     assert count_messages(tmp_path)[0]["messages"] == 2
     await spool.close()
@@ -134,7 +219,7 @@ async def test_reads_the_log_that_a_killed_daemon_left(tmp_path: Path) -> None:
     assert child.returncode == 9
     assert (tmp_path / f"{DATABASE}-wal").stat().st_size > 0
     assert count_messages(tmp_path)[0]["messages"] == 5
-    assert len(list_messages(tmp_path, None, 10)) == 5
+    assert len(list_messages(tmp_path, EVERYTHING, 10)) == 5
     spool = sqlite_spool(tmp_path)
     await spool.open()
     assert (await spool.totals()).messages == 5
@@ -143,13 +228,13 @@ async def test_reads_the_log_that_a_killed_daemon_left(tmp_path: Path) -> None:
 
 async def test_gives_the_lock_back(tmp_path: Path) -> None:
     await fill(tmp_path)
-    list_messages(tmp_path, None, 10)
+    list_messages(tmp_path, EVERYTHING, 10)
     lock = SpoolLock(tmp_path)
     lock.acquire()
     lock.release()
 
 
-@pytest.mark.parametrize("read", [count_messages, lambda path: list_messages(path, None, 1)])
+@pytest.mark.parametrize("read", [count_messages, lambda path: list_messages(path, EVERYTHING, 1)])
 def test_says_that_there_is_no_spool(tmp_path: Path, read: object) -> None:
     assert callable(read)
     with pytest.raises(SpoolError, match="there is no spool"):

@@ -1,367 +1,83 @@
-import asyncio
-import json
-from collections.abc import AsyncIterator
+"""The parser of the verbs of the queue, and that a verb brings along no more than it needs."""
+
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mailshed.cli.exit_codes import ExitCode
 from mailshed.cli.main import main
-from mailshed.clock import SystemClock
-from mailshed.spool.sqlite import SqliteSpool
-from mailshed.spool.store import SpoolRecipient, SpoolRecord
-from tests.support.builders import spool_record
+from mailshed.cli.verbs.queue import ACTIONS
+from mailshed.terms import QueueAction
 from tests.unit.cli.conftest import ScriptedService
 
-NUMBER = "190011234567890"
-PATIENT = f"{NUMBER}@patient.mssante.fr"
+ROOT = Path(__file__).parents[4]
+CONDITIONS = (
+    *("--class", "--state", "--from", "--rcpt"),
+    *("--older-than", "--younger-than", "--id"),
+)
 
 
-def message(**changes: Any) -> dict[str, Any]:
-    return {
-        "queue_id": "01JZX4K7ABCDEFGH",
-        "class": "bulk",
-        "state": "deferred",
-        "received": "2026-11-21T09:31:02Z",
-        "received_epoch": 1795253462.0,
-        "age_seconds": 250.0,
-        "size": 12_345,
-        "attempts": 3,
-        "next_attempt": "2026-11-21T09:40:00Z",
-        "reason": "saturated",
-        "sender": "news@example.org",
-        "recipients": [
-            {"address": "a@example.net", "state": "deferred", "last_reply": "451 4.3.0 later"},
-            {"address": "b@example.net", "state": "queued", "last_reply": ""},
-        ],
-        **changes,
-    }
+def usage(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["queue", verb, "--help"]) == 0
+    return capsys.readouterr().out
 
 
-def counts(**changes: Any) -> dict[str, Any]:
-    return {
-        "class": "bulk",
-        "state": "queued",
-        "messages": 2,
-        "recipients": 5,
-        "octets": 20_000,
-        "oldest_age_seconds": 3700.0,
-        **changes,
-    }
+def test_there_is_a_verb_for_every_action() -> None:
+    assert list(ACTIONS) == [action.value for action in QueueAction]
 
 
-def queue(service: ScriptedService, *arguments: str) -> int:
-    return main(["queue", *arguments, "--config", str(service.config)])
+@pytest.mark.parametrize("verb", ["list", "count", "export", *ACTIONS])
+def test_conditions_are_the_same_everywhere(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = usage(verb, capsys)
+
+    assert [option for option in (*CONDITIONS, "--json", "--config") if option not in text] == []
 
 
-def test_lists_three_lines_per_message_and_a_total(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=100", {"messages": [message(), message(state="hold")]})
+@pytest.mark.parametrize("verb", ["export", *ACTIONS])
+def test_every_action_asks_why(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = usage(verb, capsys)
 
-    assert queue(service, "list") == ExitCode.OK
-    captured = capsys.readouterr()
-    assert captured.out.splitlines() == [
-        "QUEUE ID          CLASS  STATE       AGE   SIZE  TRIES  NEXT",
-        "01JZX4K7ABCDEFGH  bulk   deferred  4m10s  12KiB      3  in 4m48s",
-        "    news@example.org -> a@example.net and 1 more",
-        "    spooled: saturated; last reply: 451 4.3.0 later",
-        "01JZX4K7ABCDEFGH  bulk   hold      4m10s  12KiB      3  held",
-        "    news@example.org -> a@example.net and 1 more",
-        "    spooled: saturated; last reply: 451 4.3.0 later",
-        "2 messages, 4 recipients, 24KiB",
-    ]
-    assert captured.err == ""
+    assert all(option in text for option in ("--reason", "--max", "--all", "--dry-run"))
+    assert ("--yes" in text) == (verb != "export")
 
 
 @pytest.mark.parametrize(
-    ("changes", "shown"),
+    "arguments",
     [
-        ({"age_seconds": 537.0}, "in 1s"),
-        ({"age_seconds": 538.0}, "now"),
-        ({"age_seconds": 9000.0}, "now"),
-        ({"next_attempt": "2026-12-21T10:00:00Z"}, "in 30d"),
-        ({"state": "queued", "next_attempt": "2026-11-21T09:31:02Z"}, "now"),
-        ({"state": "hold"}, "held"),
-        ({"state": "corrupt"}, "never"),
+        ["show"],
+        ["list", "ID"],
+        ["export", "--all"],
+        ["hold", "--max", "x"],
+        ["hold", "--rea", "x"],
     ],
 )
-def test_says_when_a_message_is_tried_next(
-    changes: dict[str, Any],
-    shown: str,
-    service: ScriptedService,
-    capsys: pytest.CaptureFixture[str],
+def test_what_the_parser_finds_is_wrong_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.answer("/v1/queue?limit=100", {"messages": [message(**changes)]})
-
-    assert queue(service, "list") == ExitCode.OK
-    row = capsys.readouterr().out.splitlines()[1]
-    assert row.endswith(f"  {shown}")
-
-
-def test_shows_the_reply_to_the_first_recipient_that_has_one_and_cuts_it(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipients = [
-        {"address": "a@example.net", "state": "queued", "last_reply": ""},
-        {"address": "b@example.net", "state": "deferred", "last_reply": "452 4.2.2 " + "z" * 99},
-        {"address": "c@example.net", "state": "deferred", "last_reply": "451 other"},
-    ]
-    service.answer(
-        "/v1/queue?limit=100",
-        {"messages": [message(recipients=recipients), message(recipients=recipients[:1])]},
-    )
-
-    assert queue(service, "list") == ExitCode.OK
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[3].startswith("    spooled: saturated; last reply: 452 4.2.2 zzz")
-    assert lines[3].endswith("z...")
-    assert len(lines[3]) == 80
-    assert lines[6] == "    spooled: saturated"
-
-
-def test_the_list_fits_80_columns_whatever_is_in_it(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    huge = message(
-        **{"class": "c" * 32},
-        state="deferred",
-        age_seconds=1e9,
-        size=2**60,
-        attempts=10**6,
-        reason="mixed_recipients",
-        next_attempt="2099-01-01T00:00:00Z",
-        received_epoch=0.0,
-        sender="s" * 64 + "@" + "d" * 200 + "\x1b[2J",
-    )
-    service.answer("/v1/queue?limit=100", {"messages": [huge]})
-
-    queue(service, "list")
-    output = capsys.readouterr().out
-    assert max(map(len, output.splitlines())) <= 80
-    assert "\x1b" not in output
-
-
-def test_lists_as_one_json_document(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=7&class=bulk", {"messages": [message()]})
-
-    assert queue(service, "list", "--json", "--limit", "7", "--class", "bulk") == ExitCode.OK
-    assert json.loads(capsys.readouterr().out) == {
-        "schema": "mailshed.queue/1",
-        "total": 1,
-        "messages": [message()],
-    }
-
-
-@pytest.mark.parametrize("form", [[], ["--json"]])
-def test_no_patient_is_named_in_any_form(
-    form: list[str], service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The address, the same address in a reply, and its local part alone in a reply."""
-    replies = (f"550 5.1.1 <{PATIENT}>: unknown", f"550 user {NUMBER} unknown")
-    recipients = [
-        {"address": PATIENT, "state": "deferred", "last_reply": reply} for reply in replies
-    ]
-    service.answer(
-        "/v1/queue?limit=100", {"messages": [message(sender=PATIENT, recipients=recipients)]}
-    )
-
-    assert queue(service, "list", *form) == ExitCode.OK
-    output = capsys.readouterr().out
-    assert NUMBER not in output
-    assert "***@patient.mssante.fr" in output
+    assert main(["queue", *arguments]) == ExitCode.USAGE
+    assert capsys.readouterr().err.startswith("usage: mailshed")
 
 
 @pytest.mark.parametrize(
-    ("options", "target", "total"),
+    "arguments",
     [
-        ([], "/v1/queue?limit=2", "15,012"),
-        (["--class", "bulk"], "/v1/queue?limit=2&class=bulk", "15,000"),
+        ["list"],
+        ["show", "A"],
+        ["hold", "A", "--reason", "x"],
+        ["export", "A", "--reason", "x", "--to", "nowhere"],
     ],
 )
-def test_says_of_how_many_it_shows_the_first(
-    options: list[str],
-    target: str,
-    total: str,
-    service: ScriptedService,
-    capsys: pytest.CaptureFixture[str],
+def test_verbs_start_without_what_the_service_needs(
+    arguments: list[str], offline: ScriptedService
 ) -> None:
-    service.answer(target, {"messages": [message(), message()]})
-    rows = [
-        counts(messages=14_000),
-        counts(state="deferred", messages=1000),
-        counts(**{"class": "clinical"}, messages=12),
-    ]
-    service.answer("/v1/queue/count", {"classes": rows})
-
-    assert queue(service, "list", "--limit", "2", *options) == ExitCode.OK
-    captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1] == (
-        f"showing 2 of {total} (--limit shows more): 2 messages, 4 recipients, 24KiB"
+    """They must work in a broken installation, and start fast."""
+    code = (
+        "import sys; from mailshed.cli.main import main; main(sys.argv[1:]);"
+        "heavy = {'asyncio', 'pydantic', 'aiohttp', 'prometheus_client'} & set(sys.modules);"
+        "sys.exit(','.join(heavy) or 0)"
     )
-    assert captured.err == ""
-    assert queue(service, "list", "--limit", "2", *options, "--json") == ExitCode.OK
-    assert json.loads(capsys.readouterr().out)["total"] == int(total.replace(",", ""))
-
-
-def test_a_list_that_is_just_complete_does_not_speak_of_more(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=1", {"messages": [message()]})
-    service.answer("/v1/queue/count", {"classes": [counts(messages=1)]})
-
-    assert queue(service, "list", "--limit", "1") == ExitCode.OK
-    assert capsys.readouterr().out.splitlines()[-1] == "1 message, 2 recipients, 12KiB"
-
-
-def test_a_list_whose_total_is_not_known_is_shown_all_the_same(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=1", {"messages": [message()]})
-    service.answer("/v1/queue/count", {"error": "the spool does not answer"}, 503)
-
-    assert queue(service, "list", "--limit", "1") == ExitCode.OK
-    captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1].startswith("showing 1 of more (")
-    assert captured.err == ""
-
-
-@pytest.mark.parametrize("verb", ["list", "count"])
-def test_a_class_that_is_not_there_is_a_mistake_of_the_caller(
-    verb: str, service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Unless there is mail of it: one that the configuration has lost."""
-    classes = [{"name": "clinical"}, {"name": "bulk"}, {"name": "lost", "is_configured": False}]
-    service.answer("/v1/status", {"classes": classes})
-    service.answer("/v1/queue/count", {"classes": [counts(**{"class": "lost"})]})
-    service.answer("/v1/queue?limit=100&class=foo", {"messages": []})
-    service.answer("/v1/queue?limit=100&class=bulk", {"messages": []})
-    service.answer("/v1/queue?limit=100&class=lost", {"messages": [message()]})
-
-    assert queue(service, verb, "--class", "lost") == ExitCode.OK
-    assert queue(service, verb, "--class", "bulk") == ExitCode.NO_MATCH
-    capsys.readouterr()
-    assert queue(service, verb, "--class", "foo") == ExitCode.USAGE
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == "mailshed: no such class; configured: clinical, bulk\n"
-
-
-def test_an_empty_queue_is_an_answer_with_its_own_exit_code(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=100", {"messages": []})
-    service.answer("/v1/queue/count", {"classes": []})
-
-    assert queue(service, "list") == ExitCode.NO_MATCH
-    assert queue(service, "count") == ExitCode.NO_MATCH
-    assert capsys.readouterr().out == "0 messages, 0 recipients, 0B\n" * 2
-    assert queue(service, "list", "--json") == ExitCode.NO_MATCH
-    assert json.loads(capsys.readouterr().out)["messages"] == []
-
-
-def test_counts_by_class_and_state_with_a_total(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [counts(), counts(**{"class": "clinical"}, state="hold", messages=1, octets=100)]
-    service.answer("/v1/queue/count", {"classes": rows})
-
-    assert queue(service, "count") == ExitCode.OK
-    assert capsys.readouterr().out.splitlines() == [
-        "CLASS     STATE   MESSAGES  RECIPIENTS   SIZE  OLDEST",
-        "bulk      queued         2           5  20KiB    1h1m",
-        "clinical  hold           1           5   100B    1h1m",
-        "3 messages, 10 recipients, 20KiB",
-    ]
-
-
-def test_counts_one_class_as_json(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue/count", {"classes": [counts(), counts(**{"class": "x"})]})
-
-    assert queue(service, "count", "--class", "x", "--json") == ExitCode.OK
-    assert json.loads(capsys.readouterr().out) == {
-        "schema": "mailshed.queue-count/1",
-        "classes": [counts(**{"class": "x"})],
-    }
-    assert queue(service, "count", "--class", "y") == ExitCode.NO_MATCH
-
-
-def test_a_busy_service_is_not_taken_for_one_that_is_down(
-    service: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.answer("/v1/queue?limit=100", {"error": "the spool does not answer"}, 503)
-
-    assert queue(service, "list") == ExitCode.TRY_AGAIN
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.endswith("answered 503: the spool does not answer\n")
-
-
-def test_without_service_and_without_file_nothing_can_be_read(
-    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = main(["queue", "list", "--config", "/nonexistent", "--socket", str(offline.socket)])
-
-    assert code == ExitCode.UNAVAILABLE
-    assert "no socket at" in capsys.readouterr().err
-
-
-async def _content() -> AsyncIterator[bytes]:
-    yield b"Subject: hello\r\n\r\nHello.\r\n"
-
-
-async def _store(path: Path, *records: SpoolRecord) -> None:
-    spool = SqliteSpool(
-        path, octets_max=2**30, messages_max=100, disk_reserve=0, clock=SystemClock()
-    )
-    await spool.open()
-    try:
-        for record in records:
-            await spool.add(record, _content())
-    finally:
-        await spool.close()
-
-
-def test_with_the_service_down_the_spool_is_read_and_standard_error_says_so(
-    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The same masking, the same forms, the same exit codes."""
-    spool = offline.config.parent / "spool"
-    patient = SpoolRecipient(index=0, address=PATIENT.encode())
-    records = (
-        spool_record(traffic_class="clinical", rank=0, recipients=(patient,)),
-        spool_record(traffic_class="bulk", rank=5),
-    )
-    asyncio.run(_store(spool, *records))
-
-    assert queue(offline, "list", "--json", "--class", "clinical") == ExitCode.OK
-    captured = capsys.readouterr()
-    (listed,) = json.loads(captured.out)["messages"]
-    assert set(listed) == set(message())
-    assert listed["queue_id"] == records[0].queue_id
-    assert listed["recipients"][0]["address"] == "***@patient.mssante.fr"
-    assert f"reading the spool at {spool} instead" in captured.err
-
-    assert queue(offline, "list") == ExitCode.OK
-    assert capsys.readouterr().out.splitlines()[-1].startswith("2 messages")
-    assert queue(offline, "list", "--limit", "1") == ExitCode.OK
-    captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1].startswith("showing 1 of 2 (")
-    assert captured.err.count("reading the spool") == 1
-    assert queue(offline, "count", "--json") == ExitCode.OK
-    counted = json.loads(capsys.readouterr().out)["classes"]
-    assert {entry["class"] for entry in counted} == {"clinical", "bulk"}
-    assert set(counts()) <= set(counted[0])
-    assert queue(offline, "list", "--class", "telework") == ExitCode.NO_MATCH
-
-
-def test_a_service_that_is_down_and_has_no_spool_is_an_error(
-    offline: ScriptedService, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert queue(offline, "list") == ExitCode.IO_ERROR
-    assert "there is no spool in" in capsys.readouterr().err
+    command = [sys.executable, "-c", code, "queue", *arguments, "--config", str(offline.config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -22,10 +22,11 @@ from functools import partial
 import uvloop
 
 from mailshed import __version__
-from mailshed.admin.api import Commands
+from mailshed.admin.audit import AuditLog
 from mailshed.admin.operations import OperationsThread
+from mailshed.admin.service import Commands
 from mailshed.clock import SystemClock
-from mailshed.config.load import session_limits
+from mailshed.config.load import session_limits, verification_policy
 from mailshed.config.schema import Backend as BackendSection
 from mailshed.config.schema import Config, Listener
 from mailshed.control.limit import FixedLimit
@@ -39,7 +40,7 @@ from mailshed.listener.handler import Handler
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.maillog import MailLog, configure_logging, is_journal
-from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
+from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, Usage, new_registry
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
 from mailshed.policies import (
@@ -48,12 +49,15 @@ from mailshed.policies import (
     pipeline_policies,
 )
 from mailshed.relay.backend import Backend
+from mailshed.relay.call_ahead import CallAhead, question_timeouts
+from mailshed.relay.connection import Address, open_connection
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.smtp import SmtpBackend
+from mailshed.relay.verify import RecipientVerifier, is_pressed
 from mailshed.reload import Reloader, in_short
 from mailshed.spool.accounts import free_space
-from mailshed.spool.reader import count_messages, list_messages
+from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.supervisor import Supervisor
 from mailshed.systemd import Notifier
@@ -109,12 +113,22 @@ class Service:
             octets_max=config.spool.octets_max,
             messages_max=config.spool.messages_max,
             disk_reserve=config.spool.disk_reserve,
+            allow_network_filesystem=config.spool.allow_network_filesystem,
             clock=clock,
             on_sync=self.metrics.spool_sync,
         )
         self._reloader = Reloader(reload, self._spool)
-        self._backend = _build_backend(section, config.hostname, clock)
         self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
+        self._verifier = RecipientVerifier(
+            verification_policy(config),
+            call_ahead=self._build_call_ahead(section, config.hostname, clock),
+            gate=self._gate,
+            metrics=self.metrics,
+            maillog=self.maillog,
+            clock=clock,
+            rng=rng,
+        )
+        self._backend = _build_backend(section, config.hostname, clock, self._verifier)
         self._journal = Journal(
             maillog=self.maillog,
             metrics=self.metrics,
@@ -142,6 +156,7 @@ class Service:
             supervisor=self._supervisor,
             journal=self._journal,
             clock=clock,
+            verifier=self._verifier,
         )
         limits = config.limits
         self._contents = ContentStore(
@@ -271,6 +286,7 @@ class Service:
             server.stop_accepting()
         self._drainer.stop()
         self._gate.close()
+        self._verifier.stop()
         for_sessions = deadline - DRAIN_SHARE - self._clock.monotonic()
         await finish_sessions(sessions, max(0.0, for_sessions))
         left = deadline - LAST_WORDS - self._clock.monotonic()
@@ -286,6 +302,7 @@ class Service:
         self._gate.close()
         await finish_sessions(self._handler.open_sessions, 0.0)
         await self._supervisor.cancel_all()
+        await self._verifier.close()
         await self._backend.close()
         await self._spool.close()
         self.operations.stop()
@@ -313,6 +330,8 @@ class Service:
         """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
         try:
             config = await self._reloader.read(self.config)
+            # In a thread, since a list of recipients may be long.
+            for_verifier = await asyncio.to_thread(verification_policy, config)
         except ConfigError as error:
             self._status.reload_ok = False
             self.maillog.reload_refused(error=in_short(error))
@@ -324,6 +343,7 @@ class Service:
         self._declare_metrics(config)
         self._pipeline.policies = for_pipeline
         self._drainer.policy = for_drain
+        self._verifier.policy = for_verifier
         for server in self._servers:
             server.factory.limits = limits
         self._status.config_hash = fingerprint(config)
@@ -346,6 +366,11 @@ class Service:
             commands=Commands(
                 list_messages=partial(list_messages, config.spool.path),
                 count_messages=partial(count_messages, config.spool.path),
+                show_messages=partial(show_messages, config.spool.path),
+                find_ids=partial(find_ids, config.spool.path),
+                amend=self._drainer.amend,
+                audit=AuditLog(config.spool.path),
+                announce=self.maillog.operator,
                 reload=self.reload,
             ),
             on_failure=self._task_failed,
@@ -362,6 +387,9 @@ class Service:
             sessions=lambda: len(self._handler.open_sessions),
             lines_dropped=lambda: sink.dropped_total,
             message_totals=self._message_totals,
+            cached_recipients=self._cached_recipients,
+            held_mailboxes=lambda: self._drainer.held_mailboxes,
+            retry_tokens=lambda: self._drainer.retry_tokens,
             clock=self._clock,
         )
         return ControlLoop(
@@ -375,6 +403,24 @@ class Service:
             show_status=self._notifier.status,
             on_failure=self._task_failed,
         )
+
+    def _build_call_ahead(
+        self, section: BackendSection, hostname: str, clock: SystemClock
+    ) -> CallAhead | None:
+        """What asks the backend about recipients; a Maildir has them all."""
+        if section.host is None:
+            return None
+        address = Address(host=section.host, port=section.port, hostname=hostname)
+        return CallAhead(
+            partial(open_connection, address, question_timeouts(section.command_timeout)),
+            is_pressed=partial(is_pressed, self._gate),
+            clock=clock,
+            on_failure=self._task_failed,
+        )
+
+    def _cached_recipients(self) -> Usage:
+        used, limit = self._verifier.cached
+        return Usage(used=used, limit=limit)
 
     def _message_totals(self, name: str) -> tuple[int, int, int]:
         journal = self._journal
@@ -392,7 +438,9 @@ class Service:
         self.maillog.task_failed(name, error)
 
 
-def _build_backend(section: BackendSection, hostname: str, clock: SystemClock) -> Backend:
+def _build_backend(
+    section: BackendSection, hostname: str, clock: SystemClock, verifier: RecipientVerifier
+) -> Backend:
     if section.maildir is not None:
         return MaildirBackend(section.name, section.maildir, hostname=hostname, clock=clock)
     assert section.host is not None, "the schema asks for a host or a Maildir"
@@ -407,6 +455,7 @@ def _build_backend(section: BackendSection, hostname: str, clock: SystemClock) -
         idle_timeout=section.idle_timeout,
         messages_per_connection=section.messages_per_connection,
         clock=clock,
+        on_result=verifier.learn,
     )
 
 

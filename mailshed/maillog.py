@@ -39,6 +39,8 @@ from mailshed.terms import Reason, Stage
 
 RECIPIENTS_MAX = 5
 """Recipients that are listed by address; the others are a number."""
+IDS_MAX = 10
+"""Queue ids that an operator's action is logged with."""
 TRACEBACK_MAX = 8192
 """Characters kept of a traceback: its end, which says what happened."""
 # Room for ',+999999' behind the last address that is listed.
@@ -235,6 +237,16 @@ class MailLog:
         tail: Fields = {"age": _rounded(age_seconds), "report": report, "reply": reply}
         self._message("warning", "expired", mail, None, tail)
 
+    def postponed(self, mail: Mail, *, cause: str, next_attempt_seconds: float) -> None:
+        """It was due and was not tried: its mailboxes are held, or there are too many retries."""
+        tail: Fields = {"cause": cause, "next": _rounded(next_attempt_seconds)}
+        self._message("debug", "postponed", mail, None, tail)
+
+    def delayed(self, mail: Mail, *, age_seconds: float, reply: str, report: str | None) -> None:
+        """Its recipients still wait; `report` is a queue id, or None if nobody is told."""
+        tail: Fields = {"age": _rounded(age_seconds), "report": report, "reply": reply}
+        self._message("info", "delayed", mail, None, tail)
+
     def in_doubt(self, mail: Mail, *, backend: str, detail: str, is_held: bool = False) -> None:
         """Our dot went out and no answer came: a copy is kept, and may become a duplicate."""
         held = "yes" if is_held else "no"
@@ -248,6 +260,22 @@ class MailLog:
     def removed(self, mail: Mail, *, by: str, reason: str) -> None:
         """An operator deleted its recipients."""
         self._message("warning", "removed", mail, None, {"by": by, "reason": reason})
+
+    def operator(
+        self,
+        *,
+        verb: str,
+        user: str,
+        request: str,
+        result: Mapping[str, int | str],
+        ids: Sequence[str],
+        reason: str | None,
+    ) -> None:
+        """An operator acted on the queue; the audit log has it whole, under the same `request`."""
+        fields: dict[str, Value] = {"verb": verb, "user": user, "request": request}
+        fields.update((name, value) for name, value in result.items() if value != "")
+        fields |= {"ids": _listed(ids), "reason": reason}
+        self._event("warning", "-", "operator", fields)
 
     # The service itself.
 
@@ -306,6 +334,22 @@ class MailLog:
         fields: Fields = {"backend": backend, "away": _rounded(away_seconds)}
         self._event("warning", "-", "backend_back", fields)
 
+    def call_ahead_failing(self, *, detail: str) -> None:
+        """The backend does not say whether it has a mailbox: recipients are not verified now."""
+        self._event("warning", "-", "call_ahead_failing", {"detail": detail})
+
+    def call_ahead_works(self, *, failed_seconds: float) -> None:
+        """The backend says again whether it has a mailbox."""
+        self._event("info", "-", "call_ahead_works", {"failed": _rounded(failed_seconds)})
+
+    def catch_all_found(self, domain: str) -> None:
+        """The backend takes any address of a domain: its recipients are not verified."""
+        self._event("warning", "-", "catch_all_found", {"domain": domain})
+
+    def catch_all_gone(self, domain: str) -> None:
+        """The backend does not take any address of a domain any more: they are verified again."""
+        self._event("info", "-", "catch_all_gone", {"domain": domain})
+
     def spool_sick(self, *, detail: str) -> None:
         """The spool failed: relay-only mode, no promises on its behalf."""
         self._event("error", "-", "spool_sick", {"detail": detail})
@@ -321,6 +365,10 @@ class MailLog:
     def spool_has_room(self, *, full_seconds: float) -> None:
         """The spool takes mail again."""
         self._event("warning", "-", "spool_has_room", {"full": _rounded(full_seconds)})
+
+    def clock_stepped(self, *, seconds: float) -> None:
+        """The wall clock was set, forwards or (negative) back."""
+        self._event("warning", "-", "clock_stepped", {"seconds": _rounded(seconds)})
 
     def watch(self, *, lag_seconds: float) -> None:
         """The event loop did not run for `lag_seconds`."""
@@ -446,6 +494,12 @@ def _paths(recipients: Sequence[bytes]) -> str:
     if len(listed) < len(recipients):
         listed.append(f"+{len(recipients) - len(listed)}")
     return ",".join(listed)
+
+
+def _listed(ids: Sequence[str]) -> str | None:
+    """The first ids and the number of the others; None if there are none."""
+    more = len(ids) - IDS_MAX
+    return ",".join([*ids[:IDS_MAX], *([f"+{more}"] if more > 0 else [])]) or None
 
 
 def _rounded(seconds: float | None) -> float | None:

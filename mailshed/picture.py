@@ -71,6 +71,9 @@ class Painter:
     message_totals: Callable[[str], tuple[int, int, int]]
     """Of one class: messages relayed, spooled, and delivered from the spool, since the start."""
     clock: Clock
+    cached_recipients: Callable[[], Usage] = Usage
+    held_mailboxes: Callable[[], Usage] = Usage
+    retry_tokens: Callable[[], Usage] = Usage
 
     async def take(self, lag: EventLoopLag) -> Snapshot:
         """Make a snapshot of this instant."""
@@ -94,6 +97,9 @@ class Painter:
             spool=self._spool(totals),
             content_memory=_usage(self.contents.memory),
             content_disk=_usage(self.contents.disk),
+            cached_recipients=self.cached_recipients(),
+            held_mailboxes=self.held_mailboxes(),
+            retry_tokens=self.retry_tokens(),
             loop_lag_seconds=lag.recent_max,
             tasks_failed_total=status.tasks_failed,
             log_lines_dropped_total=self.lines_dropped(),

@@ -3,6 +3,7 @@
 ::
 
     on_rcpt      may this client send there?                     admission.policy
+                 does the mailbox exist?                         relay.verify
     on_content   loop?  what is it?  may it enter now?           trace, classification, admission
                    |- Relay -------> a slot now                  relay.gate
                    |- Wait --------> a slot within the wait      relay.gate
@@ -23,12 +24,13 @@ Steps here call the core and act; the journal logs and counts. There is no polic
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from mailshed.admission import policy
-from mailshed.admission.decision import Relay, Spool, Wait
+from mailshed.admission.decision import Defer, Reject, Relay, Spool, Wait
 from mailshed.adoption import Adoption, Custody
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
@@ -54,6 +56,7 @@ from mailshed.mail.trace import is_loop, received_line
 from mailshed.message import Message
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.verify import Later, RecipientVerifier
 from mailshed.spool.store import SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
@@ -123,8 +126,10 @@ class Pipeline:
         supervisor: Supervisor,
         journal: Journal,
         clock: Clock,
+        verifier: RecipientVerifier | None = None,
     ) -> None:
         self.policies = policies
+        self._verifier = verifier
         self._patience = Patience()
         self._gate = gate
         self._backend = backend
@@ -135,22 +140,42 @@ class Pipeline:
         self._journal = journal
         self._clock = clock
 
-    def on_rcpt(self, client: Client, mailbox: Mailbox, *, sender: bytes) -> Reply | None:
-        """Say whether `client` may send to `mailbox` (as `sender`); a reply refuses it."""
-        refused = policy.decide_recipient(
+    def on_rcpt(
+        self, client: Client, mailbox: Mailbox, *, sender: bytes, waited: float = 0.0
+    ) -> Reply | Callable[[], Awaitable[Reply | None]] | None:
+        """Say whether `client` may send to `mailbox` (as `sender`); a reply refuses it.
+
+        A function instead says that it takes some time to know, and is to be called for that.
+        `waited` is how many seconds that has taken already in this transaction.
+        """
+        ruling: Reject | Defer | None = policy.decide_recipient(
             mailbox, is_trusted=client.is_trusted, policy=self.policies.relay
         )
-        if refused is None:
-            return None
+        if ruling is None and self._verifier is not None:
+            verified = self._verifier.check(client, mailbox, waited)
+            if callable(verified):
+                return partial(self._rcpt_later, client, mailbox, sender, verified)
+            ruling = verified
+        return None if ruling is None else self._refuse(client, mailbox, sender, ruling)
+
+    async def _rcpt_later(
+        self, client: Client, mailbox: Mailbox, sender: bytes, later: Later
+    ) -> Reply | None:
+        ruling = await later()
+        return None if ruling is None else self._refuse(client, mailbox, sender, ruling)
+
+    def _refuse(
+        self, client: Client, mailbox: Mailbox, sender: bytes, ruling: Reject | Defer
+    ) -> Reply:
         self._journal.rejected(
             client,
             Stage.RCPT,
-            refused.reply,
+            ruling.reply,
             sender=sender,
             recipient=mailbox.raw,
-            reason=refused.reason,
+            reason=ruling.reason,
         )
-        return refused.reply
+        return ruling.reply
 
     def on_rejected(
         self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None

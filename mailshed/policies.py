@@ -12,8 +12,8 @@ from mailshed.classification.classifier import Classifier
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
 from mailshed.config.schema import Config
-from mailshed.drain.notify import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
+from mailshed.drain.report import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
 from mailshed.spool.store import SpoolTotals

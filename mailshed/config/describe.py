@@ -64,6 +64,8 @@ def write_value(kind: str, value: Any) -> str:
         return format_duration(value)
     if kind == "size":
         return format_size(value)
+    if kind == "boolean":
+        return str(value).lower()
     return str(value)
 
 
@@ -152,4 +154,4 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
             return item.label
     if get_origin(annotation) is Literal:
         return " or ".join(str(choice) for choice in get_args(annotation))
-    return "section"
+    return "boolean" if annotation is bool else "section"

@@ -2,8 +2,9 @@
 
 Three stages each add their faults: the reader of YAML (`marks.py`), the schema (`schema.py`, with
 pydantic's findings put into words by `messages.py`) and the relations across sections
-(`semantics.py`). Only a file that is no YAML at all ends early. Reading the file is the only I/O;
-whether ports, folders and hosts are really there is found out when the service starts.
+(`semantics.py`). Only a file that is no YAML at all ends early. Reading this file, and the list of
+recipients that it may name, is the only I/O; whether ports, folders and hosts are really there is
+found out when the service starts.
 
 The second half turns a `Config` into the plain values that core modules take, so that nothing
 below this package knows YAML or pydantic.
@@ -18,7 +19,14 @@ from mailshed.config.faults import Fault, render
 from mailshed.config.fields import parse_network
 from mailshed.config.marks import Document, read
 from mailshed.config.messages import translate
-from mailshed.config.policy import ClassificationPolicy, RelayPolicy, Rule, SessionLimits
+from mailshed.config.policy import (
+    ClassificationPolicy,
+    RelayPolicy,
+    Rule,
+    SessionLimits,
+    VerificationPolicy,
+)
+from mailshed.config.recipients import read_recipients
 from mailshed.config.schema import Config, RuleSection, TrafficClassSection
 from mailshed.config.semantics import draft, findings
 from mailshed.errors import ConfigError
@@ -64,6 +72,10 @@ def _check(document: Document) -> tuple[Config | None, list[Fault]]:
     for key, message in findings(draft(document.value)):
         if key not in known:
             faults.append(Fault(span=document.span(key), path=key, message=message))
+    if config is not None and config.verification.recipients_file is not None:
+        key = ("verification", "recipients_file")
+        _, unfit = read_recipients(config.verification.recipients_file)
+        faults += [Fault(span=document.span(key), path=key, message=each) for each in unfit]
     return config, faults
 
 
@@ -98,6 +110,33 @@ def relay_policy(config: Config) -> RelayPolicy:
     return RelayPolicy(domains=DomainSet(config.domains), trusted_networks=config.trusted_networks)
 
 
+def verification_policy(config: Config) -> VerificationPolicy:
+    """Make the rules of verifying recipients; reads the list of them once more.
+
+    Raises ConfigError if that has become faulty since the configuration was loaded.
+    """
+    section = config.verification
+    recipients = None
+    if section.recipients_file is not None:
+        recipients, faults = read_recipients(section.recipients_file)
+        if faults:
+            raise ConfigError("verification.recipients_file: " + "; ".join(faults))
+    return VerificationPolicy(
+        domains=DomainSet(config.domains),
+        is_calling=section.mode == "call_ahead",
+        recipients=recipients,
+        sender=section.sender.encode(),
+        wait_trusted=section.wait_trusted,
+        wait_stranger=section.wait_stranger,
+        positive_ttl=section.positive_ttl,
+        negative_ttl=section.negative_ttl,
+        entries_max=section.entries_max,
+        unknown_max=section.unknown_max,
+        unknown_window=section.unknown_window,
+        clinical_networks=classification_policy(config).clinical_networks,
+    )
+
+
 def session_limits(config: Config) -> SessionLimits:
     """Make the bounds of SMTP sessions."""
     limits = config.limits
@@ -122,6 +161,7 @@ def _traffic_class(section: TrafficClassSection) -> TrafficClass:
         wait_max_mta=section.wait_max,
         wait_max_user_agent=section.wait_max if user_agent is None else user_agent,
         objective=section.objective,
+        report_after=section.report_after,
     )
 
 

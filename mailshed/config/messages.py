@@ -17,6 +17,7 @@ from mailshed.config.marks import Document
 from mailshed.config.schema import Config
 
 _EXPECTED = {
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "string_type": "text",

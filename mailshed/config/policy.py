@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from mailshed.mail.domains import DomainSet
+from mailshed.mail.recipient_list import RecipientList
 from mailshed.terms import TrafficClass
 
 Network = IPv4Network | IPv6Network
@@ -82,3 +83,30 @@ class SessionLimits:
     """Octets per second that mail data must reach after the first `data_timeout` seconds."""
     normalize_networks: tuple[Network, ...]
     """Clients whose bare CR, LF and NUL are normalised instead of refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationPolicy:
+    """Which recipients are verified at RCPT, how, and how long an answer counts; seconds."""
+
+    domains: DomainSet
+    """Ours: only their recipients are verified."""
+    is_calling: bool
+    """Whether the backend is asked."""
+    recipients: RecipientList | None
+    """All recipients there are, which nobody needs to be asked about; None: no such list."""
+    sender: bytes
+    """The reverse-path of our questions, without brackets."""
+    wait_trusted: float
+    """How long all recipients of one transaction of a trusted client may wait for answers."""
+    wait_stranger: float
+    """How long one recipient of a stranger may."""
+    positive_ttl: float
+    negative_ttl: float
+    entries_max: int
+    """Addresses that are remembered."""
+    unknown_max: int
+    """Unknown recipients that a stranger may name in a window before he is slowed down."""
+    unknown_window: float
+    clinical_networks: tuple[Network, ...]
+    """Clients that are treated as trusted ones are."""

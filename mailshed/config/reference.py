@@ -99,10 +99,10 @@ def _shipped_classes() -> str:
     lines += ["In force unless the file has `classes`, which replaces all of them.", ""]
     lines += [f"| {' | '.join(key.name for key in inner)} |", "| --- " * len(inner) + "|"]
     shipped: Any = Config.model_fields["classes"].get_default(call_default_factory=True)
-    lines += [
-        f"| {' | '.join(write_value(key.kind, getattr(item, key.attribute)) for key in inner)} |"
-        for item in shipped
-    ]
+    for item in shipped:
+        values = ((key.kind, getattr(item, key.attribute)) for key in inner)
+        cells = ("" if value is None else write_value(kind, value) for kind, value in values)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

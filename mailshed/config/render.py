@@ -17,7 +17,7 @@ from mailshed.config.scalars import explain_ambiguity, read_scalar
 from mailshed.config.schema import Config
 
 SCHEMA = "mailshed.config/1"
-_NUMBERS = frozenset(["integer", "number", "1"])
+_AS_THEY_ARE = frozenset(["integer", "number", "1", "boolean"])
 
 
 def render(config: Config, *, with_defaults: bool = False) -> str:
@@ -65,7 +65,7 @@ def _list(key: Key, items: Iterable[Any], *, with_units: bool) -> list[Any]:
 
 
 def _scalar(key: Key, value: Any, *, with_units: bool) -> Any:
-    if value is None or key.kind in _NUMBERS:
+    if value is None or key.kind in _AS_THEY_ARE:
         return value
     if not with_units and isinstance(value, int | float):
         return value

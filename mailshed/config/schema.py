@@ -132,6 +132,12 @@ class Spool(_Section):
     retry_max: Duration = Field(
         900.0, gt=0, description="Seconds before a deferred message is tried again, at most."
     )
+    allow_network_filesystem: bool = Field(
+        False,
+        strict=True,
+        description="Whether the folder may be on a network file system, where nobody can promise "
+        "that a commit is durable.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -213,6 +219,67 @@ class Limits(_Section):
     )
 
 
+class Verification(_Section):
+    """Whether recipients of our domains exist, found out before RCPT is answered."""
+
+    mode: Literal["call_ahead", "file", "none"] = Field(
+        "call_ahead",
+        description="Ask the backend (MAIL, RCPT and RSET) and remember what it says; or look into "
+        "recipients_file; or take every address of domains. A Maildir is never asked.",
+    )
+    recipients_file: FilePath | None = Field(
+        None,
+        description="All recipients there are, one address a line, or @domain for a whole domain; "
+        "read at the start and at a reload.",
+    )
+    sender: MailAddress = Field(
+        "", description="Reverse-path of the questions to the backend; by default the null one."
+    )
+    wait_trusted: Duration = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Seconds that a message of a trusted client or of a clinical network may wait "
+        "for answers about its recipients; then they are believed.",
+    )
+    wait_stranger: Duration = Field(
+        5.0,
+        ge=0,
+        le=60,
+        description="Seconds that a recipient of any other client may wait for an answer; then "
+        "450.",
+    )
+    positive_ttl: Duration = Field(
+        86400.0, gt=0, description="Seconds for which a mailbox that exists is known."
+    )
+    negative_ttl: Duration = Field(
+        600.0, gt=0, description="Seconds for which a mailbox that does not exist is known."
+    )
+    entries_max: Count = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="Addresses that are remembered, 200 to 500 octets each.",
+    )
+    unknown_max: Count = Field(
+        20,
+        ge=1,
+        description="Unknown recipients that a stranger's address may name in unknown_window; each "
+        "further one is answered a second late, and twice as many end the session with 421.",
+    )
+    unknown_window: Duration = Field(
+        600.0, gt=0, description="Seconds after which a client's unknown recipients are forgotten."
+    )
+
+    @model_validator(mode="after")
+    def _file_is_used(self) -> Self:
+        if self.mode == "file" and self.recipients_file is None:
+            raise _fault("is needed for mode: file", "recipients_file")
+        if self.mode != "file" and self.recipients_file is not None:
+            raise _fault("is not read unless mode is file", "recipients_file")
+        return self
+
+
 class Log(_Section):
     """One event a line on standard error."""
 
@@ -237,18 +304,24 @@ class TrafficClassSection(_Section):
         None, ge=0, description="The same for a user agent; by default as wait_max."
     )
     objective: Duration = Field(gt=0, description="Seconds from arrival to delivery, promised.")
+    report_after: Duration | None = Field(
+        None,
+        gt=0,
+        description="Seconds after which the sender of a waiting message is told once that it is "
+        "late, if it came from a trusted client; by default never.",
+    )
 
 
 def _default_classes() -> tuple[TrafficClassSection, ...]:
     table = (
-        # name, rank, threshold, wait MTA, wait user agent, objective
-        ("clinical", 0, 1.0, "2s", "2s", "10s"),
-        ("continuity", 1, 0.95, "10s", "5s", "5m"),
-        ("personal", 1, 0.95, "10s", "5s", "2m"),
-        ("calendar", 2, 0.90, "10s", "5s", "5m"),
-        ("application", 3, 0.90, "5s", "5s", "5m"),
-        ("telework", 4, 0.80, "5s", "3s", "15m"),
-        ("bulk", 5, 0.60, "0s", "0s", "4h"),
+        # name, rank, threshold, wait MTA, wait user agent, objective, report after
+        ("clinical", 0, 1.0, "2s", "2s", "10s", "15m"),
+        ("continuity", 1, 0.95, "10s", "5s", "5m", "30m"),
+        ("personal", 1, 0.95, "10s", "5s", "2m", "2h"),
+        ("calendar", 2, 0.90, "10s", "5s", "5m", "1h"),
+        ("application", 3, 0.90, "5s", "5s", "5m", "4h"),
+        ("telework", 4, 0.80, "5s", "3s", "15m", "4h"),
+        ("bulk", 5, 0.60, "0s", "0s", "4h", None),
     )
     return tuple(
         TrafficClassSection.model_validate(
@@ -259,9 +332,10 @@ def _default_classes() -> tuple[TrafficClassSection, ...]:
                 "wait_max": wait,
                 "wait_max_user_agent": wait_user_agent,
                 "objective": objective,
+                "report_after": report_after,
             }
         )
-        for name, rank, threshold, wait, wait_user_agent, objective in table
+        for name, rank, threshold, wait, wait_user_agent, objective, report_after in table
     )
 
 
@@ -345,6 +419,9 @@ class Config(_Section):
     metrics: Metrics = Field(description="The operations port.")
     admin: Admin = Field(default_factory=Admin, description="The command line's socket.")
     limits: Limits = Field(default_factory=Limits, description="Bounds on what can grow.")
+    verification: Verification = Field(
+        default_factory=Verification, description="Whether recipients exist."
+    )
     log: Log = Field(default_factory=Log, description="What is logged and how.")
     classes: tuple[TrafficClassSection, ...] = Field(
         default_factory=_default_classes, min_length=1, description="Classes of mail."

@@ -25,6 +25,7 @@ from mailshed.config.schema import (
     Spool,
     TrafficClassSection,
 )
+from mailshed.config.units import format_duration
 
 M = TypeVar("M", bound=BaseModel)
 _NETWORK_MARK = frozenset(".:/")  # a name has none of these, a network has one at least
@@ -252,6 +253,24 @@ def _classes_are_ordered(content: Draft) -> Iterator[Finding]:
             yield ("classes", index, "threshold"), message
 
 
+def _reports_make_sense(content: Draft) -> Iterator[Finding]:
+    """A report of a delay comes after the promise is broken, and before the mail is returned.
+
+    The shipped classes have no fault of the site's: where mail lives shorter, no report comes.
+    """
+    for index, item in content.classes.items():
+        if item.report_after is None or "classes" not in content.raw:
+            continue
+        path: KeyPath = ("classes", index, "report_after")
+        if item.report_after <= item.objective:
+            objective = format_duration(item.objective)
+            yield path, f"must be more than objective ({objective}): before that nothing is late"
+        elif content.spool is not None and item.report_after >= content.spool.lifetime:
+            lifetime = format_duration(content.spool.lifetime)
+            message = f"must be less than spool.lifetime ({lifetime}), when the mail is returned"
+            yield path, message
+
+
 def _bounds_agree(content: Draft) -> Iterator[Finding]:
     limits, spool = content.limits, content.spool
     if limits is None:
@@ -275,6 +294,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     _classes_exist,
     _networks_exist,
     _classes_are_ordered,
+    _reports_make_sense,
     _bounds_agree,
 )
 

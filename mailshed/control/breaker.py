@@ -1,9 +1,10 @@
 """Whether a backend is there at all: a circuit breaker over connection failures.
 
 Closed, everything passes. After `FAILURES_TO_OPEN` failures in a row without a single answer in
-between, it opens: nobody may try but one probe at a time, after 1, 2, 4 ... 30 seconds with jitter,
-so that a backend that comes back meets one message and not all of them. The first success closes
-it. Messages are not to blame for a backend that is away: their own retry counters stand still.
+between (or as many as its owner says), it opens: nobody may try but one probe at a time, after 1,
+2, 4 ... 30 seconds with jitter, so that a backend that comes back meets one message and not all of
+them. The first success closes it. Messages are not to blame for a backend that is away: their own
+retry counters stand still.
 
 Messages that were with the backend when the breaker opened end while a probe is out, perhaps only
 minutes later. So each probe has a number, and only its holder can end it.
@@ -21,7 +22,8 @@ JITTER = 0.2
 class Breaker:
     """The breaker of one backend."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures_to_open: int = FAILURES_TO_OPEN) -> None:
+        self._failures_to_open = failures_to_open
         self._failures = 0
         self._backoff = BACKOFF_MIN
         self._next_probe = 0.0
@@ -31,7 +33,7 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether the backend counts as away."""
-        return self._failures >= FAILURES_TO_OPEN
+        return self._failures >= self._failures_to_open
 
     @property
     def probe(self) -> int:
@@ -68,7 +70,7 @@ class Breaker:
         """
         was_probe = self._end_probe(probe)
         self._failures += 1
-        if self._failures == FAILURES_TO_OPEN:
+        if self._failures == self._failures_to_open:
             self._backoff = BACKOFF_MIN
         elif was_probe:
             self._backoff = min(BACKOFF_MAX, self._backoff * 2)

@@ -13,6 +13,7 @@ from itertools import count
 
 from mailshed.clock import Clock
 from mailshed.errors import ClientGone
+from mailshed.listener.interface import Later
 from mailshed.listener.protocol import SmtpSession
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
@@ -93,9 +94,11 @@ class Handler:
         """Count a reply."""
         self._metrics.reply(session.listener, verb, sent.code)
 
-    def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
+    def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | Later | None:
         """Ask whether this client may send there."""
-        return self._pipeline.on_rcpt(session.client, mailbox, sender=_sender(session))
+        return self._pipeline.on_rcpt(
+            session.client, mailbox, sender=_sender(session), waited=session.envelope.waited
+        )
 
     def rejected(self, session: SmtpSession, stage: Stage, argument: bytes, answer: Reply) -> None:
         """Have it noted, with the addresses as far as they are known."""

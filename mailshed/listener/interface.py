@@ -4,6 +4,7 @@ The session keeps syntax and sequence, the handler knows policy and mail. All an
 none of the methods raises.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from mailshed.mail.address import Mailbox
@@ -13,6 +14,10 @@ from mailshed.terms import Stage
 
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
+
+
+Later = Callable[[], Awaitable[Reply | None]]
+"""An answer that takes time: call it and await the result."""
 
 
 class MailHandler(Protocol):
@@ -30,8 +35,12 @@ class MailHandler(Protocol):
         """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
         ...
 
-    def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | None:
-        """May this client send to `mailbox`? A reply refuses it."""
+    def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | Later | None:
+        """May this client send to `mailbox`? A reply refuses it; 421 also ends the session.
+
+        Nearly always that is known at once. If it is not, the session answers everything that came
+        before, and then waits.
+        """
         ...
 
     def rejected(

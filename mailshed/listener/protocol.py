@@ -7,6 +7,8 @@ What it decides is only syntax, sequence and bounds; what mail is and where it g
 - MAIL, RCPT, EHLO: addresses are rewritten there, every parameter of DSN is refused, PIPELINING is
   not offered, and one session's EHLO changes the line limits of all others;
 - DATA: lines are collected one by one there, and an endless line without bound;
+- RCPT waits when it has to be asked whether the mailbox exists: what came before is answered
+  first, and what comes after it waits;
 - `push`: replies are collected while more commands are buffered, so a pipelined group is answered
   in one segment (RFC 2920, 3.2);
 - the timer: it is per command there and runs while the backend works; here it is one lazy deadline
@@ -19,12 +21,13 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
 from mailshed.config.policy import SessionLimits
-from mailshed.listener.interface import MailHandler
+from mailshed.listener.interface import Later, MailHandler
 from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
 from mailshed.listener.transaction import PendingTransaction
@@ -76,6 +79,7 @@ class SmtpSession(SMTP):
         self._is_closing = False
         self._is_lost = False
         self._is_working = False
+        self._was_asked = False
         self._last: Reply | None = None
         self._deadline = math.inf
         self._timer_at = math.inf
@@ -192,7 +196,18 @@ class SmtpSession(SMTP):
             return
         if answer is reply.TOO_MANY_RECIPIENTS and not self.envelope.is_overrun:
             return
+        if verb == "rcpt" and self._is_excused(answer):
+            return
         self._errors += 1
+
+    def _is_excused(self, answer: Reply) -> bool:
+        """Whether a refused recipient is not held against the client.
+
+        A 4xx means that nobody could say whether the mailbox exists. And a trusted client's list
+        may have old addresses in it, as long as it is a list.
+        """
+        is_stale = answer.is_permanent and self._was_asked and self.client.is_trusted
+        return (answer.is_transient or is_stale) and not self.envelope.is_overrun
 
     async def push(self, status: bytes | str) -> None:
         """Queue a reply line; aiosmtpd's inherited commands answer through this."""
@@ -328,22 +343,40 @@ class SmtpSession(SMTP):
         """RFC 5321, 4.1.1.3."""
         if self.envelope.mail is None:
             self._answer("rcpt", reply.MAIL_FIRST)
+            return
+        answer = self._add_recipient(_octets(arg))
+        if not isinstance(answer, Reply):
+            answer = await self._wait_for(answer)
+        if answer.code == 421:
+            self.end(answer, "rcpt")
         else:
-            self._answer("rcpt", self._add_recipient(_octets(arg)))
+            self._answer("rcpt", answer)
 
-    def _add_recipient(self, argument: bytes) -> Reply:
+    def _add_recipient(self, argument: bytes) -> Reply | Callable[[], Awaitable[Reply]]:
         """Take a recipient, and tell the handler of a refusal that is not its own."""
-        is_asked = False
+        self._was_asked = False
 
-        def refuse(mailbox: Mailbox) -> Reply | None:
-            nonlocal is_asked
-            is_asked = True
+        def refuse(mailbox: Mailbox) -> Reply | Later | None:
+            self._was_asked = True
             return self.handler.recipient(self, mailbox)
 
         answer = self.envelope.add_recipient(argument, self.limits, refuse)
         is_repeated = answer is reply.TOO_MANY_RECIPIENTS and self.envelope.recipients_excess > 1
-        if not (answer.is_success or is_asked or is_repeated):
+        if isinstance(answer, Reply) and not (answer.is_success or self._was_asked or is_repeated):
             self.handler.rejected(self, Stage.RCPT, argument, answer)
+        return answer
+
+    async def _wait_for(self, later: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Answer what came before, then wait; the time is ours and not the client's."""
+        await self._flush()
+        began = self.loop.time()
+        self._is_working = True
+        try:
+            answer = await later()
+        finally:
+            self._is_working = False
+        self.envelope.waited += self.loop.time() - began
+        self._reset_timeout()
         return answer
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802

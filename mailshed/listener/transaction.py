@@ -5,12 +5,14 @@ send to a mailbox is asked. Parameters of DSN (RFC 3461) are not offered by us, 
 them, and a relay that refused them would break such clients; so they are kept for the backend.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiosmtpd.smtp import Envelope as LibraryEnvelope
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import AddressSyntaxError
+from mailshed.listener.interface import Later
 from mailshed.mail import address, reply
 from mailshed.mail.address import Mailbox, PathArgument
 from mailshed.mail.envelope import Recipient
@@ -46,12 +48,16 @@ class PendingTransaction(LibraryEnvelope):
         """Recipients that were refused for their number."""
         self.octets = 0
         """Octets of all paths and parameters that are kept."""
+        self.recipients_refused = 0
+        """Recipients that were refused by policy, or since they do not exist."""
+        self.waited = 0.0
+        """Seconds that were spent on finding out whether recipients exist."""
         self.started_at = 0.0
 
     @property
     def is_overrun(self) -> bool:
         """Whether far too many recipients were named, which no honest client does."""
-        return self.recipients_excess > RECIPIENT_EXCESS_MAX
+        return max(self.recipients_excess, self.recipients_refused) > RECIPIENT_EXCESS_MAX
 
     def begin(self, argument: bytes, limits: SessionLimits, now: float) -> Reply:
         """Take what follows MAIL, with SIZE (RFC 1870) and BODY (RFC 6152)."""
@@ -80,9 +86,15 @@ class PendingTransaction(LibraryEnvelope):
         return reply.SENDER_OK
 
     def add_recipient(
-        self, argument: bytes, limits: SessionLimits, refuse: Callable[[Mailbox], Reply | None]
-    ) -> Reply:
-        """Take what follows RCPT; `refuse` says whether policy does."""
+        self,
+        argument: bytes,
+        limits: SessionLimits,
+        refuse: Callable[[Mailbox], Reply | Later | None],
+    ) -> Reply | Callable[[], Awaitable[Reply]]:
+        """Take what follows RCPT; `refuse` says whether policy does.
+
+        If that takes time, so does the answer, and nothing else may be told meanwhile.
+        """
         path = _parsed(address.parse_rcpt_argument, argument)
         if isinstance(path, Reply):
             return path
@@ -94,11 +106,21 @@ class PendingTransaction(LibraryEnvelope):
         if len(self.recipients) >= limits.recipients_max or octets > ENVELOPE_OCTETS_MAX:
             self.recipients_excess += 1
             return reply.TOO_MANY_RECIPIENTS
+        recipient = Recipient(mailbox=path.mailbox, parameters=path.parameters)
         refused = refuse(path.mailbox)
+        if callable(refused):
+            return partial(self._add_later, recipient, octets, refused)
+        return self._add(recipient, octets, refused)
+
+    async def _add_later(self, recipient: Recipient, octets: int, later: Later) -> Reply:
+        return self._add(recipient, octets, await later())
+
+    def _add(self, recipient: Recipient, octets: int, refused: Reply | None) -> Reply:
         if refused is not None:
+            self.recipients_refused += 1
             return refused
         self.octets = octets
-        self.recipients.append(Recipient(mailbox=path.mailbox, parameters=path.parameters))
+        self.recipients.append(recipient)
         return reply.RECIPIENT_OK
 
 

@@ -116,6 +116,7 @@ NON_ASCII_ADDRESS = make(553, "5.6.7 Non-ASCII addresses need SMTPUTF8, which is
 # Policy.
 RELAY_DENIED = make(554, "5.7.1 Relay access denied")
 ROUTED_ADDRESS = make(554, "5.7.1 Sender-specified routing denied")
+UNKNOWN_RECIPIENT = make(550, "5.1.1 Recipient address rejected: no such mailbox here")
 LOOP = make(554, "5.4.6 Mail loop detected")
 BARE_LINE_ENDING = make(550, "5.5.2 Message contains a bare <CR>, <LF> or NUL (RFC 5321, 2.3.8)")
 TOO_LARGE = make(552, "5.3.4 Message size exceeds the limit")
@@ -130,6 +131,8 @@ MIXED_RECIPIENTS = make(451, "4.5.3 Recipients got different answers, try again 
 NO_ANSWER = make(451, "4.4.2 Mail server gave no answer, try again later")
 SHUTTING_DOWN = make(421, "4.3.2 Service is shutting down, try again later")
 TOO_MANY_SESSIONS = make(421, "4.3.2 Too many connections, try again later")
+UNVERIFIED_RECIPIENT = make(450, "4.3.2 Recipient cannot be verified now, try again later")
+TOO_MANY_UNKNOWN = make(421, "4.7.0 Too many unknown recipients, closing connection")
 TOO_MANY_ERRORS = make(421, "4.7.0 Too many errors, closing connection")
 TIMED_OUT = make(421, "4.4.2 Timeout, closing connection")
 TOO_SLOW = make(421, "4.4.2 Data arrives too slowly, closing connection")

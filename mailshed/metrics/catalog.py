@@ -21,6 +21,8 @@ SECONDS_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
     *(2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
+# A question about a mailbox takes one round trip, or as long as a directory is slow.
+QUESTION_BUCKETS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0)
 # A spooled message waits for seconds or for days: up to the lifetime of a spool, five days.
 WAIT_BUCKETS = (
     *(1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0),
@@ -38,6 +40,19 @@ Disposition = Literal["relayed", "spooled"]
 Action = Literal["relay", "wait", "spool", "defer", "reject"]
 Source = Literal["live", "spool"]
 Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
+ReportLabel = Literal["failed", "delayed"]
+PostponedLabel = Literal["mailbox", "retry_budget"]
+Verification = Literal[
+    "cached_known",
+    "cached_unknown",
+    "known",
+    "unknown",
+    "listed",
+    "unlisted",
+    "accepts_all",
+    "unverified_taken",
+    "unverified_deferred",
+]
 
 VERBS = (
     *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
@@ -62,11 +77,13 @@ RESOURCES = (
     *("content_memory", "content_disk", "event_loop"),
 )
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
-    "result": (*get_args(Result), *get_args(Fate)),
+    "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
     "outcome": get_args(Outcome),
     "disposition": get_args(Disposition),
     "action": get_args(Action),
     "source": get_args(Source),
+    "kind": get_args(ReportLabel),
+    "cause": get_args(PostponedLabel),
     "verb": VERBS,
     "code": (*sorted(CODES), "other"),
     "code_class": CODE_CLASSES,
@@ -154,6 +171,16 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "Why mail was not relayed at once: `saturated` is load, `backend_away` an outage, "
             "`spool_full` and `spool_sick` need an operator.",
         ),
+        _counter(
+            "recipient_verifications_total",
+            "result",
+            "Recipients of our domains at RCPT, by what was known of the mailbox.",
+            "`cached_...` was known, `known` and `unknown` was asked of the backend, `listed` and "
+            "`unlisted` is of `recipients_file`. `accepts_all`: the backend takes any address of "
+            "the domain, so it is not asked. `unverified_...`: it gave no answer; trusted clients "
+            "were believed, strangers told to come back. A rise of unknown ones is a harvest of "
+            "addresses, or a sender with an old list.",
+        ),
         _histogram(
             "message_size_bytes",
             "class",
@@ -178,6 +205,14 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "`service` is from MAIL sent to the reply to the final dot: the backend's own speed. "
             "`connect` only counts new connections.",
             SECONDS_BUCKETS,
+        ),
+        _histogram(
+            "call_ahead_seconds",
+            "",
+            "Time from a question to the backend's answer whether it has a mailbox.",
+            "A client waits for it at RCPT. Over 1 s: a slow directory, or the backend holds back "
+            "the refusal of unknown users (Exchange: `TarpitInterval`).",
+            QUESTION_BUCKETS,
         ),
         _histogram(
             "queue_wait_seconds",
@@ -304,6 +339,40 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "get 4xx.",
         ),
         _counter(
+            "messages_postponed_total",
+            "class cause",
+            "Times that a due message of the spool was not tried.",
+            "`mailbox`: all its mailboxes are held. `retry_budget`: it is a retry, and nearly all "
+            "retries fail; see `retry_tokens`.",
+        ),
+        _gauge(
+            "held_mailboxes",
+            "",
+            "Mailboxes that get no mail for a while, because they are full or busy.",
+            "Mail for them waits, other mail does not. Many at once: a quota, or a full disk.",
+        ),
+        _gauge(
+            "held_mailboxes_limit",
+            "",
+            "Most of them.",
+            "At the limit, those that failed longest ago are simply tried again.",
+        ),
+        _gauge(
+            "retry_tokens",
+            "",
+            "Retries that might begin now.",
+            "Near 0: the backend fails what it is given again, so retries are a tenth of all "
+            "attempts.",
+        ),
+        _gauge("retry_tokens_limit", "", "Most of them.", "What a calm backend has."),
+        _counter(
+            "reports_total",
+            "class kind",
+            "Reports to senders about their spooled mail, by what they tell.",
+            "`failed`: returned for good. `delayed`: still waiting after `report_after` of the "
+            "class. Their mail is `generated` in the ledger.",
+        ),
+        _counter(
             "recipients_ledger_total",
             "class term",
             "Recipients that entered the spool and left it, by term of the conservation law.",
@@ -336,6 +405,13 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "At the limit, clients get 452.",
         ),
         _gauge("content_disk_limit_bytes", "", "Most of it.", "`content_disk_max`."),
+        _gauge(
+            "cached_recipients",
+            "",
+            "Addresses of which it is remembered whether the backend takes them.",
+            "At the limit, those not used for longest are asked about again.",
+        ),
+        _gauge("cached_recipients_limit", "", "Most of them.", "`verification.entries_max`."),
     ),
     "Health": (
         _gauge("build_info", "version", "Always 1.", "Which release runs where."),

@@ -14,7 +14,7 @@ first event. Gauges are not here: `collector` exports them from the snapshot.
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -33,14 +33,19 @@ from mailshed.metrics.catalog import (
     Fate,
     Kind,
     Outcome,
+    PostponedLabel,
+    ReportLabel,
     Result,
     Source,
+    Verification,
 )
 from mailshed.terms import Reason, Stage
 
 # What every class and listener will meet sooner or later, from the start with the value 0.
 _OUTCOMES: tuple[Outcome, ...] = ("delivered", "spooled", "deferred")
 _FATES: tuple[Fate, ...] = ("delivered", "deferred", "bounced", "in_doubt")
+_REPORTS: tuple[ReportLabel, ...] = ("failed", "delayed")
+_CAUSES: tuple[PostponedLabel, ...] = ("mailbox", "retry_budget")
 _DECISIONS: tuple[tuple[Action, Reason], ...] = (
     ("relay", Reason.ROOM),
     ("spool", Reason.SATURATED),
@@ -137,15 +142,22 @@ class Metrics(Collector):
         self._messages = _Counter("messages_accepted_total")
         self._recipients = _Counter("recipients_accepted_total")
         self._decisions = _Counter("decisions_total")
+        self._verifications = _Counter("recipient_verifications_total")
         self._sizes = _Histogram("message_size_bytes")
         self._transactions = _Histogram("transaction_duration_seconds")
         self._stages = _Histogram("delivery_stage_seconds")
+        self._call_ahead = _Histogram("call_ahead_seconds")
         self._queue_waits = _Histogram("queue_wait_seconds")
         self._spool_sync = _Histogram("spool_sync_seconds")
         self._loop_lag = _Histogram("event_loop_lag_seconds")
         self._backend_replies = _Counter("backend_replies_total")
         self._deliveries = _Counter("deliveries_total")
         self._in_doubt = _Counter("in_doubt_total")
+        self._reports = _Counter("reports_total")
+        self._postponed = _Counter("messages_postponed_total")
+        for verification in get_args(Verification):
+            self._verifications.values[verification,] = 0
+        self._call_ahead.declare()
         self._spool_sync.declare()
         self._loop_lag.declare()
         registry.register(self)
@@ -179,6 +191,10 @@ class Metrics(Collector):
             self._messages.values[name, disposition] += 0
         self._recipients.values[name,] += 0
         self._in_doubt.values[name,] += 0
+        for cause in _CAUSES:
+            self._postponed.values[name, cause] += 0
+        for kind in _REPORTS:
+            self._reports.values[name, kind] += 0
         for action, reason in _DECISIONS:
             self._decisions.values[name, action, reason.value] += 0
         for source in ("live", "spool"):
@@ -206,6 +222,14 @@ class Metrics(Collector):
         if code_label not in CODES:
             code_label = "other"
         self._replies.values[listener, verb_label, code_label] += 1
+
+    def verification(self, result: Verification) -> None:
+        """A recipient was looked up at RCPT."""
+        self._verifications.values[result,] += 1
+
+    def call_ahead(self, seconds: float) -> None:
+        """The backend said after `seconds` whether it has a mailbox."""
+        self._call_ahead.observe((), seconds)
 
     # The path of a message.
 
@@ -252,6 +276,14 @@ class Metrics(Collector):
         self._in_doubt.values[traffic_class,] += 1
 
     # The spool and the loop.
+
+    def postponed(self, traffic_class: str, cause: PostponedLabel) -> None:
+        """A due message was not tried."""
+        self._postponed.values[traffic_class, cause] += 1
+
+    def report(self, traffic_class: str, kind: ReportLabel) -> None:
+        """A report about a message of this class has entered the spool."""
+        self._reports.values[traffic_class, kind] += 1
 
     def queue_wait(self, traffic_class: str, seconds: float) -> None:
         """A message was delivered after `seconds` in the spool."""

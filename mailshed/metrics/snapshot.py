@@ -125,6 +125,9 @@ class Snapshot:
     spool: SpoolSnapshot = SpoolSnapshot()
     content_memory: Usage = Usage()
     content_disk: Usage = Usage()
+    cached_recipients: Usage = Usage()
+    held_mailboxes: Usage = Usage()
+    retry_tokens: Usage = Usage()
     loop_lag_seconds: float = 0.0
     """Largest of the last few seconds."""
     tasks_failed_total: int = 0

@@ -9,6 +9,7 @@ Whoever is cancelled in the middle loses the connection: a reply that is still o
 answer the next message's command.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from mailshed.clock import Clock
@@ -19,8 +20,15 @@ from mailshed.relay.connection import Address, Connection, Timeouts, open_connec
 from mailshed.relay.pool import Pool, PoolPolicy
 
 
+def _ignore(_message: OutboundMessage, _result: TransactionResult) -> None:
+    """Nobody wants to know."""
+
+
 class SmtpBackend:
-    """A mail server. Implements `mailshed.relay.backend.Backend`."""
+    """A mail server. Implements `mailshed.relay.backend.Backend`.
+
+    `on_result` is told of every dialog about a message, live or from the spool.
+    """
 
     def __init__(
         self,
@@ -35,9 +43,11 @@ class SmtpBackend:
         idle_timeout: float,
         messages_per_connection: int,
         clock: Clock,
+        on_result: Callable[[OutboundMessage, TransactionResult], None] = _ignore,
     ) -> None:
         self._name = name
         self._clock = clock
+        self._on_result = on_result
         address = Address(host=host, port=port, hostname=hostname)
         timeouts = Timeouts(connect=connect_timeout, command=command_timeout, dot=dot_timeout)
         policy = PoolPolicy(
@@ -74,6 +84,8 @@ class SmtpBackend:
             self._pool.drop(connection)
             raise
         self._pool.give_back(connection)
+        if not transaction.is_stale(connection):
+            self._on_result(message, result)
         return result
 
     def connections(self) -> BackendConnections:

@@ -3,7 +3,7 @@
 500 mails of a public corpus, with everything that real mail has (8-bit octets, lines of thousands
 of octets, broken headers, dots at line starts), are sent to Postfix directly and through mailshed.
 What Postfix stores is the same but for one `Received` field. The exact wire form is compared with
-a sink.
+a sink, for mail that passes straight through and for mail that waits in the spool first.
 
 Mail that nobody can pass on safely, because servers disagree where its lines end, is refused by
 name and with the reason, not altered.
@@ -14,8 +14,10 @@ from pathlib import Path
 from tests.support.clients import Item, send_lock_step, send_pipelined
 from tests.support.corpus import CorpusMail, dot_stuffed, select
 from tests.support.daemon import HOSTNAME, Daemon
+from tests.support.flapper import Flapper
 from tests.support.postfix import Postfix
-from tests.support.smtp_sink import SmtpSink
+from tests.support.processes import wait_until
+from tests.support.smtp_sink import SinkMessage, SmtpSink
 
 COUNT = 500
 
@@ -96,7 +98,7 @@ def test_a_corpus_of_real_mail_arrives_as_if_it_had_gone_straight_to_postfix(
 def test_mail_data_reaches_the_backend_octet_for_octet_below_one_received_line(
     tmp_path: Path,
 ) -> None:
-    mails = [mail for mail in select(COUNT) if not mail.has_bare_cr]
+    mails = _unrefused()
     with (
         SmtpSink() as sink,
         Daemon(folder=tmp_path / "mailshed", backend_port=sink.port) as daemon,
@@ -104,7 +106,38 @@ def test_mail_data_reaches_the_backend_octet_for_octet_below_one_received_line(
         replies = send_pipelined(daemon.port, _items(mails))
         assert all(reply.startswith("250") for reply in replies)
         messages = sink.wait_for(len(mails))
+    _check_wire(mails, messages)
 
+
+def test_mail_data_that_waited_in_the_spool_reaches_the_backend_octet_for_octet(
+    tmp_path: Path,
+) -> None:
+    mails = _unrefused()
+    with (
+        SmtpSink() as sink,
+        Flapper(sink.port) as flapper,
+        Daemon(folder=tmp_path / "mailshed", backend_port=flapper.port) as daemon,
+    ):
+        flapper.down()
+        replies = send_pipelined(daemon.port, _items(mails))
+        assert all(reply.startswith("250") for reply in replies)
+        wait_until(
+            lambda: daemon.metrics().total("queue_messages") == len(mails), "all are in the spool"
+        )
+        daemon.kill()  # what is delivered has been read back from the disk
+        daemon.start()
+        flapper.up()
+        daemon.wait_spool_empty()
+        messages = sink.wait_for(len(mails))
+    _check_wire(mails, messages)
+
+
+def _unrefused() -> list[CorpusMail]:
+    return [mail for mail in select(COUNT) if not mail.has_bare_cr]
+
+
+def _check_wire(mails: list[CorpusMail], messages: list[SinkMessage]) -> None:
+    """Each mail came once, as it was sent, with one field of ours on top."""
     assert len(messages) == len(mails)
     by_recipient = {message.rcpt[0].decode(): message for message in messages}
     for index, mail in enumerate(mails):

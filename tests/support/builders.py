@@ -11,7 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mailshed.config.policy import ClassificationPolicy, RelayPolicy, Rule, SessionLimits
+from mailshed.config.policy import (
+    ClassificationPolicy,
+    RelayPolicy,
+    Rule,
+    SessionLimits,
+    VerificationPolicy,
+)
 from mailshed.mail.address import Mailbox, parse_mailbox
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.mail.delivery import Deferred, Delivered, DeliveryResult, TransactionResult, everyone
@@ -143,6 +149,25 @@ def relay_policy(*domains: str, trusted: Sequence[str] = ("127.0.0.0/8",)) -> Re
         domains=DomainSet(domains or ("example.net",)),
         trusted_networks=tuple(ip_network(network) for network in trusted),
     )
+
+
+def verification_policy(*domains: str, **changes: Any) -> VerificationPolicy:
+    """The backend is asked about recipients in `domains` (by default example.net); as shipped."""
+    made = VerificationPolicy(
+        domains=DomainSet(domains or ("example.net",)),
+        is_calling=True,
+        recipients=None,
+        sender=b"",
+        wait_trusted=2.0,
+        wait_stranger=5.0,
+        positive_ttl=86400.0,
+        negative_ttl=600.0,
+        entries_max=1000,
+        unknown_max=20,
+        unknown_window=600.0,
+        clinical_networks=(),
+    )
+    return replace(made, **changes)
 
 
 def session_limits(**changes: Any) -> SessionLimits:

@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,8 @@ class Daemon:
     backend_port: int
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Merged into the configuration, section by section; lists replace lists."""
+    wrapper: Sequence[str] = ()
+    """Words in front of the command, such as those of strace."""
     port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
     process: Process = field(init=False)
@@ -112,7 +114,11 @@ class Daemon:
     def launch(self) -> Process:
         """Start the process without waiting for anything."""
         self.process = Process(
-            [sys.executable, "-m", "mailshed", "serve", "--config", self.configuration_file],
+            [
+                *self.wrapper,
+                *(sys.executable, "-m", "mailshed", "serve"),
+                *("--config", self.configuration_file),
+            ],
             self.folder / "mailshed.log",
             cwd=_ROOT,
         )

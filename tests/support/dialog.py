@@ -11,6 +11,7 @@ r"""SMTP dialogs as text files: parser and runner.
 A line that begins with `@` is a step of another kind::
 
     @limits errors_max=3            bounds of the session; before the first step
+    @stranger                       the client is nobody we trust; before the first step
     @answer 550-5.7.1 No\r\n550 5.7.1 never
                                     what the next message is answered, all lines; `gone` for nothing
     @refuse bob@example.net 550 5.1.1 No such user
@@ -87,6 +88,7 @@ class Dialog:
     name: str
     steps: list[Step] = field(default_factory=list)
     limits: dict[str, float] = field(default_factory=dict)
+    is_trusted: bool = True
 
 
 def parse(text: str, name: str) -> Dialog:
@@ -124,6 +126,8 @@ def _add_directive(dialog: Dialog, where: str, word: str, argument: str) -> None
         for item in argument.split():
             key, _, value = item.partition("=")
             dialog.limits[key] = float(value) if "." in value else int(value)
+    elif word == "stranger":
+        dialog.is_trusted = False
     elif word == "taken":
         dialog.steps.append(Message(where, argument, b""))
     else:
@@ -143,7 +147,7 @@ def unescaped(text: str) -> bytes:
 
 async def run(dialog: Dialog, *, is_octet_by_octet: bool = False) -> None:
     """Hold `dialog` with a front of its own."""
-    handler = ScriptedHandler()
+    handler = ScriptedHandler(is_trusted=dialog.is_trusted)
     async with Front(handler, **dialog.limits) as front:
         peer = await front.peer(greeted=False)
         player = _Player(handler, peer, is_octet_by_octet=is_octet_by_octet)

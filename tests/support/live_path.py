@@ -9,11 +9,12 @@ import io
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mailshed.classification.classifier import Classifier
-from mailshed.clock import SystemClock
-from mailshed.config.policy import RelayPolicy
+from mailshed.clock import Clock, SystemClock
+from mailshed.config.policy import RelayPolicy, VerificationPolicy
 from mailshed.control.limit import FixedLimit
 from mailshed.errors import ClientGone
 from mailshed.journal import Journal
@@ -24,12 +25,15 @@ from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, new_registry
 from mailshed.pipeline import Pipeline, Policies
 from mailshed.relay.backend import BackendConnections, OutboundMessage
+from mailshed.relay.call_ahead import CallAhead, question_timeouts
+from mailshed.relay.connection import Address, open_connection
 from mailshed.relay.gate import Gate
+from mailshed.relay.verify import RecipientVerifier, is_pressed
 from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, QueueId, TrafficClass
 from tests.support.builders import classification_policy, content_store, delivered, relay_policy
-from tests.support.front import HOSTNAME
+from tests.support.front import DEADLINE, HOSTNAME
 from tests.support.memory_spool import MemorySpool
 
 
@@ -111,7 +115,10 @@ class LivePath:
         relay: RelayPolicy | None = None,
         contents: ContentStore | None = None,
         kind: ClientKind = ClientKind.MTA,
+        verification: VerificationPolicy | None = None,
+        asked: Address | None = None,
     ) -> None:
+        """Make it; with `verification`, the server at `asked` is who knows the recipients."""
         clock, rng = SystemClock(), random.Random(1)
         self.backend = HeldBackend()
         self.spool = MemorySpool()
@@ -123,6 +130,9 @@ class LivePath:
         self.spooled: list[TrafficClass] = []
         self.custody = Custodian()
         self.gate = Gate(limit=FixedLimit(slots), clock=clock, rng=rng)
+        self.verifier: RecipientVerifier | None = None
+        if verification is not None:
+            self.verifier = self._verifier(verification, asked, clock, rng)
         self.pipeline = Pipeline(
             policies=Policies(
                 hostname=HOSTNAME,
@@ -140,6 +150,7 @@ class LivePath:
             on_spooled=self.spooled.append,
             custody=self.custody,
             supervisor=self.supervisor,
+            verifier=self.verifier,
             journal=Journal(
                 maillog=MailLog(self.log),
                 metrics=self.metrics,
@@ -157,6 +168,30 @@ class LivePath:
             clock=clock,
             rng=rng,
             client_kinds={"smtp": kind},
+        )
+
+    def _verifier(
+        self,
+        policy: VerificationPolicy,
+        asked: Address | None,
+        clock: Clock,
+        rng: random.Random,
+    ) -> RecipientVerifier:
+        assert asked is not None
+        call_ahead = CallAhead(
+            partial(open_connection, asked, question_timeouts(DEADLINE)),
+            is_pressed=partial(is_pressed, self.gate),
+            clock=clock,
+            on_failure=lambda name, error: self.failures.append((name, error)),
+        )
+        return RecipientVerifier(
+            policy,
+            call_ahead=call_ahead,
+            gate=self.gate,
+            metrics=self.metrics,
+            maillog=MailLog(self.log),
+            clock=clock,
+            rng=rng,
         )
 
     @property

@@ -43,6 +43,8 @@ class Message:
     wire: bytes
     traffic_class: str = "personal"
     due: float = 0.0
+    is_undeliverable: bool = False
+    """Whether the mail server does not know the mailbox; then its sender is to be told."""
 
     @property
     def stored(self) -> bytes:
@@ -60,6 +62,8 @@ class Outcome:
     """The last reply, or the error that ended the connection."""
     started: float
     ended: float
+    dot_at: float | None = None
+    """When the final dot was sent; None if it never was."""
 
 
 def make_message(
@@ -135,6 +139,7 @@ async def send(port: int, message: Message, helo: str = "workstation.example") -
     """Send one message over its own connection and say what came of it."""
     started = time.time()
     fate = Fate.NOT_SENT
+    dot_at: float | None = None
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(PATIENCE):
@@ -148,7 +153,7 @@ async def send(port: int, message: Message, helo: str = "workstation.example") -
             content = dot_stuffed(message.wire)
             writer.write(content[:-2])
             await writer.drain()
-            fate = Fate.IN_DOUBT
+            fate, dot_at = Fate.IN_DOUBT, time.time()
             reply = await _command(reader, writer, b"\r\n.\r\n", 250)
             ended = time.time()
             fate = Fate.ACKNOWLEDGED
@@ -164,7 +169,9 @@ async def send(port: int, message: Message, helo: str = "workstation.example") -
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-    return Outcome(message=message, fate=fate, reply=reply, started=started, ended=ended)
+    return Outcome(
+        message=message, fate=fate, reply=reply, started=started, ended=ended, dot_at=dot_at
+    )
 
 
 class Load:
@@ -174,6 +181,8 @@ class Load:
         self._port = port
         self._messages = sorted(messages, key=lambda message: message.due)
         self.outcomes: list[Outcome] = []
+        self._is_stopped = False
+        self._begun = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
 
     def start(self) -> "Load":
@@ -181,15 +190,20 @@ class Load:
         self._thread.start()
         return self
 
+    def stop(self) -> None:
+        """Begin no more messages; those that are under way go on to their outcomes."""
+        self._is_stopped = True
+
     def ends_within(self, seconds: float) -> bool:
         """Wait up to `seconds`; whether every message has its outcome by then."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def join(self) -> list[Outcome]:
-        """Wait until every message has its outcome, in order of their ends."""
+        """Wait until every message that was begun has its outcome, in order of their ends."""
         self._thread.join()
-        assert len(self.outcomes) == len(self._messages), "the load generator itself failed"
+        wanted = self._begun if self._is_stopped else len(self._messages)
+        assert len(self.outcomes) == wanted, "the load generator itself failed"
         return self.outcomes
 
     async def _run(self) -> None:
@@ -197,6 +211,9 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for message in self._messages:
                 await asyncio.sleep(origin + message.due - time.monotonic())
+                if self._is_stopped:
+                    return
+                self._begun += 1
                 group.create_task(self._one(message))
 
     async def _one(self, message: Message) -> None:
@@ -206,4 +223,10 @@ class Load:
 def book(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:
     """Enter outcomes into the ledger."""
     for outcome in outcomes:
-        ledger.enter(outcome.message.identity, outcome.message.stored, outcome.fate)
+        message = outcome.message
+        ledger.enter(
+            message.identity,
+            message.stored,
+            outcome.fate,
+            reported_to=message.sender if message.is_undeliverable else None,
+        )

@@ -19,8 +19,8 @@ from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.drainer import Drainer
-from mailshed.drain.notify import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
+from mailshed.drain.report import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.journal import Journal
 from mailshed.mail.content import Content

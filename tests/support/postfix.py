@@ -20,10 +20,11 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,9 @@ from tests.support.debian import require, require_root
 from tests.support.processes import DEADLINE, Process, accepts, free_port, wait_until
 
 HOSTNAME = "mx.hospital.example"
+
+UNKNOWN_MAILBOXES = "check_recipient_access regexp:{{/^unknown-/ 550 5.1.1 Mailbox unknown}}"
+"""A value for `smtpd_relay_restrictions`: mailboxes that begin with `unknown-` do not exist."""
 
 _DELIVERY_USER = "nobody"  # virtual(8) refuses to deliver as root
 
@@ -139,6 +143,14 @@ def without_trace(content: bytes) -> bytes:
     return below if is_ours else rest
 
 
+def _is_complete(path: Path) -> bool:
+    """Whether a queue file is there and complete."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IXUSR)
+    except FileNotFoundError:
+        return False  # it has moved on
+
+
 def _first_field(content: bytes) -> tuple[bytes, bytes]:
     """Cut the first header field, continuation lines included."""
     end = content.find(b"\n") + 1
@@ -154,6 +166,8 @@ class Postfix:
     smtpd_processes: int = 50
     policy_delay: float | None = None
     """Seconds that each recipient costs an smtpd process, or None for no policy service."""
+    is_slow_at_dot: bool = False
+    """Whether the reply to the final dot costs `policy_delay` once more."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Lines for main.cf, which win over the built-in ones."""
     port: int = field(default_factory=free_port)
@@ -214,9 +228,10 @@ class Postfix:
                 cwd=Path(__file__).parents[2],
             )
             self._policy.wait_for_port(policy_port)
-            settings["smtpd_recipient_restrictions"] = (
-                f"check_policy_service inet:127.0.0.1:{policy_port}, permit_mynetworks, reject"
-            )
+            service = f"check_policy_service inet:127.0.0.1:{policy_port}"
+            settings["smtpd_recipient_restrictions"] = f"{service}, permit_mynetworks, reject"
+            if self.is_slow_at_dot:
+                settings["smtpd_end_of_data_restrictions"] = service
         settings |= self.settings
         (self.root / "conf/main.cf").write_text(
             "".join(f"{name} = {value}\n" for name, value in settings.items())
@@ -282,13 +297,18 @@ class Postfix:
 
     @property
     def is_queue_empty(self) -> bool:
-        """Whether nothing waits in Postfix's own queue; it may still be writing the last file."""
+        """Whether nothing waits in Postfix's own queue; it may still be writing the last file.
+
+        A file that is being received is not in the queue yet; cleanup(8) makes it executable in the
+        end. A Postfix that is killed leaves such files behind.
+        """
         folders = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
-        for folder in folders:
-            for _, _, files in os.walk(self.root / "queue" / folder):
-                if files:
-                    return False
-        return True
+        return not any(
+            _is_complete(Path(folder, name))
+            for root in folders
+            for folder, _, files in os.walk(self.root / "queue" / root)
+            for name in files
+        )
 
     @property
     def delivered_count(self) -> int:
@@ -297,8 +317,19 @@ class Postfix:
 
     def delivered(self) -> list[Delivered]:
         """Everything delivered so far, in order of arrival."""
+        return self._read(list(self._files()))
+
+    def take_delivered(self) -> list[Delivered]:
+        """The same, and remove it: for long runs, which would read it all again and again."""
+        paths = list(self._files())
+        taken = self._read(paths)
+        for path in paths:
+            path.unlink()
+        return taken
+
+    def _read(self, paths: Iterable[Path]) -> list[Delivered]:
         found = []
-        for path in self._files():
+        for path in paths:
             content = path.read_bytes()
             lines = content.split(b"\n", 3)
             assert lines[2].startswith(b"Delivered-To: "), lines[:3]

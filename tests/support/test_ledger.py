@@ -69,3 +69,62 @@ def test_finds_an_altered_message() -> None:
 def test_a_message_in_doubt_for_its_client_may_have_come_or_not() -> None:
     assert _ledger(Fate.IN_DOUBT).judge([]) == CLEAN
     assert _ledger(Fate.IN_DOUBT).judge([_delivered("m")]) == CLEAN
+
+
+SENDER = "a@personal.example"
+
+
+def _report(
+    about: str = "m", *, number: int = 1, to: str = SENDER, queue_id: str = "0B1", path: str = "<>"
+) -> Delivered:
+    text = (
+        f"Return-Path: {path}\nX-Original-To: {to}\nDelivered-To: {to}\n"
+        f"Received: from x\n\tby mx (Postfix) with ESMTP id {queue_id};\n\tdate\n"
+        f"Message-ID: <{number}@mailshed.example>\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\n\n'
+        "--b\nContent-Type: text/plain\n\nsorry\n"
+        "--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\n"
+        f"Final-Recipient: rfc822; {about}@hospital.example\nAction: failed\nStatus: 5.1.1\n\n"
+        "--b--\n"
+    )
+    return Delivered(to, text.encode(), 0.0)
+
+
+def _undeliverable(fate: Fate = Fate.ACKNOWLEDGED, reported_to: str = SENDER) -> Ledger:
+    ledger = Ledger()
+    ledger.enter("m", STORED, fate, reported_to=reported_to)
+    return ledger
+
+
+def test_an_undeliverable_message_is_lost_until_its_sender_is_told() -> None:
+    assert _undeliverable().judge([]).lost == ("m",)
+    assert _undeliverable().judge([_report()]) == CLEAN
+    assert _undeliverable(Fate.IN_DOUBT).judge([_report()]) == CLEAN
+
+
+def test_what_came_from_the_null_reverse_path_ends_in_silence() -> None:
+    assert _undeliverable(reported_to="").judge([]) == CLEAN
+    assert _undeliverable(reported_to="").judge([_report()]).false_reports
+
+
+def test_two_copies_of_a_report_are_a_duplicate_and_two_reports_are_one_too_many() -> None:
+    copies = _undeliverable().judge([_report(), _report(queue_id="0B2")])
+    assert copies.duplicates == 1
+    assert not copies.false_reports
+    twice = _undeliverable().judge([_report(), _report(number=2, queue_id="0B2")])
+    assert twice.duplicates == 0
+    assert twice.false_reports == ("m: 2 reports",)
+
+
+@pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.NOT_SENT])
+def test_finds_a_report_although_the_client_itself_was_told(fate: Fate) -> None:
+    assert _undeliverable(fate).judge([_report()]).false_reports
+
+
+@pytest.mark.parametrize("report", [_report(to="b@personal.example"), _report(path="<p@x>")])
+def test_finds_a_report_that_goes_astray(report: Delivered) -> None:
+    assert len(_undeliverable().judge([report]).false_reports) == 1
+
+
+def test_finds_a_report_about_a_message_that_could_be_delivered() -> None:
+    assert _ledger(Fate.ACKNOWLEDGED).judge([_delivered("m"), _report()]).false_reports

@@ -73,7 +73,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """A `mailshed.clock.Clock` that follows the running loop; its wall clock starts at `WALL`."""
+    """A `mailshed.clock.Clock` that follows the running loop; its wall clock starts at `WALL`.
+
+    `ahead` is by how much somebody has set the wall clock since.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
 
     def monotonic(self) -> float:
         """Seconds since the loop began."""
@@ -81,7 +87,7 @@ class LoopClock:
 
     def wall(self) -> float:
         """The same, from an origin of its own."""
-        return WALL + self.monotonic()
+        return WALL + self.monotonic() + self.ahead
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

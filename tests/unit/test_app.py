@@ -13,7 +13,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -85,6 +85,8 @@ class Rig:
             "metrics": {"bind": "127.0.0.1:0"},
             "log": {"format": "json", "level": "debug"},
             "limits": {"shutdown_timeout": "60s"},
+            # A scripted server plays its script for mail, and not for questions about mailboxes.
+            "verification": {"mode": "none"},
         }
         return Config.model_validate(base | changes)
 
@@ -635,6 +637,69 @@ class TestReload:
             rig.next_config = lambda: self.without(rig, "bulk")
             with pytest.raises(ConfigError, match=r"cannot remove bulk now.*disk I/O error"):
                 await rig.service.reload()
+
+
+class TestVerification:
+    """The backend knows the mailboxes; `server` knows nobody whose name begins with `no`."""
+
+    ASKING: ClassVar[dict[str, Any]] = {"verification": {"mode": "call_ahead"}}
+
+    @pytest.fixture
+    def rig(self, tmp_path: Path, server: ScriptedBackend) -> Rig:
+        server.rcpt = lambda path: say("550 5.1.1 who?" if path[:2] == b"no" else "250 ok")
+        return Rig(tmp_path, server.port, **self.ASKING)
+
+    async def rcpt(self, rig: Rig, to: str) -> str:
+        async with talk(rig.port) as client:
+            await client.say("MAIL FROM:<alice@example.org>")
+            return await client.say(f"RCPT TO:<{to}>")
+
+    async def test_the_backend_is_asked_and_deliveries_answer(
+        self, rig: Rig, server: ScriptedBackend
+    ) -> None:
+        async with rig.running():
+            assert await self.rcpt(rig, "nobody@example.net") == "550 5.1.1 who?"
+            async with talk(rig.port) as client:
+                await client.submit()
+                assert (await client.hear()).startswith("250")
+            await eventually(lambda: rig.snapshot.cached_recipients.used == 2)
+            assert rig.snapshot.cached_recipients.limit == 100_000
+            questions = [each for each in server.commands if each == b"RSET"]
+            assert len(questions) == 3, "nobody, a random address, bob"
+        rig.assert_nothing_is_left()
+        await eventually(lambda: not server.open_sessions)
+
+    async def test_a_stop_ends_every_wait(self, rig: Rig, server: ScriptedBackend) -> None:
+        server.always(Stage.RCPT, STALL)
+        async with rig.running() as run, talk(rig.port) as client:
+            await client.say("MAIL FROM:<alice@example.org>")
+            asking = asyncio.get_running_loop().create_task(client.say("RCPT TO:<bob@example.net>"))
+            await eventually(lambda: any(c.startswith(b"RCPT") for c in server.commands))
+            rig.stop.set()
+            assert (await asking).startswith("450 4.3.2")
+            await client.say("QUIT")
+            assert await run == 0
+        rig.assert_nothing_is_left()
+
+    async def test_a_reload_replaces_how_it_is_done(self, rig: Rig, tmp_path: Path) -> None:
+        people = tmp_path / "people"
+        people.write_text("alice@example.net\n")
+        by_list = {"mode": "file", "recipients_file": str(people)}
+        async with rig.running():
+            rig.next_config = lambda: rig.make_config(verification=by_list)
+            await rig.service.reload()
+            assert (await self.rcpt(rig, "bob@example.net")).startswith("550 5.1.1 Recipient")
+            assert (await self.rcpt(rig, "alice@example.net")).startswith("250")
+            people.unlink()
+            with pytest.raises(ConfigError, match="cannot read"):
+                await rig.service.reload()
+            assert (await self.rcpt(rig, "alice@example.net")).startswith("250")
+
+    async def test_a_maildir_has_every_mailbox(self, tmp_path: Path) -> None:
+        maildir = [{"name": "trial", "maildir": str(tmp_path / "maildir")}]
+        rig = Rig(tmp_path, backends=maildir, **self.ASKING)
+        async with rig.running():
+            assert (await self.rcpt(rig, "nobody@example.net")).startswith("250")
 
 
 async def test_signals_reload_and_stop(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:

@@ -79,8 +79,18 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         ),
         "bounced": lambda: log.bounced(MAIL, reply="550 5.1.1 unknown", report="R1"),
         "expired": lambda: log.expired(MAIL, age_seconds=345600.0, reply="451", report=None),
+        "postponed": lambda: log.postponed(MAIL, cause="mailbox", next_attempt_seconds=60.0),
+        "delayed": lambda: log.delayed(MAIL, age_seconds=900.0, reply="", report="R1"),
         "in_doubt": lambda: log.in_doubt(MAIL, **unit, detail="no reply in 600 s", is_held=True),
         "removed": lambda: log.removed(MAIL, by="dupont", reason="test mail"),
+        "operator": lambda: log.operator(
+            verb="hold",
+            user="dupont",
+            request="0011223344556677",
+            result={"changed": 1, "busy": 0, "error": ""},
+            ids=["01JZX4K7T2M8Q0RB"],
+            reason="test mail",
+        ),
         "corrupt": lambda: log.corrupt(MAIL, detail="sha256 differs"),
         "started": lambda: log.started(
             version="1.0.0",
@@ -97,10 +107,15 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "reload_refused": lambda: log.reload_refused(error="f.yaml:1:1: unknown key"),
         "backend_away": lambda: log.backend_away("exch01", detail="refused", next_probe_seconds=1),
         "backend_back": lambda: log.backend_back("exch01", away_seconds=12.0),
+        "call_ahead_failing": lambda: log.call_ahead_failing(detail="no greeting"),
+        "call_ahead_works": lambda: log.call_ahead_works(failed_seconds=7.0),
+        "catch_all_found": lambda: log.catch_all_found("hospital.example"),
+        "catch_all_gone": lambda: log.catch_all_gone("hospital.example"),
         "spool_sick": lambda: log.spool_sick(detail="disk I/O error"),
         "spool_recovered": lambda: log.spool_recovered(sick_seconds=2.0),
         "spool_full": lambda: log.spool_full(detail="1 of 1 messages"),
         "spool_has_room": lambda: log.spool_has_room(full_seconds=2.0),
+        "clock_stepped": lambda: log.clock_stepped(seconds=-3600.0),
         "watch": lambda: log.watch(lag_seconds=1.25),
         "task_failed": lambda: log.task_failed("message Q1", ValueError("bad\nluck")),
         "lines_dropped": lambda: log.lines_dropped(7),
@@ -159,7 +174,7 @@ def test_every_event_about_a_message_begins_with_its_queue_id() -> None:
     for emit in everything(log.maillog).values():
         emit()
     about = [line for line in log.lines if " from=" in line and "event=rejected" not in line]
-    assert len(about) == 11
+    assert len(about) == 13
     assert all(line.split()[2] == MAIL.queue_id for line in about)
 
 
@@ -175,6 +190,26 @@ def test_levels_filter() -> None:
     assert set(seen[0]) == {0, 1, 2, 3}
     for least, levels in enumerate(seen):
         assert levels == [level for level in seen[0] if level >= least]
+
+
+def test_an_operators_action_is_told_with_its_numbers_and_first_ids() -> None:
+    log = Log()
+    result: dict[str, int | str] = {"changed": 11, "busy": 1, "error": ""}
+    ids = [f"{number:016}" for number in range(12)]
+    log.maillog.operator(
+        verb="hold", user="dupont", request="00ff", result=result, ids=ids, reason="a mistake"
+    )
+    assert log.lines[0].endswith(
+        " warning - event=operator verb=hold user=dupont request=00ff changed=11 busy=1"
+        f' ids={",".join(ids[:10])},+2 reason="a mistake"'
+    )
+    result = {"exported": 0, "error": "disk full"}
+    log.maillog.operator(
+        verb="export", user="uid 7", request="00ff", result=result, ids=(), reason=None
+    )
+    assert log.lines[1].endswith(
+        ' event=operator verb=export user="uid 7" request=00ff exported=0 error="disk full"'
+    )
 
 
 def test_recipients_are_listed_up_to_five() -> None:

@@ -1,5 +1,6 @@
 """The two other forms of a live message say the same as the message."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,26 @@ def test_the_null_reverse_path_is_empty(tmp_path: Path) -> None:
     made = message(tmp_path, sender=None)
     assert made.outbound(lambda: True).reverse_path == b""
     assert made.record(reason=Reason.SATURATED, in_doubt=0, lifetime=1).reverse_path == b""
+
+
+@pytest.mark.parametrize(
+    ("sender", "is_trusted", "report_after", "expected"),
+    [
+        ("a@example.org", True, 900.0, WALL + 900),
+        ("a@example.org", True, None, None),
+        ("a@example.org", False, 900.0, None),
+        (None, True, 900.0, None),
+    ],
+)
+def test_a_delay_is_to_be_told_to_trusted_senders(
+    tmp_path: Path,
+    sender: str | None,
+    is_trusted: bool,
+    report_after: float | None,
+    expected: float | None,
+) -> None:
+    verdict = Verdict(replace(TELEWORK, report_after=report_after), "rule")
+    made = envelope(sender=sender, client=client(is_trusted=is_trusted))
+    late = Message(made, content(tmp_path, wire()), PREFIX, verdict, lambda: False)
+    record = late.record(reason=Reason.SATURATED, in_doubt=0, lifetime=3600)
+    assert record.report_wall == expected

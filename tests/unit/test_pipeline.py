@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from mailshed.admission.decision import Defer, Reject
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
+from mailshed.mail.address import Mailbox
 from mailshed.mail.delivery import (
     Bounced,
     Deferred,
@@ -17,7 +19,9 @@ from mailshed.mail.delivery import (
     StageTimes,
     TransactionResult,
 )
+from mailshed.mail.envelope import Client
 from mailshed.mail.reply import Reply, make
+from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import ClientKind, Reason, Stage
 from tests.support.builders import (
@@ -80,6 +84,55 @@ class TestRecipient:
         assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
         assert (line["from"], line["to"]) == ("<alice@example.org>", "<bob@elsewhere.example>")
         assert (line["listener"], line["id"]) == (client().listener, client().session_id)
+
+
+class Verifier:
+    """In place of `RecipientVerifier`: rules as the test says, at once or later."""
+
+    def __init__(self, ruling: Reject | Defer | None, *, is_slow: bool) -> None:
+        self.ruling, self.is_slow = ruling, is_slow
+        self.asked: list[tuple[bytes, float]] = []
+
+    def check(self, client: Client, mailbox: Mailbox, waited: float) -> Any:
+        self.asked.append((mailbox.raw, waited))
+        return self._later if self.is_slow else self.ruling
+
+    async def _later(self) -> Reject | Defer | None:
+        return self.ruling
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+class TestVerifiedRecipient:
+    async def rcpt(
+        self, middle: Middle, verifier: Verifier, to: str = "bob@example.net"
+    ) -> Reply | None:
+        middle.pipeline._verifier = cast("RecipientVerifier", verifier)
+        said = middle.pipeline.on_rcpt(client(), mailbox(to), sender=b"a@example.org", waited=1.5)
+        assert callable(said) == (verifier.is_slow and bool(verifier.asked))
+        return await said() if callable(said) else said
+
+    async def test_that_is_known_is_accepted(self, middle: Middle, *, is_slow: bool) -> None:
+        verifier = Verifier(None, is_slow=is_slow)
+        assert await self.rcpt(middle, verifier) is None
+        assert verifier.asked == [(b"bob@example.net", 1.5)]
+        assert middle.log.lines == []
+
+    async def test_that_is_not_is_refused_and_logged(
+        self, middle: Middle, *, is_slow: bool
+    ) -> None:
+        verifier = Verifier(Reject(Reason.UNKNOWN_RECIPIENT, REFUSED), is_slow=is_slow)
+        assert await self.rcpt(middle, verifier) == REFUSED
+        line = middle.log.one("rejected")
+        assert (line["stage"], line["reason"]) == ("rcpt", "unknown_recipient")
+        assert (line["to"], line["reply"]) == ("<bob@example.net>", REFUSED.text)
+
+    async def test_that_may_not_be_sent_to_is_not_looked_for(
+        self, middle: Middle, *, is_slow: bool
+    ) -> None:
+        verifier = Verifier(None, is_slow=is_slow)
+        refused = await self.rcpt(middle, verifier, "bob@elsewhere.example")
+        assert refused == reply.RELAY_DENIED
+        assert verifier.asked == []
 
 
 class TestSlotFree:

@@ -111,7 +111,7 @@ def test_every_setting_is_either_policy_or_needs_a_restart() -> None:
     """A new section has to find its place in one of the two lists."""
     policy = {
         *("version", "postmaster", "domains", "trusted_networks", "limits", "classes"),
-        *("classification", "normalize_networks"),
+        *("classification", "normalize_networks", "verification"),
     }
     fixed = {"hostname", "listeners", "backends", "spool", "metrics", "admin", "log"}
     assert policy | fixed == set(Config.model_fields)

@@ -16,6 +16,7 @@ from mailshed.config.schema import Backend, Config, RuleSection, Spool
         (("classes", 3, "wait_max_user_agent"), "duration"),
         (("classification", "networks", "vpn", 1), "network"),
         (("log", "format"), "text or json"),
+        (("spool", "allow_network_filesystem"), "boolean"),
         (("metrics", "bind"), "address:port"),
     ],
 )

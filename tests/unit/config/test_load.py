@@ -12,6 +12,7 @@ from mailshed.config.load import (
     relay_policy,
     session_limits,
     shipped_rules,
+    verification_policy,
 )
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError
@@ -67,7 +68,12 @@ def test_the_production_example_says_every_key_and_every_default() -> None:
     for section in sections:
         assert section.model_fields_set == set(type(section).model_fields)
     assert backend.model_fields_set == set(type(backend).model_fields) - {"maildir"}
+    verification = config.verification
+    assert verification.model_fields_set == set(type(verification).model_fields) - {
+        "recipients_file"
+    }
     assert config.limits == type(config.limits)()
+    assert verification == type(verification)()
     assert config.classes == Config.model_fields["classes"].get_default(call_default_factory=True)
 
 
@@ -190,3 +196,47 @@ def test_session_limits_are_the_limits_of_the_file(tmp_path: Path) -> None:
     assert limits.command_timeout == 60.0
     assert limits.normalize_networks == (ip_network("10.1.0.0/16"),)
     assert limits.message_size_max == 50 * 1024**2
+
+
+def test_recipients_are_verified_with_the_backend_unless_told_otherwise(tmp_path: Path) -> None:
+    rules = """
+classification:
+  rules: [{name: ward, class: clinical, client_networks: [10.1.0.0/16]}]
+"""
+    policy = verification_policy(load_text(tmp_path, MINIMAL + rules))
+
+    assert policy.is_calling
+    assert policy.recipients is None
+    assert policy.sender == b""
+    assert "example.org" in policy.domains
+    assert policy.clinical_networks == (ip_network("10.1.0.0/16"),)
+    none = verification_policy(load_text(tmp_path, MINIMAL + "verification: {mode: none}\n"))
+    assert not none.is_calling
+    assert none.recipients is None
+
+
+def test_the_list_of_recipients_is_read_with_the_file_and_its_faults_are_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = MINIMAL + "verification: {mode: file, recipients_file: people}\n"
+    people = tmp_path / "people"
+    people.write_text("alice@example.org\n")
+    config = load_text(tmp_path, text)
+    policy = verification_policy(config)
+    assert policy.recipients is not None
+    assert b"alice@example.org" in policy.recipients
+    assert not policy.is_calling
+
+    people.write_text("alice@example.org\n\nbob\ncarol\n")
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    report = str(caught.value)
+    assert "verification.recipients_file: people:3: 'bob' is neither" in report
+    assert "people:4: 'carol'" in report
+    assert report.endswith("2 errors")
+    with pytest.raises(ConfigError, match="people:3"):
+        verification_policy(config)
+    people.unlink()
+    with pytest.raises(ConfigError, match="cannot read people"):
+        verification_policy(config)

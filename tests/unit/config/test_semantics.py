@@ -163,3 +163,30 @@ def test_a_backend_is_not_one_of_our_listeners(
 
     assert [path for path, _ in found] == ([("backends", 0, "host")] if is_fault else [])
     assert all("our own listener smtp" in message for _, message in found)
+
+
+@pytest.mark.parametrize(
+    ("objective", "report_after", "lifetime", "is_fault"),
+    [
+        ("10s", "15m", "4d", False),
+        ("15m", "15m", "4d", True),
+        ("1h", "15m", "4d", True),
+        ("10s", "1h", "1h", True),
+        ("10s", "59m", "1h", False),
+    ],
+)
+def test_a_delay_is_reported_after_the_promise_and_before_the_end(
+    objective: str, report_after: str, lifetime: str, is_fault: bool
+) -> None:
+    promises = {"rank": 0, "threshold": 1.0, "wait_max": "1s", "objective": objective}
+    raw: dict[str, Any] = {
+        "classes": [{"name": "all", "report_after": report_after, **promises}],
+        "classification": {"default": "all"},
+        "spool": {"path": "spool", "lifetime": lifetime, "retry_max": "1m"},
+    }
+
+    assert paths(raw) == (["classes.0.report_after"] if is_fault else [])
+
+
+def test_the_shipped_classes_do_not_forbid_a_short_lifetime() -> None:
+    assert paths({"spool": {"path": "spool", "lifetime": "30m", "retry_max": "1m"}}) == []

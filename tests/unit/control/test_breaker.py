@@ -43,6 +43,17 @@ def test_it_opens_after_failures_in_a_row() -> None:
     assert breaker.is_open
 
 
+def test_its_owner_says_how_many_failures_open_it() -> None:
+    breaker = Breaker(failures_to_open=1)
+    breaker.on_failure(0.0, NONE)
+    assert breaker.is_open
+    assert breaker.next_probe(0.0) == BACKOFF_MIN
+    breaker.on_failure(0.5, NONE)
+    assert breaker.next_probe(0.5) == BACKOFF_MIN - 0.5, "a straggler says nothing new"
+    fail_probe(breaker, BACKOFF_MIN)
+    assert breaker.next_probe(BACKOFF_MIN) == 2 * BACKOFF_MIN
+
+
 def test_an_answer_in_between_keeps_it_closed() -> None:
     breaker = Breaker()
     for _ in range(10):

@@ -42,6 +42,7 @@ class ScriptedPipeline:
     is_cancelled: bool = False
     failures: list[tuple[Envelope, BaseException]] = field(default_factory=list)
     asked: list[tuple[Client, bytes, bytes]] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
     rejected: list[tuple[str, Stage, Reply, bytes, bytes | None]] = field(default_factory=list)
     discarded: list[tuple[Envelope, int, Reply | None]] = field(default_factory=list)
 
@@ -60,8 +61,11 @@ class ScriptedPipeline:
     def on_discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
         self.discarded.append((envelope, size, answer))
 
-    def on_rcpt(self, client: Client, mailbox: Any, *, sender: bytes) -> Reply | None:
+    def on_rcpt(
+        self, client: Client, mailbox: Any, *, sender: bytes, waited: float
+    ) -> Reply | None:
         self.asked.append((client, mailbox.raw, sender))
+        self.waited.append(waited)
         return reply.RELAY_DENIED if mailbox.domain == "elsewhere.example" else None
 
     async def on_content(
@@ -252,9 +256,11 @@ async def test_connections_over_the_limit_and_replies_are_counted(bench: Bench) 
 
 async def test_the_pipeline_says_who_may_send_where(bench: Bench) -> None:
     session = bench.connected()
+    session.envelope.waited = 1.5
     assert bench.handler.recipient(session, mailbox("bob@example.net")) is None
     refused = bench.handler.recipient(session, mailbox("eve@elsewhere.example"))
     assert refused is reply.RELAY_DENIED
+    assert bench.pipeline.waited == [1.5, 1.5]
     alice = b"alice@example.org"
     assert bench.pipeline.asked == [
         (session.client, b"bob@example.net", alice),

@@ -29,7 +29,7 @@ OF_STREAMS = {"_reader", "_writer"}
 
 OURS = {
     *("handler", "limits", "listener", "is_stopping", "closed"),
-    *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_is_working"),
+    *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_is_working", "_was_asked"),
     *("_deadline", "_timer_at", "_last"),
 }
 SHARED = {

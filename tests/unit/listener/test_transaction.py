@@ -1,7 +1,10 @@
 """The envelope while it is being told: what MAIL and RCPT may say, and what they are answered."""
 
+from collections.abc import Callable
+
 import pytest
 
+from mailshed.config.policy import SessionLimits
 from mailshed.listener import transaction
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
@@ -18,6 +21,18 @@ def anyone(_mailbox: Mailbox) -> Reply | None:
 
 def nobody(_mailbox: Mailbox) -> Reply | None:
     return reply.RELAY_DENIED
+
+
+def told(
+    made: PendingTransaction,
+    argument: bytes,
+    limits: SessionLimits,
+    refuse: Callable[[Mailbox], Reply | None],
+) -> Reply:
+    """The answer to RCPT where policy knows its own at once."""
+    answer = made.add_recipient(argument, limits, refuse)
+    assert isinstance(answer, Reply)
+    return answer
 
 
 def begun(argument: bytes = b"FROM:<a@b.example>") -> PendingTransaction:
@@ -64,9 +79,7 @@ def test_a_refused_mail_leaves_no_transaction(argument: bytes, code: int, text: 
 
 def test_rcpt_keeps_the_parameters_of_dsn_as_they_came() -> None:
     made = begun()
-    answer = made.add_recipient(
-        b"TO:<c@d.example> NOTIFY=Never ORCPT=rfc822;C@d.example", LIMITS, anyone
-    )
+    answer = told(made, b"TO:<c@d.example> NOTIFY=Never ORCPT=rfc822;C@d.example", LIMITS, anyone)
     assert answer is reply.RECIPIENT_OK
     assert made.recipients[0].parameters == (b"NOTIFY=Never", b"ORCPT=rfc822;C@d.example")
 
@@ -82,14 +95,40 @@ def test_rcpt_keeps_the_parameters_of_dsn_as_they_came() -> None:
 )
 def test_a_refused_rcpt_adds_nobody(argument: bytes, code: int) -> None:
     made = begun()
-    assert made.add_recipient(argument, LIMITS, anyone).code == code
+    assert told(made, argument, LIMITS, anyone).code == code
     assert made.recipients == []
 
 
 def test_policy_refuses_with_its_own_reply() -> None:
     made = begun()
-    assert made.add_recipient(b"TO:<c@d.example>", LIMITS, nobody) is reply.RELAY_DENIED
+    assert told(made, b"TO:<c@d.example>", LIMITS, nobody) is reply.RELAY_DENIED
     assert made.recipients == []
+
+
+@pytest.mark.parametrize("refusal", [None, reply.UNKNOWN_RECIPIENT])
+async def test_an_answer_may_take_time(refusal: Reply | None) -> None:
+    async def later() -> Reply | None:
+        return refusal
+
+    made = begun()
+    before = made.octets
+    answer = made.add_recipient(b"TO:<c@d.example>", LIMITS, lambda _: later)
+    assert not isinstance(answer, Reply)
+    assert (made.recipients, made.octets) == ([], before), "nothing is settled before it is known"
+    assert await answer() is (refusal or reply.RECIPIENT_OK)
+    assert len(made.recipients) == (refusal is None)
+    assert made.recipients_refused == (refusal is not None)
+
+
+def test_recipients_that_are_refused_without_end_overrun_the_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A list may be old, but not that old."""
+    monkeypatch.setattr(transaction, "RECIPIENT_EXCESS_MAX", 2)
+    made = begun()
+    for is_overrun in (False, False, True):
+        told(made, b"TO:<c@d.example>", LIMITS, nobody)
+        assert made.is_overrun is is_overrun
 
 
 def test_too_many_recipients_are_told_apart_from_far_too_many(
@@ -98,9 +137,9 @@ def test_too_many_recipients_are_told_apart_from_far_too_many(
     monkeypatch.setattr(transaction, "RECIPIENT_EXCESS_MAX", 2)
     made = begun()
     for number in range(LIMITS.recipients_max):
-        made.add_recipient(b"TO:<c%d@d.example>" % number, LIMITS, anyone)
+        told(made, b"TO:<c%d@d.example>" % number, LIMITS, anyone)
     for is_overrun in (False, False, True):
-        answer = made.add_recipient(b"TO:<more@d.example>", LIMITS, anyone)
+        answer = told(made, b"TO:<more@d.example>", LIMITS, anyone)
         assert answer is reply.TOO_MANY_RECIPIENTS
         assert made.is_overrun is is_overrun
     assert len(made.recipients) == LIMITS.recipients_max
@@ -114,10 +153,10 @@ def test_the_parameters_of_one_recipient_are_bounded(keyword: bytes) -> None:
     """An ORCPT at its longest with every NOTIFY there is passes; more is no client by the rules."""
     made = begun()
     allowed = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
-    assert made.add_recipient(b"TO:<c@d.example> " + allowed, LIMITS, anyone).code == 250
+    assert told(made, b"TO:<c@d.example> " + allowed, LIMITS, anyone).code == 250
     edge = keyword + (transaction.PARAMETER_OCTETS_MAX - len(keyword)) * b"x"
-    assert made.add_recipient(b"TO:<c@d.example> " + edge, LIMITS, anyone).code == 250
-    refused = made.add_recipient(b"TO:<c@d.example> " + edge + b"x", LIMITS, anyone)
+    assert told(made, b"TO:<c@d.example> " + edge, LIMITS, anyone).code == 250
+    refused = told(made, b"TO:<c@d.example> " + edge + b"x", LIMITS, anyone)
     assert refused.wire == b"501 5.5.4 Parameters are longer than 600 octets\r\n"
     assert len(made.recipients) == 2
 
@@ -132,7 +171,7 @@ def test_the_parameters_of_mail_are_bounded() -> None:
 def test_a_parameter_may_be_given_once() -> None:
     """RFC 3461, 4; a hundred empty ones would hold kilobytes of objects and count few octets."""
     made = begun()
-    again = made.add_recipient(b"TO:<c@d.example> NOTIFY=NEVER notify=DELAY", LIMITS, anyone)
+    again = told(made, b"TO:<c@d.example> NOTIFY=NEVER notify=DELAY", LIMITS, anyone)
     assert again.wire == b"501 5.5.4 Parameter given twice\r\n"
     assert made.recipients == []
     assert PendingTransaction().begin(b"FROM:<> SIZE=1 SIZE=2", LIMITS, 0.0).code == 501
@@ -146,11 +185,11 @@ def test_the_octets_of_an_envelope_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     )
     made = begun(b"FROM:<%b>" % sender)
     long, short = b"TO:<%b> %b" % (path, parameter), b"TO:<%b>" % path
-    assert made.add_recipient(long, LIMITS, nobody) is reply.RELAY_DENIED
-    assert made.add_recipient(long, LIMITS, anyone) is reply.RECIPIENT_OK
-    assert made.add_recipient(long, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
-    assert made.add_recipient(short, LIMITS, anyone) is reply.RECIPIENT_OK
-    assert made.add_recipient(short, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
+    assert told(made, long, LIMITS, nobody) is reply.RELAY_DENIED
+    assert told(made, long, LIMITS, anyone) is reply.RECIPIENT_OK
+    assert told(made, long, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
+    assert told(made, short, LIMITS, anyone) is reply.RECIPIENT_OK
+    assert told(made, short, LIMITS, anyone) is reply.TOO_MANY_RECIPIENTS
     assert (len(made.recipients), made.recipients_excess) == (2, 2)
 
 
@@ -160,5 +199,5 @@ def test_the_recipients_that_the_standard_asks_for_fit_at_their_longest() -> Non
     path = 64 * b"l" + b"@" + b".".join([63 * b"d"] * 2) + b"." + 61 * b"d"
     parameters = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
     for _ in range(100):
-        answer = made.add_recipient(b"TO:<%b> %b" % (path, parameters), LIMITS, anyone)
+        answer = told(made, b"TO:<%b> %b" % (path, parameters), LIMITS, anyone)
         assert answer is reply.RECIPIENT_OK

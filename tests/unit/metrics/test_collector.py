@@ -62,6 +62,8 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
         ("smtp_sessions", {}, 140),
         ("smtp_sessions_limit", {}, 5000),
         ("content_memory_limit_bytes", {}, 64 * 1024**2),
+        ("cached_recipients", {}, 3_100),
+        ("cached_recipients_limit", {}, 100_000),
         ("build_info", {"version": "1.0.0"}, 1),
         ("config_info", {"hash": "3f9a2c1d77aa"}, 1),
         ("config_last_reload_successful", {}, 1),

@@ -255,3 +255,19 @@ async def test_close_is_polite_and_may_be_repeated(
     result = await deliver(backend)
     assert isinstance(result.uniform, Deferred)
     assert len(server.sessions) == 1
+
+
+async def test_the_end_of_every_dialog_is_told(server: ScriptedBackend) -> None:
+    """Whoever remembers recipients learns from it; no dialog teaches nothing."""
+    told: list[tuple[OutboundMessage, TransactionResult]] = []
+    backend = smtp_backend(server.port)
+    backend._on_result = lambda message, result: told.append((message, result))
+    server.once(Stage.RCPT, say("550 5.1.1 no such user"))
+    message = outbound()
+    results = [await deliver(backend, message), await deliver(backend, message)]
+    assert told == [(message, result) for result in results]
+    server.always(Stage.CONNECT, bye("421 4.3.2 not now"))
+    server.hang_up()
+    assert (await deliver(backend)).is_backend_away
+    assert told[2:] == []
+    await backend.close()

@@ -24,9 +24,9 @@ from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.reply import Reply
 from mailshed.maillog import Delays, Mail, MailLog
 from mailshed.message import Message
-from mailshed.metrics.catalog import Disposition, Fate, Outcome, Source
+from mailshed.metrics.catalog import Disposition, Fate, Outcome, PostponedLabel, Source
 from mailshed.metrics.recorder import Metrics
-from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
+from mailshed.spool.store import Report, Settlement, SpoolRecipient, SpoolRecord
 from mailshed.terms import Ending, Reason, SpoolState, Stage
 
 _NO_TIMES = StageTimes()
@@ -183,6 +183,7 @@ class Journal:
             self._metrics.queue_wait(record.traffic_class, waited)
         for recipient, ending in fared:
             self._log_ending(mail, recipient, ending, settlement, waited)
+        self._count_failure_reports(record, settlement)
 
     def _log_ending(
         self,
@@ -211,6 +212,20 @@ class Journal:
         self._log.expired(
             _spooled_mail(record), age_seconds=age, reply=last, report=_report(settlement)
         )
+        self._count_failure_reports(record, settlement)
+
+    def delayed(self, record: SpoolRecord, report: Report | None, age: float) -> None:
+        """A spooled message is late; `report` tells its sender, None if he is not told."""
+        last = next((each.last_reply for each in record.recipients if each.last_reply), "")
+        identity = None if report is None else report.record.queue_id
+        self._log.delayed(_spooled_mail(record), age_seconds=age, reply=last, report=identity)
+        if report is not None:
+            self._metrics.report(record.traffic_class, "delayed")
+
+    def postponed(self, record: SpoolRecord, cause: PostponedLabel, seconds: float) -> None:
+        """A spooled message was due and is not tried; it comes back after so many seconds."""
+        self._log.postponed(_spooled_mail(record), cause=cause, next_attempt_seconds=seconds)
+        self._metrics.postponed(record.traffic_class, cause)
 
     def spool_corrupt(self, record: SpoolRecord, detail: str) -> None:
         """Stored mail data failed its checksum; the message is kept and not tried."""
@@ -226,6 +241,10 @@ class Journal:
         if any(isinstance(each, InDoubt) for each in result.recipients):
             self._metrics.in_doubt(traffic_class)
 
+    def clock_stepped(self, seconds: float) -> None:
+        """The wall clock has jumped by so many seconds, forwards or back."""
+        self._log.clock_stepped(seconds=seconds)
+
     # Our own faults.
 
     def failed(self, envelope: Envelope, error: BaseException) -> None:
@@ -239,6 +258,10 @@ class Journal:
     def drain_failed(self, error: BaseException) -> None:
         """The drain could not look for work, by our own fault."""
         self._on_failure("drain", error)
+
+    def _count_failure_reports(self, record: SpoolRecord, settlement: Settlement) -> None:
+        for _ in settlement.reports:
+            self._metrics.report(record.traffic_class, "failed")
 
     def _count_accepted(self, message: Message, disposition: Disposition) -> None:
         self._metrics.accepted(

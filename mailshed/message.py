@@ -69,6 +69,8 @@ class Message:
         """The message as the spool is to keep it: for `lifetime` seconds, untried for `pause`."""
         envelope = self.envelope
         wall = envelope.received_wall
+        report_after = self.traffic_class.report_after
+        is_told = envelope.client.is_trusted and bool(self.reverse_path)
         return SpoolRecord(
             queue_id=envelope.queue_id,
             traffic_class=self.traffic_class.name,
@@ -87,4 +89,5 @@ class Message:
             helo=envelope.helo,
             is_trusted=envelope.client.is_trusted,
             in_doubt=in_doubt,
+            report_wall=wall + report_after if is_told and report_after is not None else None,
         )

@@ -21,11 +21,12 @@ from mailshed.terms import QueueAction, QueueId
 
 # Messages at a time.
 BATCH = 256
+CHANGED = "changed"
 _NEED_GRIP = frozenset({QueueAction.HOLD, QueueAction.DELETE})
 
 
 class Amendments:
-    """The operator's actions on one spool. `on_amended` is told that something may be due now."""
+    """The operator's actions on one spool. `on_amended` is told what has changed, by batches."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Amendments:
         hand: Hand,
         supervisor: Supervisor,
         clock: Clock,
-        on_amended: Callable[[], None],
+        on_amended: Callable[[QueueAction, Sequence[QueueId]], None],
     ) -> None:
         self._spool = spool
         self._hand = hand
@@ -47,17 +48,21 @@ class Amendments:
         wanted = list(dict.fromkeys(queue_ids))
         outcomes = Counter[str]()
         for start in range(0, len(wanted), BATCH):
+            batch = wanted[start : start + BATCH]
             tasks = [
                 self._supervisor.spawn(self._amend(action, queue_id), name=f"amend {queue_id}")
-                for queue_id in wanted[start : start + BATCH]
+                for queue_id in batch
             ]
             await asyncio.wait(tasks)
-            self._on_amended()
-            for task in tasks:
-                outcome = task.result()
-                if isinstance(outcome, SpoolError):
-                    raise outcome
-                outcomes[outcome] += 1
+            results = [task.result() for task in tasks]
+            changed = [
+                each for each, result in zip(batch, results, strict=True) if result == CHANGED
+            ]
+            self._on_amended(action, changed)
+            for result in results:
+                if isinstance(result, SpoolError):
+                    raise result
+                outcomes[result] += 1
         return AmendResult(**outcomes)
 
     async def _amend(self, action: QueueAction, queue_id: QueueId) -> str | SpoolError:
@@ -72,4 +77,4 @@ class Amendments:
         finally:
             if grip is not None:
                 self._hand.let_go(grip)
-        return "changed" if is_changed else "unchanged"
+        return CHANGED if is_changed else "unchanged"

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from mailshed.clock import Clock
 from mailshed.drain import reading
 from mailshed.drain.marks import SICK_PAUSE, Marks
+from mailshed.drain.notify import ReportContext
 from mailshed.drain.policy import DrainPolicy
-from mailshed.drain.retry import ReportContext, is_expired, settle_attempt
+from mailshed.drain.restraint import Permit, Postponed, Restraint
+from mailshed.drain.retry import postpone, settle_attempt
 from mailshed.errors import SpoolCorrupt, SpoolError
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Bounced, InDoubt, TransactionResult, everyone
@@ -41,7 +43,9 @@ class Attempts:
         backend: Backend,
         spool: SpoolStore,
         marks: Marks,
+        restraint: Restraint,
         journal: Journal,
+        age_wall: Callable[[], float],
         clock: Clock,
         rng: random.Random,
         on_settled: Callable[[SpoolRecord, TransactionResult, Settlement], None],
@@ -51,17 +55,21 @@ class Attempts:
         self._backend = backend
         self._spool = spool
         self._marks = marks
+        self._restraint = restraint
         self._journal = journal
+        self._age_wall = age_wall
         self._clock = clock
         self._rng = rng
         self._on_settled = on_settled
 
-    async def make(self, record: SpoolRecord, message: OutboundMessage, slot: Slot) -> None:
-        """Use `slot` for one transaction and write its mark.
+    async def make(
+        self, record: SpoolRecord, message: OutboundMessage, slot: Slot, permit: Permit
+    ) -> None:
+        """Use `slot` for one transaction with the recipients of `record`, and write its mark.
 
         Raises SpoolError only at the end of the service, when the mark is lost.
         """
-        waited = self._clock.wall() - record.received_wall
+        waited = max(0.0, self._clock.wall() - record.received_wall)
         with self._marks.missing():
             try:
                 result = await self._transmit(record, message, slot)
@@ -72,19 +80,36 @@ class Attempts:
                 result = self._doubt(record, error)
             else:
                 self._journal.transaction(record.traffic_class, "spool", result)
-            await self.settle(record, result, waited)
+            await self.settle(record, result, waited, permit)
 
-    async def settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
+    async def settle(
+        self, record: SpoolRecord, result: TransactionResult, waited: float, permit: Permit
+    ) -> None:
         """Write down what became of a transaction, which had `waited` seconds for a slot.
 
         Raises SpoolError only at the end of the service, when the mark is lost.
         """
+        pause = self._restraint.end(
+            permit, record, result, self._clock.monotonic(), self._rng.random()
+        )
         try:
-            await self._settle(record, result, waited)
+            await self._settle(record, result, waited, pause)
         except SpoolError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary again
             await self._settle(record, self._doubt(record, error), waited)
+
+    async def postpone(self, record: SpoolRecord, postponed: Postponed) -> None:
+        """Write down that a message is to be looked at again later, and was not tried."""
+        left = record.expires_wall - self._age_wall()
+        wall = self._clock.wall()
+        settlement = postpone(record, wall=wall, left=left, pause=postponed.seconds)
+        try:
+            await self._spool.settle(settlement)
+        except SpoolError:
+            await asyncio.sleep(SICK_PAUSE)  # it is still due then
+            return
+        self._journal.postponed(record, postponed.cause, postponed.seconds)
 
     def _doubt(self, record: SpoolRecord, error: Exception) -> TransactionResult:
         """What is known of a transaction after a fault of ours: nothing."""
@@ -103,18 +128,24 @@ class Attempts:
             self._gate.release(slot, result, record.size)
         return result
 
-    async def _settle(self, record: SpoolRecord, result: TransactionResult, waited: float) -> None:
-        wall = self._clock.wall()
-        may_fail = is_expired(record, wall) or any(
-            isinstance(each, Bounced) for each in result.recipients
-        )
+    async def _settle(
+        self,
+        record: SpoolRecord,
+        result: TransactionResult,
+        waited: float,
+        pause: float | None = None,
+    ) -> None:
+        left = record.expires_wall - self._age_wall()
+        may_fail = left <= 0 or any(isinstance(each, Bounced) for each in result.recipients)
         settlement = settle_attempt(
             record,
             result.recipients,
-            wall=wall,
+            wall=self._clock.wall(),
+            left=left,
             random_unit=self._rng.random(),
             retry=self._policy().retry,
             report=await self.report_context(record, with_header=may_fail),
+            pause=pause,
         )
         if result.is_backend_away and not settlement.endings:
             return  # the breaker paces the attempts, and the message stays due as it was

@@ -17,18 +17,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from mailshed.clock import Clock
-from mailshed.drain import reading
+from mailshed.drain.ages import AgeClock
 from mailshed.drain.amend import Amendments
 from mailshed.drain.attempt import Attempts
+from mailshed.drain.budget import TOKENS_MAX
 from mailshed.drain.hand import Grip, Hand
+from mailshed.drain.mailboxes import LONGEST_WAIT, MAILBOXES_MAX
 from mailshed.drain.marks import SICK_PAUSE, Marks
 from mailshed.drain.overdue import Overdue
 from mailshed.drain.policy import DrainPolicy
+from mailshed.drain.restraint import Permit, Restraint
+from mailshed.drain.turn import Turns
 from mailshed.errors import SpoolError
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Delivered, TransactionResult
+from mailshed.metrics.snapshot import Usage
 from mailshed.relay.backend import Backend
-from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.gate import Gate
 from mailshed.spool.store import AmendResult, Settlement, SpoolRecord, SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueAction, QueueId, TrafficClass
@@ -40,11 +45,10 @@ OFFERS_BEYOND_LIMIT = 2
 # often while a message that is in hand, as the earliest, hides when the next one is due.
 LOOK_INTERVAL = 60.0
 HIDDEN_INTERVAL = 5.0
-# Messages whose time is up are looked for this often (seconds).
-EXPIRY_INTERVAL = 60.0
-# A message whose time is up is given up without a further attempt only after so many seconds of a
-# backend that is away: also mail that is found too old at the start has its last attempt.
-LAST_CHANCE = 60.0
+# Messages that are found at a time where a clock that was set back has left them.
+STRAY_BATCH = 256
+# An operator's wishes that are remembered; more are due like all mail.
+WISHES_MAX = 10_000
 
 
 class Drainer:
@@ -70,13 +74,17 @@ class Drainer:
         self._clock = clock
         self._hand = Hand()
         self._marks = Marks(spool, journal)
+        self._restraint = Restraint()
+        self._ages = AgeClock(clock, self._clock_stepped)
         self._attempts = Attempts(
             policy=lambda: self.policy,
             gate=gate,
             backend=backend,
             spool=spool,
             marks=self._marks,
+            restraint=self._restraint,
             journal=journal,
+            age_wall=self._age_wall,
             clock=clock,
             rng=rng,
             on_settled=self._settled,
@@ -86,28 +94,43 @@ class Drainer:
             hand=self._hand,
             journal=journal,
             clock=clock,
+            ages=self._ages,
+            policy=lambda: self.policy,
             report_context=self._attempts.report_context,
-            on_report=self._note_reports,
+            on_report=lambda report: self._look_at(report.record.traffic_class),
+        )
+        self._turns = Turns(
+            policy=lambda: self.policy,
+            gate=gate,
+            spool=spool,
+            marks=self._marks,
+            restraint=self._restraint,
+            attempts=self._attempts,
+            age_wall=self._age_wall,
+            clock=clock,
+            rng=rng,
+            on_too_old=self._overdue.look_for_expired,
         )
         self._amendments = Amendments(
             spool=spool,
             hand=self._hand,
             supervisor=supervisor,
             clock=clock,
-            on_amended=self._look_at_all,
+            on_amended=self._amended,
         )
         self._stale: set[str] = set()
         """Classes of which the spool may hold due messages that are not in hand."""
+        self._wishes: set[QueueId] = set()
+        """What an operator wants to be tried, whatever holds it back."""
         self._wakeup = asyncio.Event()
         self._next_look = 0.0
-        self._next_expiry = 0.0
         self._is_stopping = False
         self.delivered: Counter[str] = Counter()
         """Messages delivered from the spool since the start, by class."""
 
     async def run(self) -> None:
         """Drain until `stop`."""
-        self._next_expiry = self._clock.monotonic() + LAST_CHANCE
+        self._overdue.give_time()
         while not self._is_stopping:
             self._wakeup.clear()
             try:
@@ -117,7 +140,8 @@ class Drainer:
             except Exception as error:  # noqa: BLE001 - mail goes on whatever is wrong here
                 self._journal.drain_failed(error)
                 self._look_within(SICK_PAUSE)
-            pause = min(self._next_look, self._next_expiry) - self._clock.monotonic()
+            next_look = min(self._next_look, self._overdue.next_look)
+            pause = next_look - self._clock.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wakeup.wait()
@@ -127,6 +151,18 @@ class Drainer:
         self._is_stopping = True
         self._marks.stop()
         self._wakeup.set()
+
+    @property
+    def held_mailboxes(self) -> Usage:
+        """Mailboxes that are held, of so many that can be."""
+        now = self._clock.monotonic()
+        return Usage(used=self._restraint.mailboxes.held(now), limit=MAILBOXES_MAX)
+
+    @property
+    def retry_tokens(self) -> Usage:
+        """Retries that might begin now, of so many in calm times."""
+        tokens = self._restraint.budget.tokens(self._clock.monotonic())
+        return Usage(used=int(tokens), limit=int(TOKENS_MAX))
 
     # What others have to say.
 
@@ -152,7 +188,7 @@ class Drainer:
         passed = self._clock.wall() - record.received_wall
         waited = max(0.0, passed - result.times.connect - result.times.service)
         try:
-            await self._attempts.settle(record, result, waited)
+            await self._attempts.settle(record, result, waited, Permit(record=record))
         finally:
             self.disown(record.queue_id)
 
@@ -170,40 +206,48 @@ class Drainer:
     # What to take in hand.
 
     async def _look(self) -> None:
-        """Give up what has expired, and take in hand what is due."""
-        now = self._clock.monotonic()
-        if now >= self._next_expiry:
-            self._next_expiry = now + EXPIRY_INTERVAL
-            # While the backend is up each has its last attempt, and that decides.
-            if not self._gate.is_up and not await self._overdue.expire():
-                self._next_expiry = self._clock.monotonic()  # the rest after a turn of others
+        """See to what has become old, and take in hand what is due."""
+        now, wall = self._ages.look()
+        await self._overdue.look(is_backend_away=not self._gate.is_up)
         if now >= self._next_look:
             # Whatever else wakes us meanwhile, this comes: it is what finds mail whose pause is
             # over, and mail of classes that this configuration does not know.
             self._next_look = now + LOOK_INTERVAL
             totals = await self._spool.totals()
             self._stale.update(each.traffic_class for each in totals.by_class if each.messages)
-        if self._has_place:
+            await self._bring_back(wall)
+        if self._turns.has_place:
             await self._fill()
+
+    async def _bring_back(self, wall: float) -> None:
+        """Make due what a clock that was set back has left in a future that cannot be."""
+        horizon = max(self.policy.retry.delay_max, LONGEST_WAIT) + LOOK_INTERVAL
+        lost = await self._spool.beyond(wall + horizon, STRAY_BATCH)
+        if lost:
+            await self._amendments.amend(QueueAction.RETRY, lost)
+            self._wishes.difference_update(lost)  # due, but nobody's wish
+        if len(lost) == STRAY_BATCH:
+            self._look_within(0.0)  # the rest, after a turn of others
 
     def _look_within(self, seconds: float) -> None:
         """Look at all classes after `seconds` at the latest."""
         self._next_look = min(self._next_look, self._clock.monotonic() + seconds)
-
-    def _look_at(self, traffic_class: str) -> None:
-        """Look at this class now."""
-        self._stale.add(traffic_class)
-        self._wakeup.set()
 
     def _look_at_all(self) -> None:
         """Look at all classes now."""
         self._look_within(0.0)
         self._wakeup.set()
 
-    @property
-    def _has_place(self) -> bool:
-        """Whether one more transaction may begin."""
-        return self._marks.are_written and self._marks.unsettled < self._gate.limit
+    def _look_at(self, traffic_class: str) -> None:
+        """Look at this class now."""
+        self._stale.add(traffic_class)
+        self._wakeup.set()
+
+    def _amended(self, action: QueueAction, queue_ids: Sequence[QueueId]) -> None:
+        """Messages of any class may be due now, and some of them are wanted by an operator."""
+        if action in (QueueAction.RETRY, QueueAction.RELEASE):
+            self._wishes.update(queue_ids[: WISHES_MAX - len(self._wishes)])
+        self._look_at_all()
 
     async def _fill(self) -> None:
         """Take due messages in hand, class by class, the best first."""
@@ -232,21 +276,10 @@ class Drainer:
             grip.task = self._supervisor.spawn(work, name=f"drain {record.queue_id}")
 
     async def _handle(self, record: SpoolRecord, grip: Grip) -> None:
-        """Bring one message to the end of one attempt."""
+        is_wished = record.queue_id in self._wishes
+        self._wishes.discard(record.queue_id)
         try:
-            try:
-                message = await reading.outbound(self._spool, record)
-            except SpoolError as error:
-                await self._attempts.cannot_read(record, error)
-                return
-            slot = await self._wait_for_slot(record)
-            if slot is None:
-                return
-            if self._is_stopping or not self._has_place:
-                self._gate.release(slot, None)
-                return
-            grip.is_firm = True
-            await self._attempts.make(record, message, slot)
+            await self._turns.take(record, grip, is_wished=is_wished)
         finally:
             self._let_go(grip)
 
@@ -254,16 +287,12 @@ class Drainer:
         self._hand.let_go(grip)
         self._look_at(grip.traffic_class)
 
-    async def _wait_for_slot(self, record: SpoolRecord) -> Slot | None:
-        """Wait as long as the message lives; None if its time is up, or at a stop."""
-        traffic_class = self.policy.classification.by_name(record.traffic_class)
-        try:
-            left = record.expires_wall - self._clock.wall()
-            async with asyncio.timeout(left if left > 0 else LAST_CHANCE):
-                return await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
-        except TimeoutError:
-            self._next_expiry = self._clock.monotonic()
-            return None
+    def _age_wall(self) -> float:
+        return self._ages.wall(self.policy.reports.lifetime)
+
+    def _clock_stepped(self, seconds: float) -> None:
+        self._journal.clock_stepped(seconds)
+        self._look_at_all()
 
     # What came of it.
 
@@ -272,8 +301,5 @@ class Drainer:
     ) -> None:
         if all(isinstance(each, Delivered) for each in result.recipients):
             self.delivered[record.traffic_class] += 1
-        self._note_reports(settlement)
-
-    def _note_reports(self, settlement: Settlement) -> None:
         for report in settlement.reports:
             self._look_at(report.record.traffic_class)

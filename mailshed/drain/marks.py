@@ -30,13 +30,13 @@ class Marks:
         self._spool = spool
         self._journal = journal
         self._failing = 0
-        self._is_stopping = False
+        self.is_stopping = False
         self.unsettled = 0
         """Transactions that have begun and whose mark is not written."""
 
     def stop(self) -> None:
         """Do not wait for a sick spool any longer."""
-        self._is_stopping = True
+        self.is_stopping = True
 
     @property
     def are_written(self) -> bool:
@@ -62,7 +62,7 @@ class Marks:
         try:
             await write()
         except SpoolError:
-            if self._is_stopping:
+            if self.is_stopping:
                 raise
             self._failing += 1
             try:
@@ -77,7 +77,7 @@ class Marks:
             try:
                 await write()
             except SpoolError as error:
-                if self._is_stopping:
+                if self.is_stopping:
                     raise
                 refusals = 0 if isinstance(error, SpoolSick) else refusals + 1
                 if refusals >= REFUSALS_MAX:

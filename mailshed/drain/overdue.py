@@ -1,25 +1,47 @@
-"""What becomes of mail by its age alone, while the backend is away.
+"""What becomes of mail by its age alone: its sender is told that it waits, at last it is given up.
+
+A message that waits longer than its class says (`report_after`) is reported once to a trusted
+sender, whether the backend is away or only slow; nothing else changes for it. The reports of one
+look are bounded, in all and for each sender: they are mail for the same backend, and a sender who
+has just been told ten times knows. Whoever is left out then is not told later.
 
 A message whose time is up has a last attempt, and that decides. Only while the backend is away it
 is given up without one: its sender is told in time, not when the backend is back. Mail that is in
 hand is left alone.
+
+Neither happens in the first minute: what is found too old at the start, after a night in which the
+host was down, is tried first.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from mailshed.clock import Clock
+from mailshed.drain.ages import AgeClock
 from mailshed.drain.hand import Hand
-from mailshed.drain.retry import ReportContext, expire
+from mailshed.drain.notify import ReportContext, delay_report, may_report
+from mailshed.drain.policy import DrainPolicy
+from mailshed.drain.retry import expire
 from mailshed.errors import SpoolError
 from mailshed.journal import Journal
-from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
+from mailshed.spool.store import Report, SpoolRecord, SpoolStore
 
+# Seconds between two looks, and before the first.
+INTERVAL = 60.0
+LAST_CHANCE = 60.0
 # Messages that are given up in one turn.
 EXPIRY_BATCH = 100
+# Messages whose delay is looked at in one turn, and reports to one sender.
+DELAY_BATCH = 100
+DELAY_REPORTS_PER_SENDER = 10
+# Messages of a batch at a time: they share commits, and each has a piece of content in memory.
+WIDTH = 16
 
 
 class Overdue:
-    """The age of the mail in one spool. `on_report` is told of each settlement with a report."""
+    """The age of the mail in one spool. `on_report` is told of each report that was stored."""
 
     def __init__(
         self,
@@ -28,23 +50,82 @@ class Overdue:
         hand: Hand,
         journal: Journal,
         clock: Clock,
+        ages: AgeClock,
+        policy: Callable[[], DrainPolicy],
         report_context: Callable[[SpoolRecord], Awaitable[ReportContext]],
-        on_report: Callable[[Settlement], None],
+        on_report: Callable[[Report], None],
     ) -> None:
         self._spool = spool
         self._hand = hand
         self._journal = journal
         self._clock = clock
+        self._ages = ages
+        self._policy = policy
         self._report_context = report_context
         self._on_report = on_report
+        self._next_expiry = self._next_report = 0.0
 
-    async def expire(self) -> bool:
+    @property
+    def next_look(self) -> float:
+        """When `look` has something to do, in monotonic seconds."""
+        return min(self._next_expiry, self._next_report)
+
+    def give_time(self) -> None:
+        """Let everything that seems too old have its last chance first."""
+        self._next_expiry = self._next_report = self._clock.monotonic() + LAST_CHANCE
+
+    def look_for_expired(self) -> None:
+        """Something in hand has just become too old."""
+        self._next_expiry = self._clock.monotonic()
+
+    async def look(self, *, is_backend_away: bool) -> None:
+        """Do what is to be done by now. Raises SpoolSick."""
+        now = self._clock.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + INTERVAL
+            await self._report_delays(is_backend_away=is_backend_away)
+        if now >= self._next_expiry:
+            self._next_expiry = now + INTERVAL
+            if is_backend_away and not await self._expire():
+                self.look_for_expired()  # the rest, after a turn of others
+
+    async def _report_delays(self, *, is_backend_away: bool) -> None:
+        """Tell senders of messages that wait for too long."""
+        wall = self._clock.wall()
+        classes = self._policy().classification.classes
+        longest = max((each.report_after or 0.0 for each in classes), default=0.0)
+        late_wall = self._ages.wall(longest + INTERVAL)
+        told = Counter[bytes]()
+        works = []
+        # What is with the backend may be delivered in a moment; it is looked at the next time.
+        for record in await self._spool.delayed(late_wall, DELAY_BATCH + len(self._hand)):
+            grip = self._hand.grip(record.queue_id)
+            if grip is not None and grip.is_firm:
+                continue
+            told[record.reverse_path] += 1
+            is_told = may_report(record) and told[record.reverse_path] <= DELAY_REPORTS_PER_SENDER
+            works.append(partial(self._note_delay, record, wall, is_told, is_backend_away))
+        await _in_parallel(works)
+
+    async def _note_delay(
+        self, record: SpoolRecord, wall: float, is_told: bool, is_backend_away: bool
+    ) -> None:
+        report = None
+        if is_told:
+            context = await self._report_context(record)
+            report = delay_report(record, context, wall, is_backend_away=is_backend_away)
+        if await self._is_written(self._spool.note_delay(record.queue_id, report)):
+            self._journal.delayed(record, report, wall - record.received_wall)
+            if report is not None:
+                self._on_report(report)
+
+    async def _expire(self) -> bool:
         """Give up messages whose time is up and that nobody is working on; True if all of them."""
         wall = self._clock.wall()
+        age_wall = self._ages.wall(self._policy().reports.lifetime)
         with self._hand.query():
-            expired = await self._spool.expired(wall, EXPIRY_BATCH, self._hand.ids)
-            for record in expired:
-                await self._give_up(record, wall)
+            expired = await self._spool.expired(age_wall, EXPIRY_BATCH, self._hand.ids)
+            await _in_parallel([partial(self._give_up, record, wall) for record in expired])
         return len(expired) < EXPIRY_BATCH
 
     async def _give_up(self, record: SpoolRecord, wall: float) -> None:
@@ -54,13 +135,30 @@ class Overdue:
         grip.is_firm = True
         try:
             settlement = expire(record, wall=wall, report=await self._report_context(record))
-            await self._spool.settle(settlement)
+            is_written = await self._is_written(self._spool.settle(settlement))
+        finally:
+            self._hand.let_go(grip)
+        if is_written:
+            self._journal.expired(record, settlement, wall - record.received_wall)
+            for report in settlement.reports:
+                self._on_report(report)
+
+    async def _is_written(self, writing: Awaitable[None]) -> bool:
+        """Wait for `writing`; if it fails though the spool is well, the others go on."""
+        try:
+            await writing
         except SpoolError as error:
             if self._spool.unhealthy_reason() is not None:
                 raise
-            self._journal.drain_failed(error)  # this one; the others go on
-            return
-        finally:
-            self._hand.let_go(grip)
-        self._journal.expired(record, settlement, wall - record.received_wall)
-        self._on_report(settlement)
+            self._journal.drain_failed(error)
+            return False
+        return True
+
+
+async def _in_parallel(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Do all of it, some at a time, up to the first error."""
+    for start in range(0, len(works), WIDTH):
+        running = (work() for work in works[start : start + WIDTH])
+        for error in await asyncio.gather(*running, return_exceptions=True):
+            if error is not None:
+                raise error

@@ -30,12 +30,17 @@ async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
         queue_id=record.queue_id,
         reverse_path=record.reverse_path,
         parameters=record.parameters,
-        recipients=tuple((each.address, each.parameters) for each in record.recipients),
+        recipients=paths(record),
         size=record.size,
         in_memory=in_memory,
         chunks=lambda: content(spool, record.queue_id),
         partial_ok=True,
     )
+
+
+def paths(record: SpoolRecord) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
+    """The forward-paths of `record` as a backend gets them."""
+    return tuple((each.address, each.parameters) for each in record.recipients)
 
 
 async def header(spool: SpoolStore, queue_id: QueueId) -> bytes:

@@ -24,15 +24,15 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from mailshed.drain.notify import (
-    FailedRecipient,
-    Original,
-    ReportPolicy,
+    ReportContext,
     failure_report,
+    may_report,
     wants_failure_report,
 )
+from mailshed.drain.report import ReportedRecipient
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt
 from mailshed.spool.store import Report, Settlement, SpoolRecipient, SpoolRecord
-from mailshed.terms import Ending, QueueId, Reason, SpoolState, Stage
+from mailshed.terms import Ending, SpoolState, Stage
 
 GROWTH = 3.0
 """Factor by which the bound of the delay grows with each attempt."""
@@ -52,20 +52,6 @@ class RetryPolicy:
     in_doubt_max: int = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportContext:
-    """What a report needs that the record does not have.
-
-    `report_id` is a fresh queue id, used if a report is due. `header` is the start of the message's
-    content, in wire form. `remote_mta` is the backend's host name, or empty.
-    """
-
-    policy: ReportPolicy
-    report_id: QueueId
-    header: bytes
-    remote_mta: str = ""
-
-
 def previous_delay(attempts: int, *, minimum: float, maximum: float) -> float:
     """The bound of the delay that `attempts` counted attempts have led to; the stateless memory."""
     return min(maximum, minimum * GROWTH ** min(attempts, _ATTEMPTS_THAT_GROW))
@@ -80,32 +66,26 @@ def next_delay(previous: float, random_unit: float, *, minimum: float, maximum: 
     return minimum + random_unit * (bound - minimum)
 
 
-def is_expired(record: SpoolRecord, wall: float) -> bool:
-    """Whether the message's time is up."""
-    return wall >= record.expires_wall
-
-
-def may_report(record: SpoolRecord) -> bool:
-    """Whether anyone may be told of a failure: not strangers (backscatter), not nobody."""
-    return bool(record.reverse_path) and record.is_trusted and not record.is_generated
-
-
 def settle_attempt(
     record: SpoolRecord,
     results: Sequence[DeliveryResult],
     *,
     wall: float,
+    left: float,
     random_unit: float,
     retry: RetryPolicy,
     report: ReportContext,
+    pause: float | None = None,
 ) -> Settlement:
     """Say what one attempt changed. `results` has one result per recipient of `record`, in order.
 
-    A recipient that is deferred after the message's time is up has had its last attempt.
+    `left` is how many seconds the message may still live: a recipient that is deferred after its
+    time is up has had its last attempt. `pause` takes the place of the delay that would grow with
+    the attempts.
     """
     endings: dict[int, Ending] = {}
     deferred: dict[int, str] = {}
-    failed: list[FailedRecipient] = []
+    failed: list[ReportedRecipient] = []
     for recipient, result in zip(record.recipients, results, strict=True):
         match result:
             case Delivered():
@@ -114,7 +94,7 @@ def settle_attempt(
                 is_told = may_report(record) and wants_failure_report(recipient.parameters)
                 endings[recipient.index] = Ending.BOUNCED if is_told else Ending.REFUSED
                 failed.append(_failed(recipient, reply.enhanced_status, reply.text))
-            case Deferred() if is_expired(record, wall):
+            case Deferred() if left <= 0:
                 endings[recipient.index] = Ending.EXPIRED
                 failed.append(_expired(recipient, _words(result)))
             case Deferred() | InDoubt():
@@ -125,28 +105,43 @@ def settle_attempt(
     in_doubt = record.in_doubt + is_doubtful
     is_held = is_doubtful and in_doubt >= retry.in_doubt_max
     was_dialog = not _was_no_dialog(results)
+    if pause is None:
+        pause = retry_delay(record.attempts if was_dialog else 0, random_unit, retry)
     return Settlement(
         queue_id=record.queue_id,
         endings=endings,
         deferred=deferred,
         state=SpoolState.HOLD if is_held else SpoolState.DEFERRED,
         attempts=record.attempts + was_dialog,
-        next_attempt_wall=_next_attempt(
-            record, record.attempts if was_dialog else 0, wall, random_unit, retry
-        ),
+        next_attempt_wall=wall + _in_its_time(pause, left),
         in_doubt=in_doubt,
         reports=_reports(record, failed, report, wall),
     )
 
 
-def _next_attempt(
-    record: SpoolRecord, attempts: int, wall: float, random_unit: float, retry: RetryPolicy
-) -> float:
+def postpone(record: SpoolRecord, *, wall: float, left: float, pause: float) -> Settlement:
+    """Let a message wait without an attempt, for `pause` seconds; nothing else changes."""
+    is_new = all(each.state is SpoolState.QUEUED for each in record.recipients)
+    return Settlement(
+        queue_id=record.queue_id,
+        deferred={each.index: each.last_reply for each in record.recipients},
+        state=SpoolState.QUEUED if is_new else SpoolState.DEFERRED,
+        attempts=record.attempts,
+        next_attempt_wall=wall + _in_its_time(pause, left),
+        in_doubt=record.in_doubt,
+    )
+
+
+def retry_delay(attempts: int, random_unit: float, retry: RetryPolicy) -> float:
+    """Seconds until the next attempt after so many that counted."""
     minimum, maximum = retry.delay_min, retry.delay_max
     previous = previous_delay(attempts, minimum=minimum, maximum=maximum)
-    delay = next_delay(previous, random_unit, minimum=minimum, maximum=maximum)
-    # The last attempt is at the end of the message's time, not at some point after it.
-    return min(wall + delay, max(wall, record.expires_wall))
+    return next_delay(previous, random_unit, minimum=minimum, maximum=maximum)
+
+
+def _in_its_time(pause: float, left: float) -> float:
+    """The last attempt is at the end of the message's time, not at some point after it."""
+    return min(pause, max(0.0, left))
 
 
 def expire(record: SpoolRecord, *, wall: float, report: ReportContext) -> Settlement:
@@ -183,14 +178,14 @@ def _words(result: Deferred | InDoubt) -> str:
             assert_never(other)
 
 
-def _failed(recipient: SpoolRecipient, status: str, reply: str) -> FailedRecipient:
-    return FailedRecipient(
+def _failed(recipient: SpoolRecipient, status: str, reply: str) -> ReportedRecipient:
+    return ReportedRecipient(
         address=recipient.address, parameters=recipient.parameters, status=status, reply=reply
     )
 
 
-def _expired(recipient: SpoolRecipient, reply: str) -> FailedRecipient:
-    return FailedRecipient(
+def _expired(recipient: SpoolRecipient, reply: str) -> ReportedRecipient:
+    return ReportedRecipient(
         address=recipient.address,
         parameters=recipient.parameters,
         status=EXPIRED_STATUS,
@@ -200,46 +195,8 @@ def _expired(recipient: SpoolRecipient, reply: str) -> FailedRecipient:
 
 
 def _reports(
-    record: SpoolRecord, failed: Sequence[FailedRecipient], report: ReportContext, wall: float
+    record: SpoolRecord, failed: Sequence[ReportedRecipient], report: ReportContext, wall: float
 ) -> tuple[Report, ...]:
     """At most one report, about all who failed in this attempt and wanted one."""
-    told = [each for each in failed if wants_failure_report(each.parameters)]
-    if not told or not may_report(record):
-        return ()
-    original = Original(
-        queue_id=record.queue_id,
-        reverse_path=record.reverse_path,
-        parameters=record.parameters,
-        received_wall=record.received_wall,
-        header=report.header,
-    )
-    content = failure_report(
-        original,
-        told,
-        policy=report.policy,
-        report_id=report.report_id,
-        wall=wall,
-        remote_mta=report.remote_mta,
-    )
-    all_expired = all(each.is_expired for each in told)
-    return (
-        Report(
-            record=SpoolRecord(
-                queue_id=report.report_id,
-                # As urgent as what it is about.
-                traffic_class=record.traffic_class,
-                rank=record.rank,
-                reverse_path=b"",
-                recipients=(SpoolRecipient(index=0, address=record.reverse_path),),
-                size=len(content),
-                received_wall=wall,
-                expires_wall=wall + report.policy.lifetime,
-                next_attempt_wall=wall,
-                reason=Reason.EXPIRED if all_expired else Reason.BACKEND_REFUSED,
-                client_address="local",
-                is_trusted=False,
-                is_generated=True,
-            ),
-            content=content,
-        ),
-    )
+    made = failure_report(record, failed, report, wall)
+    return () if made is None else (made,)

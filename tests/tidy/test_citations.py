@@ -28,7 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.3": "The RET parameter of the ESMTP MAIL command",
         "4.4": "The ENVID parameter to the ESMTP MAIL command",
     },
-    "3463": {"3.5": "Network and Routing Status"},
+    "3463": {"3.2": "Address Status", "3.3": "Mailbox Status", "3.5": "Network and Routing Status"},
     "3464": {  # Delivery Status Notifications (format)
         "2.3.3": "Action field",
         "2.3.4": "Status field",

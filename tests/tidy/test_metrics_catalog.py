@@ -17,7 +17,17 @@ from tests.support.snapshots import CLASS_NAMES, busy_snapshot
 ROOT = Path(__file__).parents[2]
 # Gauges without a unit count things; the noun they count is their unit.
 UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
-COUNTED = ("messages", "recipients", "sessions", "connections", "in_flight", "waiting", "limit")
+COUNTED = (
+    "messages",
+    "recipients",
+    "sessions",
+    "connections",
+    "in_flight",
+    "waiting",
+    "limit",
+    "mailboxes",
+    "tokens",
+)
 STATEMENTS = ("_up", "_healthy", "_successful")
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from mailshed.drain.amend import BATCH
 from mailshed.errors import SpoolSick
+from mailshed.mail.reply import make
 from mailshed.spool.store import AmendResult
 from mailshed.terms import QueueAction, QueueId, SpoolState
 from tests.support.builders import PERSONAL, WALL, spool_record
+from tests.support.fake_backend import defer, take
 from tests.support.middle import Middle, hold_slots, state_of
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 from tests.support.watched_spool import WatchedSpool
@@ -207,3 +209,19 @@ async def test_a_command_that_is_given_up_finishes_what_it_began(
         await asyncio.sleep(60)
         assert state_of(middle, queue_id) is SpoolState.HOLD
         assert middle.backend.asked == []
+
+
+@in_virtual_time
+async def test_what_is_retried_is_tried_even_if_its_mailbox_is_held(middle: Middle) -> None:
+    """The operator has just made room in it."""
+    full = make(452, "4.2.2 Mailbox full")
+    middle.backend.always(defer(full))
+    queue_id = await middle.keep(spool_record())
+    async with middle.draining():
+        await until(lambda: middle.backend.asked)
+        await asyncio.sleep(10)
+        middle.backend.always(take)
+        assert await middle.drainer.amend(RETRY, [queue_id]) == AmendResult(changed=1)
+        await until(lambda: middle.backend.handed_ids == [queue_id])
+        assert middle.clock.monotonic() < 11
+    assert middle.log.of("postponed") == []

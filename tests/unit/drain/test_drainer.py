@@ -20,6 +20,7 @@ from mailshed.mail.delivery import (
     TransactionResult,
     everyone,
 )
+from mailshed.mail.reply import make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import Settlement, SpoolRecord
 from mailshed.terms import ClientKind, QueueId, Reason, SpoolState, Stage
@@ -247,7 +248,7 @@ class TestDeferred:
     async def test_obeys_a_policy_that_was_replaced(self, middle: Middle) -> None:
         await middle.keep(spool_record())
         middle.drainer.policy = drain_policy(retry=RetryPolicy(delay_min=5.0, delay_max=5.0))
-        middle.backend.once(defer())
+        middle.backend.once(defer(make(451, "4.3.2 System busy")))
         async with middle.draining():
             await until(lambda: middle.backend.handed)
             assert middle.clock.monotonic() == pytest.approx(5.0, abs=0.2)

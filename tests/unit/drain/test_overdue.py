@@ -1,11 +1,17 @@
 """What happens to mail by its age alone."""
 
+import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from mailshed.drain.overdue import DELAY_REPORTS_PER_SENDER
+from mailshed.errors import SpoolError
 from mailshed.mail.delivery import Deferred, DeliveryResult
-from mailshed.terms import Stage
+from mailshed.mail.reply import make
+from mailshed.spool.store import Report
+from mailshed.terms import QueueId, Stage
 from tests.support.builders import (
     BUSY,
     WALL,
@@ -17,7 +23,11 @@ from tests.support.fake_backend import (
     take,
 )
 from tests.support.middle import Middle
+from tests.support.reports import bounce_processor, fields, text_of
 from tests.support.virtual_time import in_virtual_time, settle_down, until
+from tests.support.watched_spool import WatchedSpool
+
+HOUR, DAY = 3600.0, 86400.0
 
 
 class TestExpiry:
@@ -114,3 +124,147 @@ class TestExpiry:
             await until(lambda: record.queue_id not in middle.spool)
         assert middle.log.of("expired") == []
         assert (await middle.spool.totals()).ledger == {"personal": {"accepted": 1, "delivered": 1}}
+
+
+class TestDelay:
+    """A sender whose mail waits for too long is told, once."""
+
+    @in_virtual_time
+    async def test_is_reported_once_while_the_backend_is_away(self, middle: Middle) -> None:
+        record = spool_record("a@example.net", "b@example.net", report_wall=WALL + 900)
+        await middle.keep(record)
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await asyncio.sleep(890)
+            assert middle.spool.generated() == []
+            await asyncio.sleep(75)
+            (report,) = middle.spool.generated()
+            assert bounce_processor(report.content) == (
+                {b"a@example.net", b"b@example.net"},
+                set(),
+            )
+            assert "the mail server cannot be reached" in text_of(report.content)
+            assert report.record.reverse_path == b""
+            assert [each.address for each in report.record.recipients] == [b"alice@example.org"]
+            await asyncio.sleep(2 * DAY)
+            assert middle.spool.generated() == [report], "one is enough, and none about it"
+            middle.backend.always(take)
+            await until(lambda: len(middle.backend.handed) == 2)
+        line = middle.log.one("delayed")
+        assert (line["id"], line["report"]) == (record.queue_id, report.record.queue_id)
+        assert 900 <= line["age"] <= 965
+        assert middle.book.count("reports_total", **{"class": "personal", "kind": "delayed"}) == 1
+        assert middle.spool.balance() == 0
+
+    @in_virtual_time
+    async def test_is_reported_while_the_backend_is_only_slow(self, middle: Middle) -> None:
+        """The report takes its turn like all mail, and is not about what is just being sent."""
+        middle.backend.seconds = 400
+        for _ in range(4):
+            await middle.keep(spool_record(wall=WALL - 50))
+        first = spool_record(wall=WALL - 40, report_wall=WALL + 300)
+        second = spool_record(report_wall=WALL + 500)
+        for record in (first, second):
+            await middle.keep(record)
+        async with middle.draining():
+            await until(lambda: len(middle.backend.handed) == 7, 4000)
+        assert [line["id"] for line in middle.log.of("delayed")] == [first.queue_id]
+        (report,) = [each for each in middle.backend.handed if b"multipart" in each.content]
+        assert "the mail server is busy with other mail" in text_of(report.content)
+
+    @in_virtual_time
+    async def test_speaks_of_those_who_still_wait(self, middle: Middle) -> None:
+        record = spool_record("a@example.net", "b@example.net", report_wall=WALL + 100)
+        await middle.keep(record)
+        full = Deferred(Stage.RCPT, make(452, "4.3.1 Insufficient storage"))
+        middle.backend.always(sort_out({b"b@example.net": full}))
+        async with middle.draining():
+            await until(lambda: middle.log.of("delayed"), 300)
+            await until(lambda: len(middle.backend.handed) == 2)
+        report = middle.backend.handed[1]
+        assert report.recipients == (b"alice@example.org",)
+        assert bounce_processor(report.content) == ({b"b@example.net"}, set())
+        _, about = fields(report.content)
+        assert about["Status"] == "4.3.1"
+        assert about["Diagnostic-Code"] == "smtp; 452 4.3.1 Insufficient storage"
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"reverse_path": b""}, {"is_trusted": False}, {"is_generated": True}],
+        ids=["null", "stranger", "our own"],
+    )
+    @in_virtual_time
+    async def test_is_not_told_to_those_who_may_not_be_told(
+        self, middle: Middle, changes: dict[str, Any]
+    ) -> None:
+        record = spool_record(report_wall=WALL + 100, **changes)
+        await middle.keep(record)
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await until(lambda: middle.log.of("delayed"), 300)
+            await asyncio.sleep(HOUR)
+        assert (await middle.spool.totals()).messages == 1
+        assert middle.log.one("delayed").get("report") is None
+        assert middle.spool.record(record.queue_id).report_wall is None, "nor is it asked again"
+
+    @in_virtual_time
+    async def test_found_at_the_start_is_tried_before_anyone_is_told(self, middle: Middle) -> None:
+        """The host was down for a night; the backend is up."""
+        for _ in range(30):
+            await middle.keep(spool_record(report_wall=WALL - 100))
+        async with middle.draining():
+            await until(lambda: len(middle.backend.handed) == 30)
+            await asyncio.sleep(300)
+        assert middle.log.of("delayed") == []
+
+    @in_virtual_time
+    async def test_of_a_crowd_is_told_in_bounds(self, middle: Middle) -> None:
+        """An application with 300 messages, and one person behind it."""
+        robot = b"robot@example.org"
+        for _ in range(300):
+            await middle.keep(spool_record(reverse_path=robot, report_wall=WALL + 50))
+        await middle.keep(spool_record(report_wall=WALL + 51))
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await until(lambda: len(middle.log.of("delayed")) == 301)
+            assert 180 <= middle.clock.monotonic() <= 260, "one batch a minute"
+        told = Counter(each.record.recipients[0].address for each in middle.spool.generated())
+        assert told[b"alice@example.org"] == 1
+        assert DELAY_REPORTS_PER_SENDER < told[robot] <= 4 * DELAY_REPORTS_PER_SENDER
+        assert middle.spool.balance() == 0
+
+    @in_virtual_time
+    async def test_waits_for_a_spool_that_is_sick(self, middle: Middle) -> None:
+        record = spool_record(report_wall=WALL + 100)
+        await middle.keep(record)
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await asyncio.sleep(90)
+            middle.spool.unhealthy = "disk I/O error"
+            await asyncio.sleep(600)
+            assert middle.log.of("delayed") == []
+            middle.spool.unhealthy = None
+            await until(middle.spool.generated, 120)
+            await asyncio.sleep(600)
+        assert len(middle.log.of("delayed")) == 1
+        assert middle.faults == []
+
+    @in_virtual_time
+    async def test_that_cannot_be_noted_does_not_stop_the_others(
+        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = [spool_record(report_wall=WALL + 100 + n) for n in range(3)]
+        for record in records:
+            await middle.keep(record)
+        note_delay = spool.note_delay
+
+        async def picky(queue_id: QueueId, report: Report | None) -> None:
+            if queue_id == records[0].queue_id:
+                raise SpoolError("no")
+            await note_delay(queue_id, report)
+
+        monkeypatch.setattr(spool, "note_delay", picky)
+        middle.backend.always(be_away)
+        async with middle.draining():
+            await until(lambda: len(middle.log.of("delayed")) == 2, 300)
+        assert [str(error) for _, error in middle.faults] == ["no"]

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailshed.drain.notify import ReportPolicy
+from mailshed.drain.notify import ReportContext, may_report
+from mailshed.drain.report import ReportPolicy
 from mailshed.drain.retry import (
     EXPIRED_STATUS,
-    ReportContext,
     RetryPolicy,
     expire,
-    is_expired,
-    may_report,
     next_delay,
+    postpone,
     previous_delay,
+    retry_delay,
     settle_attempt,
 )
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt
@@ -45,6 +45,7 @@ def settle(
     record: SpoolRecord, *results: DeliveryResult, unit: float = 0.5, **changes: Any
 ) -> Settlement:
     arguments: dict[str, Any] = {"wall": WALL, "retry": RETRY, "report": context()} | changes
+    arguments.setdefault("left", record.expires_wall - arguments["wall"])
     return settle_attempt(record, results, random_unit=unit, **arguments)
 
 
@@ -217,10 +218,18 @@ class TestDoubt:
 
 
 class TestExpiry:
-    def test_comes_with_the_instant_itself(self) -> None:
-        record = spool_record(expires_wall=WALL)
-        assert not is_expired(record, WALL - 0.001)
-        assert is_expired(record, WALL)
+    @pytest.mark.parametrize(("left", "is_over"), [(0.001, False), (0.0, True), (-9.0, True)])
+    def test_comes_with_the_instant_itself(self, left: float, is_over: bool) -> None:
+        settlement = settle(spool_record(), DEFERRED, left=left)
+        assert settlement.endings == ({0: Ending.EXPIRED} if is_over else {})
+
+    def test_goes_by_what_is_left_and_not_by_the_wall_clock(self) -> None:
+        """A clock that was set forwards has made nothing older, nor due at once for ever."""
+        record = spool_record(expires_wall=WALL - 1000)
+        settlement = settle(record, DEFERRED, left=500.0, unit=0.5)
+        assert set(settlement.deferred) == {0}
+        assert settlement.next_attempt_wall == WALL + 60
+        assert settle(record, DEFERRED, left=10.0).next_attempt_wall == WALL + 10
 
     def test_ends_what_is_still_deferred_at_the_last_attempt(self) -> None:
         record = spool_record(*TWO, expires_wall=WALL)
@@ -277,3 +286,43 @@ def test_every_recipient_ends_or_stays_and_only_bounces_and_expiries_are_reporte
     assert len(settlement.reports) <= 1
     assert settlement.next_attempt_wall >= WALL
     assert replace(settlement) == settlement
+
+
+class TestPostpone:
+    def test_changes_nothing_but_the_time(self) -> None:
+        recipients = (
+            SpoolRecipient(index=2, address=b"a@example.net", last_reply="450 4.2.0 busy"),
+            SpoolRecipient(index=5, address=b"b@example.net"),
+        )
+        record = spool_record(recipients=recipients, attempts=3, in_doubt=1)
+        settlement = postpone(record, wall=WALL, left=1000.0, pause=60.0)
+        assert settlement == Settlement(
+            queue_id=record.queue_id,
+            deferred={2: "450 4.2.0 busy", 5: ""},
+            state=SpoolState.QUEUED,
+            attempts=3,
+            next_attempt_wall=WALL + 60,
+            in_doubt=1,
+        )
+
+    def test_leaves_what_was_tried_as_tried(self) -> None:
+        recipient = SpoolRecipient(index=0, address=b"a@example.net", state=SpoolState.DEFERRED)
+        record = spool_record(recipients=(recipient,))
+        settlement = postpone(record, wall=WALL, left=1000.0, pause=60.0)
+        assert settlement.state is SpoolState.DEFERRED
+
+    def test_is_not_longer_than_there_is_time(self) -> None:
+        settlement = postpone(spool_record(), wall=WALL, left=20.0, pause=60.0)
+        assert settlement.next_attempt_wall == WALL + 20
+
+
+def test_a_pause_takes_the_place_of_the_growing_delay() -> None:
+    """Of a mailbox that is held: when it is free, and not after as many attempts as there were."""
+    settlement = settle(spool_record(attempts=9), DEFERRED, pause=12.0)
+    assert settlement.next_attempt_wall == WALL + 12
+    assert settlement.attempts == 10
+
+
+@given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
+def test_the_delay_of_a_retry_is_within_its_policy(attempts: int, unit: float) -> None:
+    assert RETRY.delay_min <= retry_delay(attempts, unit, RETRY) <= RETRY.delay_max

@@ -44,6 +44,25 @@ test: $(VENV)/.dev ## Install what the tests need (as root on Debian; else say w
 	$(BIN)/python -m tests.support.debian
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# The long proofs, on top of what `make test` does: docs/durability.md says what they show.
+# `make test-kill N=1000 SEED=7`: so many kills, at other moments.
+LONG = $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 $(PYTEST_ARGS)
+
+.PHONY: test-kill
+test-kill: $(VENV)/.dev ## Kill the daemon N times under load (30; about three seconds each)
+	$(BIN)/python -m tests.support.debian
+	MAILSHED_TEST_KILLS=$(or $(N),30) MAILSHED_TEST_SEED=$(or $(SEED),1) $(LONG) tests/fault/test_kill.py
+
+.PHONY: test-flapping
+test-flapping: $(VENV)/.dev ## Two minutes of a mail server that comes and goes every second
+	$(BIN)/python -m tests.support.debian
+	MAILSHED_TEST_FLAP_SECONDS=120 $(LONG) tests/fault/test_flapping.py
+
+.PHONY: test-planted
+test-planted: $(VENV)/.dev ## Plant faults in a copy; each must turn its test red
+	$(BIN)/python -m tests.support.debian
+	$(BIN)/python -m tests.fault.planted
+
 .PHONY: check format lint types layers quick
 check: format lint types layers quick ## Format, lint, types, layers and the quick tests; before every commit
 
@@ -79,6 +98,10 @@ test-power-cut: $(VENV)/.dev ## Cut the power N (3000) times while the spool wri
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
 	$(BIN)/python -m tests.bench
+
+.PHONY: bench-queue
+bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
+	$(BIN)/python -m tests.bench.queue
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions

@@ -79,8 +79,8 @@ def generate(port: int, *, connections: int, messages: int, octets: int, mode: M
 class Sink:
     """The running sink; a context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_port()
         counter = folder / "sink.count"
         self._process = Process([build("smtp_sink"), str(self.port), counter], folder / "sink.log")
         self._process.wait_for_port(self.port)

@@ -5,16 +5,13 @@ traced while it adds messages and says so on standard output: between the last w
 the database and the line that acknowledges it, an fdatasync of that log must have returned.
 """
 
-import os
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.fault import straces
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = 30
@@ -47,44 +44,14 @@ async def main():
 asyncio.run(main())
 """
 
-_CALL = re.compile(r"(?P<pid>\d+) +(?P<name>\w+)\((?P<rest>.*)")
-_RESUMED = re.compile(r"(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
-
-
-@dataclass(frozen=True)
-class Event:
-    """The begin or the end of one system call."""
-
-    name: str
-    is_end: bool
-    arguments: str
-    """Of the call, with the path of its file (`strace -y`)."""
-    result: str = ""
-
-
-def events(trace: str) -> Iterator[Event]:
-    """Begins and ends of all calls in the order in which strace saw them."""
-    begun: dict[str, str] = {}
-    for line in trace.splitlines():
-        if resumed := _RESUMED.fullmatch(line):
-            arguments = begun.pop(resumed["pid"])
-            yield Event(resumed["name"], True, arguments, resumed["rest"].rpartition("= ")[2])
-        elif call := _CALL.fullmatch(line):
-            name, rest = call["name"], call["rest"]
-            yield Event(name, False, rest)
-            if rest.endswith("<unfinished ...>"):
-                begun[call["pid"]] = rest
-            else:
-                yield Event(name, True, rest, rest.rpartition("= ")[2])
-
 
 def check(trace: str) -> list[str]:
     """The promises in the trace, each 'kept' or 'broken'."""
     promises = []
     is_synced = False
     syncing_since_last_write = False
-    for event in events(trace):
-        is_log = "spool.db-wal>" in event.arguments.partition(",")[0]
+    for event in straces.events(trace):
+        is_log = "spool.db-wal>" in event.file
         match event.name:
             case "pwrite64" | "write" if is_log:
                 is_synced = syncing_since_last_write = False
@@ -98,17 +65,11 @@ def check(trace: str) -> list[str]:
 
 
 def test_a_sync_has_returned_between_the_last_write_and_the_promise(tmp_path: Path) -> None:
-    strace = shutil.which("strace")
-    if strace is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("strace is missing: apt-get install strace")
-        pytest.skip("strace is missing: apt-get install strace")
     trace = tmp_path / "trace"
-    watched = "trace=pwrite64,write,fdatasync,fsync"
-    command = [strace, "-f", "-y", "-e", watched, "-e", "signal=none", "-o", str(trace)]
-    command += [sys.executable, "-c", CHILD, str(tmp_path / "spool"), str(MESSAGES)]
+    command = [*straces.command(trace, "pwrite64,write,fdatasync,fsync"), sys.executable]
+    command += ["-c", CHILD, str(tmp_path / "spool"), str(MESSAGES)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, timeout=120)
-    assert check(trace.read_text()) == ["kept"] * (MESSAGES + MESSAGES // 3)
+    assert check(straces.read(trace)) == ["kept"] * (MESSAGES + MESSAGES // 3)
 
 
 WRITE = '7 pwrite64(9</s/spool.db-wal>, "..."..., 24, 32) = 24\n'

@@ -23,7 +23,7 @@ class FailureReport:
     about: tuple[str, ...]
     """The addresses of Final-Recipient."""
     has_null_reverse_path: bool
-    """RFC 3464, 2: as it must, or two servers could report to each other for ever."""
+    """As it must (RFC 5321, 4.5.5), or two servers could report to each other for ever."""
 
 
 def read_report(delivered: Delivered) -> FailureReport | None:

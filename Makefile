@@ -22,7 +22,7 @@ QUICK := tests/unit tests/contract tests/protocol tests/tidy
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(VENV)/.runtime ## Start the daemon here; BACKEND=host:port relays to a real mail server
@@ -75,6 +75,10 @@ docs: $(VENV)/.runtime ## Write the generated references: docs/configuration.md,
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
 	$(BIN)/python -m tests.bench
+
+.PHONY: bench-overload
+bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm)
+	$(BIN)/python -m tests.bench.overload
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions

@@ -55,6 +55,8 @@ class Commands:
     count_messages: Callable[[], list[Document]]
     """Totals per class and state."""
     reload: Callable[[], Awaitable[str]]
+    explain: Callable[[str], Document] = lambda queue_id: {"queue_id": queue_id, "known": False}
+    """Why a message is of its class, by queue id; may block like the listings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def admin_app(service: Service) -> web.Application:
     app.router.add_get("/v1/status", _status, allow_head=False)
     app.router.add_get("/v1/queue", _queue, allow_head=False)
     app.router.add_get("/v1/queue/count", _queue_count, allow_head=False)
+    app.router.add_get("/v1/explain/{queue_id:[0-9A-Z]{1,32}}", _explain, allow_head=False)
     app.router.add_post("/v1/reload", _reload)
     return app
 
@@ -115,7 +118,10 @@ def readiness(snapshot: Snapshot | None, now: float) -> tuple[bool, str]:
     is_alive, text = health(snapshot, now)
     if snapshot is None or not is_alive:
         return False, text
-    return (False, "stopping") if snapshot.is_stopping else _mail_readiness(snapshot)
+    if snapshot.is_stopping:
+        return False, "stopping"
+    is_ready, text = _mail_readiness(snapshot)
+    return is_ready, f"{text} (observing: nothing is shed)" if snapshot.is_observing else text
 
 
 def _mail_readiness(snapshot: Snapshot) -> tuple[bool, str]:
@@ -179,6 +185,12 @@ async def _queue(request: web.Request) -> web.Response:
 async def _queue_count(request: web.Request) -> web.Response:
     counts = await _in_executor(request, request.app[SERVICE].commands.count_messages)
     return web.json_response({"schema": "mailshed.queue-count/1", "classes": counts})
+
+
+async def _explain(request: web.Request) -> web.Response:
+    queue_id, commands = request.match_info["queue_id"], request.app[SERVICE].commands
+    (document,) = await _in_executor(request, lambda: [commands.explain(queue_id)])
+    return web.json_response(document)
 
 
 async def _reload(request: web.Request) -> web.Response:

@@ -260,7 +260,14 @@ class Drainer:
         try:
             left = record.expires_wall - self._clock.wall()
             async with asyncio.timeout(left if left > 0 else LAST_CHANCE):
-                return await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
+                return await self._gate.acquire(
+                    traffic_class,
+                    record.received_wall,
+                    timeout=None,
+                    sender=record.reverse_path,
+                    size=record.size,
+                    recipients=len(record.recipients),
+                )
         except TimeoutError:
             self._next_expiry = self._clock.monotonic()
             return None

@@ -13,14 +13,16 @@ first event. Gauges are not here: `collector` exports them from the snapshot.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from mailshed.admission.decision import Action
 from mailshed.mail.delivery import StageTimes
 from mailshed.metrics.catalog import (
     CODE_CLASSES,
@@ -28,13 +30,13 @@ from mailshed.metrics.catalog import (
     FAMILIES,
     STAGE_TIMES,
     VERBS,
-    Action,
     Disposition,
     Fate,
     Kind,
     Outcome,
     Result,
     Source,
+    Timeliness,
 )
 from mailshed.terms import Reason, Stage
 
@@ -47,6 +49,7 @@ _DECISIONS: tuple[tuple[Action, Reason], ...] = (
     ("spool", Reason.BACKEND_AWAY),
     ("spool", Reason.BACKEND_DEFERRED),
     ("defer", Reason.BACKEND_DEFERRED),
+    ("defer", Reason.SPOOL_FILLING),
     ("defer", Reason.SPOOL_FULL),
     ("defer", Reason.SPOOL_SICK),
     ("reject", Reason.BACKEND_REFUSED),
@@ -137,15 +140,22 @@ class Metrics(Collector):
         self._messages = _Counter("messages_accepted_total")
         self._recipients = _Counter("recipients_accepted_total")
         self._decisions = _Counter("decisions_total")
+        self._would = _Counter("would_decisions_total")
+        self._over_quota = _Counter("over_quota_total")
         self._sizes = _Histogram("message_size_bytes")
         self._transactions = _Histogram("transaction_duration_seconds")
         self._stages = _Histogram("delivery_stage_seconds")
+        self._slot_waits = _Histogram("slot_wait_seconds")
         self._queue_waits = _Histogram("queue_wait_seconds")
         self._spool_sync = _Histogram("spool_sync_seconds")
         self._loop_lag = _Histogram("event_loop_lag_seconds")
         self._backend_replies = _Counter("backend_replies_total")
         self._deliveries = _Counter("deliveries_total")
+        self._delivered = _Counter("delivered_messages_total")
+        self._delivered_bytes = _Counter("delivered_bytes_total")
         self._in_doubt = _Counter("in_doubt_total")
+        self._objectives: Mapping[str, float] = {}
+        self._default_objective = inf
         self._spool_sync.declare()
         self._loop_lag.declare()
         registry.register(self)
@@ -174,11 +184,21 @@ class Metrics(Collector):
                 for code_class in CODE_CLASSES:
                     self._backend_replies.values[backend, stage.value, code_class] += 0
 
+    def promise(self, objectives: Mapping[str, float], default: float) -> None:
+        """Set the seconds from arrival to delivery that each class is promised from now on.
+
+        `default` is for mail of a class that the configuration has lost.
+        """
+        self._objectives, self._default_objective = dict(objectives), default
+
     def _declare_class(self, name: str) -> None:
         for disposition in ("relayed", "spooled"):
             self._messages.values[name, disposition] += 0
         self._recipients.values[name,] += 0
         self._in_doubt.values[name,] += 0
+        self._delivered_bytes.values[name,] += 0
+        for timeliness in get_args(Timeliness):
+            self._delivered.values[name, timeliness] += 0
         for action, reason in _DECISIONS:
             self._decisions.values[name, action, reason.value] += 0
         for source in ("live", "spool"):
@@ -187,6 +207,7 @@ class Metrics(Collector):
         for outcome in _OUTCOMES:
             self._transactions.declare(name, outcome)
         self._sizes.declare(name)
+        self._slot_waits.declare(name)
         self._queue_waits.declare(name)
 
     # The listener.
@@ -213,6 +234,14 @@ class Metrics(Collector):
         """It was decided what happens to a message."""
         self._decisions.values[traffic_class, action, reason.value] += 1
 
+    def would(self, traffic_class: str, action: Action, reason: Reason) -> None:
+        """While observing, it was found what would have been decided."""
+        self._would.values[traffic_class, action, reason.value] += 1
+
+    def over_quota(self, traffic_class: str, quota: str, level: str) -> None:
+        """A message exceeds a quota."""
+        self._over_quota.values[traffic_class, quota, level] += 1
+
     def accepted(
         self, traffic_class: str, disposition: Disposition, *, size: int, recipients: int
     ) -> None:
@@ -225,7 +254,28 @@ class Metrics(Collector):
         """A mail transaction ended `seconds` after its MAIL command."""
         self._transactions.observe((traffic_class, outcome), seconds)
 
+    def slot_wait(self, traffic_class: str, seconds: float) -> None:
+        """A live message waited so long for a slot, and got it or was spooled."""
+        self._slot_waits.observe((traffic_class,), max(0.0, seconds))
+
+    def decided(self, traffic_class: str, action: Action, reason: Reason | None = None) -> int:
+        """How often it was decided so about messages of this class; None: for any reason."""
+        counts = self._decisions.values
+        reasons = Reason if reason is None else (reason,)
+        return sum(counts.get((traffic_class, action, each.value), 0) for each in reasons)
+
     # The backend.
+
+    def delivered(self, traffic_class: str, seconds: float, size: int) -> None:
+        """The backend took a message of `size` octets, `seconds` after its arrival."""
+        objective = self._objectives.get(traffic_class, self._default_objective)
+        timeliness: Timeliness = "late" if seconds > objective else "on_time"
+        self._delivered.values[traffic_class, timeliness] += 1
+        self._delivered_bytes.values[traffic_class,] += size
+
+    def late(self, traffic_class: str) -> int:
+        """How many messages of this class were delivered too late for its objective."""
+        return self._delivered.values.get((traffic_class, "late"), 0)
 
     def backend_reply(self, backend: str, stage: Stage, code: int | None) -> None:
         """The backend replied with `code`, or did not in time (None)."""

@@ -58,6 +58,8 @@ class Daemon:
     backend_port: int
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Merged into the configuration, section by section; lists replace lists."""
+    program: tuple[str, ...] = ("mailshed",)
+    """The module to run, with words that come before `serve`."""
     port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
     process: Process = field(init=False)
@@ -112,7 +114,7 @@ class Daemon:
     def launch(self) -> Process:
         """Start the process without waiting for anything."""
         self.process = Process(
-            [sys.executable, "-m", "mailshed", "serve", "--config", self.configuration_file],
+            [sys.executable, "-m", *self.program, "serve", "--config", self.configuration_file],
             self.folder / "mailshed.log",
             cwd=_ROOT,
         )

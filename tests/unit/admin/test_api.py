@@ -61,6 +61,11 @@ class World:
         recipient = {"address": "189027512345678@patient.mssante.fr", "last_reply": ""}
         return [{"queue_id": "Q1", "sender": "a@b.example", "recipients": [recipient]}]
 
+    def explain(self, queue_id: str) -> dict[str, Any]:
+        if self.fault is not None:
+            raise self.fault
+        return {"queue_id": queue_id, "why": "189027512345678@patient.mssante.fr"}
+
     def service(self, executor: ThreadPoolExecutor) -> Service:
         return Service(
             metrics=self.metrics,
@@ -70,6 +75,7 @@ class World:
                 list_messages=self.list_messages,
                 count_messages=lambda: [{"class": "bulk", "state": "queued", "messages": 3}],
                 reload=self.reload,
+                explain=self.explain,
             ),
             executor=executor,
             run_on_main=lambda command: command(),
@@ -329,6 +335,7 @@ def _snapshot(**changes: Any) -> Snapshot:
         (_snapshot(), 1005.0, True, "ready"),
         (_snapshot(), 1005.1, False, "the main loop has not run for 5.1 s"),
         (_snapshot(is_stopping=True), 1000.0, False, "stopping"),
+        (_snapshot(is_observing=True), 1000.0, True, "ready (observing: nothing is shed)"),
         (
             _snapshot(spool=dataclasses.replace(busy_snapshot().spool, is_healthy=False)),
             1000.0,
@@ -370,3 +377,22 @@ def test_with_a_full_spool_it_is_ready_while_any_mail_has_somewhere_to_go() -> N
         False,
         "the spool is full and no backend is up: all mail would get 4xx",
     )
+
+
+async def test_an_explanation_is_asked_for_by_queue_id(admin: aiohttp.ClientSession) -> None:
+    status, text = await get(admin, "/v1/explain/01JZX4K7T2M8Q0RB")
+    assert status == 200
+    assert json.loads(text) == {
+        "queue_id": "01JZX4K7T2M8Q0RB",
+        "why": "***@patient.mssante.fr",
+    }
+    for wrong in ("/v1/explain/", "/v1/explain/a", "/v1/explain/" + "A" * 33):
+        assert (await get(admin, wrong))[0] == 404
+
+
+async def test_an_explanation_that_needs_a_sick_spool_is_503(
+    admin: aiohttp.ClientSession, world: World
+) -> None:
+    world.fault = SpoolSick("disk I/O error")
+    status, text = await get(admin, "/v1/explain/01JZX4K7T2M8Q0RB")
+    assert (status, "disk I/O error" in text) == (503, True)

@@ -22,7 +22,7 @@ QUICK := tests/unit tests/contract tests/protocol tests/tidy
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(VENV)/.runtime ## Start the daemon here; BACKEND=host:port relays to a real mail server
@@ -102,6 +102,10 @@ bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
 .PHONY: bench-queue
 bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue
+
+.PHONY: bench-overload
+bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm)
+	$(BIN)/python -m tests.bench.overload
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions

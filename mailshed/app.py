@@ -8,7 +8,8 @@ is there. The order of a stop is that of a message's path: no new connections, o
 finish, the drain's transactions finish, the spool closes; nothing acknowledged is ever in memory
 only.
 
-SIGTERM and SIGINT stop, SIGHUP reloads. A reload replaces the policies as a whole or, if the file
+SIGTERM and SIGINT stop, SIGHUP reloads, as does a change of a list that the configuration names.
+A reload replaces the policies as a whole or, if the file
 is faulty or asks for what needs a restart, not at all.
 """
 
@@ -23,14 +24,18 @@ import uvloop
 
 from mailshed import __version__
 from mailshed.admin.audit import AuditLog
+from mailshed.admin.explain import Explainer
 from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
 from mailshed.clock import SystemClock
 from mailshed.config.load import session_limits, verification_policy
 from mailshed.config.schema import Backend as BackendSection
 from mailshed.config.schema import Config, Listener
+from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
+from mailshed.config.watch import ListWatch
 from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
+from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.journal import Journal
@@ -40,7 +45,14 @@ from mailshed.listener.handler import Handler
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.maillog import MailLog, configure_logging, is_journal
-from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, Usage, new_registry
+from mailshed.metrics import (
+    Metrics,
+    SnapshotCollector,
+    SnapshotHolder,
+    Totals,
+    Usage,
+    new_registry,
+)
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
 from mailshed.policies import (
@@ -61,7 +73,7 @@ from mailshed.spool.reader import count_messages, find_ids, list_messages, show_
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.supervisor import Supervisor
 from mailshed.systemd import Notifier
-from mailshed.terms import ClientKind
+from mailshed.terms import ClientKind, Reason
 
 STDERR = 2
 """The file descriptor that the log goes to."""
@@ -98,6 +110,7 @@ class Service:
             config_loaded_wall=clock.wall(),
             started_wall=clock.wall(),
             sessions_max=config.limits.sessions_max,
+            quota_keys_max=config.quotas.entries_max,
         )
         self._holder = SnapshotHolder()
         registry = new_registry()
@@ -119,6 +132,7 @@ class Service:
         )
         self._reloader = Reloader(reload, self._spool)
         self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
+        self._gate.is_observing = config.is_observing
         self._verifier = RecipientVerifier(
             verification_policy(config),
             call_ahead=self._build_call_ahead(section, config.hostname, clock),
@@ -157,6 +171,7 @@ class Service:
             journal=self._journal,
             clock=clock,
             verifier=self._verifier,
+            spool_fill=lambda: self._status.spool_fill,
         )
         limits = config.limits
         self._contents = ContentStore(
@@ -200,6 +215,7 @@ class Service:
         for section in self.config.listeners:
             self._bind(section)
         await self._open_spool()
+        self._warn_of_observing()
         self._make_socket_folder()
         self.operations.start()
         for server in self._servers:
@@ -217,6 +233,13 @@ class Service:
             metrics=_host_port(self.config.metrics.bind.host, self.operations.port),
             admin=str(self.config.admin_socket),
         )
+
+    def _warn_of_observing(self) -> None:
+        if self.config.is_observing:
+            self.maillog.start_warning(
+                detail="mode is observe: decisions are counted and not acted on, so nothing"
+                " protects the backend; set mode: enforce and reload when you trust them"
+            )
 
     def _bind(self, section: Listener) -> None:
         listening = bind(section.name, section.bind.host, section.bind.port)
@@ -264,6 +287,7 @@ class Service:
                 group.create_task(self._drainer.run(), name="drain"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(self._reload_on(hangup), name="reload"),
+                group.create_task(self._watch_lists(hangup), name="lists"),
             ]
             await stop.wait()
             unfinished = await self._finish()
@@ -317,6 +341,14 @@ class Service:
             await self._try_reload()
             self._notifier.ready()
 
+    async def _watch_lists(self, hangup: asyncio.Event) -> None:
+        """Ask for a reload when a list that the configuration names has changed."""
+        watch = ListWatch()
+        while True:
+            await asyncio.sleep(LISTS_INTERVAL)
+            if await asyncio.to_thread(watch.changed, self.config):
+                hangup.set()
+
     async def _try_reload(self) -> None:
         try:
             await self.reload()
@@ -344,11 +376,13 @@ class Service:
         self._pipeline.policies = for_pipeline
         self._drainer.policy = for_drain
         self._verifier.policy = for_verifier
+        self._gate.is_observing = config.is_observing
         for server in self._servers:
             server.factory.limits = limits
         self._status.config_hash = fingerprint(config)
         self._status.config_loaded_wall = self._clock.wall()
         self._status.sessions_max = config.limits.sessions_max
+        self._status.quota_keys_max = config.quotas.entries_max
         self._status.reload_ok = True
         self.maillog.reloaded(config=self._status.config_hash)
         return f"reloaded configuration {self._status.config_hash}"
@@ -372,6 +406,11 @@ class Service:
                 audit=AuditLog(config.spool.path),
                 announce=self.maillog.operator,
                 reload=self.reload,
+                explain=Explainer(
+                    self._journal.decisions,
+                    lambda: self._pipeline.policies.classifier,
+                    config.spool.path,
+                ).explain,
             ),
             on_failure=self._task_failed,
         )
@@ -380,6 +419,7 @@ class Service:
         painter = Painter(
             status=self._status,
             gate=self._gate,
+            entrance=self._pipeline.entrance,
             backend=self._backend,
             spool=self._spool,
             contents=self._contents,
@@ -390,6 +430,7 @@ class Service:
             cached_recipients=self._cached_recipients,
             held_mailboxes=lambda: self._drainer.held_mailboxes,
             retry_tokens=lambda: self._drainer.retry_tokens,
+            process=ProcessMeter().look,
             clock=self._clock,
         )
         return ControlLoop(
@@ -422,9 +463,16 @@ class Service:
         used, limit = self._verifier.cached
         return Usage(used=used, limit=limit)
 
-    def _message_totals(self, name: str) -> tuple[int, int, int]:
-        journal = self._journal
-        return journal.relayed[name], journal.spooled_count[name], self._drainer.delivered[name]
+    def _message_totals(self, name: str) -> Totals:
+        journal, metrics = self._journal, self.metrics
+        return Totals(
+            relayed=journal.relayed[name],
+            spooled=journal.spooled_count[name],
+            shed=metrics.decided(name, "spool", Reason.SATURATED),
+            deferred=metrics.decided(name, "defer"),
+            drained=self._drainer.delivered[name],
+            late=metrics.late(name),
+        )
 
     def _declare_metrics(self, config: Config) -> None:
         self.metrics.declare(
@@ -432,6 +480,8 @@ class Service:
             [each.name for each in config.listeners],
             [each.name for each in config.backends],
         )
+        objectives = {each.name: each.objective for each in config.classes}
+        self.metrics.promise(objectives, objectives[config.classification.default])
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._status.tasks_failed += 1

@@ -9,6 +9,11 @@ its reply is counted by the listener.
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from mailshed.admission.decision import Action
+from mailshed.admission.quota import Excess
+from mailshed.classification.classifier import Classifier, Verdict
+from mailshed.classification.decisions import DecisionRing
+from mailshed.classification.subject import Subject
 from mailshed.clock import Clock
 from mailshed.mail import reply
 from mailshed.mail.delivery import (
@@ -59,6 +64,14 @@ class Journal:
         self.relayed: Counter[str] = Counter()
         self.spooled_count: Counter[str] = Counter()
         """Messages relayed live, and spooled, since the start, by class."""
+        self.decisions = DecisionRing()
+        """What `mailshed explain` reads."""
+
+    def classified(
+        self, classifier: Classifier, subject: Subject, envelope: Envelope, verdict: Verdict
+    ) -> None:
+        """A complete message has its class; no line of its own, since each ending says it."""
+        self.decisions.add(classifier, subject, envelope, verdict)
 
     def rejected(
         self,
@@ -96,6 +109,11 @@ class Journal:
         else:
             self._log_refusal(mail, answer, _REASONS[answer], delays)
 
+    def waited(self, message: Message) -> None:
+        """It has its slot now, or will not get one: its time at the gate is over."""
+        seconds = self._clock.monotonic() - message.envelope.received_at
+        self._metrics.slot_wait(message.traffic_class.name, seconds)
+
     def delivered(self, message: Message, answer: Reply, times: StageTimes, waited: float) -> None:
         """The backend took it while the client waited."""
         self._log.delivered(
@@ -104,9 +122,12 @@ class Journal:
             delays=_delays(message, times, waited),
             reply=answer.text,
         )
+        self.decisions.end(message.envelope.queue_id, "delivered", Reason.ROOM, answer.text)
         self.relayed[message.traffic_class.name] += 1
         self._count_accepted(message, "relayed")
         self._metrics.decision(message.traffic_class.name, "relay", Reason.ROOM)
+        delay = self._clock.monotonic() - message.envelope.received_at
+        self._metrics.delivered(message.traffic_class.name, delay, message.size)
         self._end(message, "delivered")
 
     def spooled(
@@ -116,6 +137,8 @@ class Journal:
         said, detail = (None, None) if result is None else _cause(result)
         delays = self._delays_so_far(message, result)
         self._log.spooled(_mail(message), reason=reason, delays=delays, reply=said, detail=detail)
+        queue_id = message.envelope.queue_id
+        self.decisions.end(queue_id, "spooled", reason, reply.queued(queue_id).text)
         self.spooled_count[message.traffic_class.name] += 1
         self._count_accepted(message, "spooled")
         self._metrics.decision(message.traffic_class.name, "spool", reason)
@@ -131,6 +154,8 @@ class Journal:
         """The client is told 4xx and keeps it, or 5xx; `result` if the backend was tried."""
         delays = self._delays_so_far(message, result)
         self._log_refusal(_mail(message), answer, reason, delays)
+        action = "refused" if answer.is_permanent else "deferred"
+        self.decisions.end(message.envelope.queue_id, action, reason, answer.text)
         name = message.traffic_class.name
         self._metrics.decision(name, "reject" if answer.is_permanent else "defer", reason)
         self._end(message, "rejected" if answer.is_permanent else "deferred")
@@ -138,11 +163,22 @@ class Journal:
     def aborted(self, message: Message) -> None:
         """The client left after its final dot and before anything was promised."""
         self._log.aborted(_mail(message), stage=Stage.DOT)
+        self.decisions.end(message.envelope.queue_id, "aborted", None, "")
         self._end(message, "aborted")
 
     def in_doubt(self, message: Message, detail: str) -> None:
         """Our final dot got no answer."""
         self._log.in_doubt(_mail(message), backend=self._backend, detail=detail)
+
+    # On the way in: counted only, since each ends as one of the above.
+
+    def over_quota(self, traffic_class: str, excess: Excess) -> None:
+        """A message exceeds a quota, whether or not that is of consequence now."""
+        self._metrics.over_quota(traffic_class, excess.layer.value, excess.level.value)
+
+    def would(self, traffic_class: str, action: Action, reason: Reason) -> None:
+        """While observing: what would have been done with a message."""
+        self._metrics.would(traffic_class, action, reason)
 
     # Spooled messages.
 
@@ -181,6 +217,8 @@ class Journal:
                 self._log.in_doubt(about, backend=self._backend, detail=words, is_held=is_held)
         if any(isinstance(each, Delivered) for each in result.recipients):
             self._metrics.queue_wait(record.traffic_class, waited)
+            delay = self._clock.wall() - record.received_wall
+            self._metrics.delivered(record.traffic_class, delay, record.size)
         for recipient, ending in fared:
             self._log_ending(mail, recipient, ending, settlement, waited)
         self._count_failure_reports(record, settlement)

@@ -11,31 +11,38 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from mailshed import __version__
+from mailshed.admission.entrance import Entrance
+from mailshed.admission.learned import CLIENTS_MAX
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.control.saturation import LOOP_LAG_FULL, Level, disk_level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
+from mailshed.control.signals.process import ProcessUsage
 from mailshed.errors import SpoolError
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.metrics import (
     BackendSnapshot,
     ClassSnapshot,
+    History,
     QueueSnapshot,
     Snapshot,
     SpoolSnapshot,
+    Totals,
     Usage,
 )
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.spool.accounts import CLINICAL_PERCENT
 from mailshed.spool.store import ClassTotals, SpoolStore, SpoolTotals
-from mailshed.terms import TrafficClass
+from mailshed.terms import SpoolState, TrafficClass
 
 # A snapshot does not wait for a slow disk longer than this (seconds).
 TOTALS_PATIENCE = 0.5
 # A spool without room for an ordinary message (octets) is full, though a note might still fit.
 ORDINARY_MESSAGE = 64 * 1024
 _MIB = 1024 * 1024
+# Mail that is to be delivered; the rest waits for a person and has no age to be late by.
+_DUE = (SpoolState.QUEUED, SpoolState.DEFERRED)
 
 
 @dataclass(slots=True)
@@ -48,12 +55,15 @@ class Status:
     config_loaded_wall: float
     started_wall: float
     sessions_max: int
+    quota_keys_max: int = 0
     listeners: tuple[str, ...] = ()
     reload_ok: bool = True
     is_stopping: bool = False
     tasks_failed: int = 0
     totals: SpoolTotals = field(default_factory=SpoolTotals)
     """The spool's totals when it was last asked with success."""
+    spool_fill: float = 0.0
+    """How full the spool was then, by its fullest measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,26 +72,31 @@ class Painter:
 
     status: Status
     gate: Gate
+    entrance: Entrance
     backend: Backend
     spool: SpoolStore
     contents: ContentStore
     classification: Callable[[], ClassificationPolicy]
     sessions: Callable[[], int]
     lines_dropped: Callable[[], int]
-    message_totals: Callable[[str], tuple[int, int, int]]
-    """Of one class: messages relayed, spooled, and delivered from the spool, since the start."""
+    message_totals: Callable[[str], Totals]
+    """Of one class, since the start."""
+    process: Callable[[float], ProcessUsage]
+    """What the process uses; takes the monotonic time."""
     clock: Clock
     cached_recipients: Callable[[], Usage] = Usage
     held_mailboxes: Callable[[], Usage] = Usage
     retry_tokens: Callable[[], Usage] = Usage
+    history: History = field(default_factory=History)
 
     async def take(self, lag: EventLoopLag) -> Snapshot:
         """Make a snapshot of this instant."""
         status, wall = self.status, self.clock.wall()
         totals = await self._totals()
-        backend = self._backend()
+        now = self.clock.monotonic()
+        backend, process = self._backend(), self.process(now)
         return Snapshot(
-            made_at=self.clock.monotonic(),
+            made_at=now,
             wall=wall,
             hostname=status.hostname,
             version=__version__,
@@ -89,21 +104,27 @@ class Painter:
             config_hash=status.config_hash,
             config_loaded_wall=status.config_loaded_wall,
             reload_ok=status.reload_ok,
+            is_observing=self.gate.is_observing,
             is_stopping=status.is_stopping,
             sessions=Usage(used=self.sessions(), limit=status.sessions_max),
             listeners=status.listeners,
             backends=(backend,),
-            classes=self._classes(totals, wall),
+            classes=self._classes(totals, now, wall),
             spool=self._spool(totals),
             content_memory=_usage(self.contents.memory),
             content_disk=_usage(self.contents.disk),
             cached_recipients=self.cached_recipients(),
             held_mailboxes=self.held_mailboxes(),
             retry_tokens=self.retry_tokens(),
+            spool_fill=status.spool_fill,
+            quota_keys=Usage(used=len(self.entrance.quotas), limit=status.quota_keys_max),
+            retry_clients=Usage(used=len(self.entrance.retries), limit=CLIENTS_MAX),
+            files=Usage(used=process.files, limit=process.files_max),
+            memory=Usage(used=process.memory, limit=process.memory_max),
             loop_lag_seconds=lag.recent_max,
             tasks_failed_total=status.tasks_failed,
             log_lines_dropped_total=self.lines_dropped(),
-            saturation=self._saturation(backend, totals, lag),
+            saturation=self._saturation(backend, totals, lag, process),
         )
 
     async def _totals(self) -> SpoolTotals:
@@ -111,6 +132,7 @@ class Painter:
         with suppress(SpoolError, TimeoutError):
             async with asyncio.timeout(TOTALS_PATIENCE):
                 self.status.totals = await self.spool.totals()
+                self.status.spool_fill = fill_of(self.status.totals)
         return self.status.totals
 
     def _backend(self) -> BackendSnapshot:
@@ -121,7 +143,11 @@ class Painter:
             is_up=gate.is_up,
             in_flight=gate.in_flight,
             limit=gate.limit,
+            ceiling=gate.ceiling,
+            reserve=gate.reserve,
             waiting=gate.waiting,
+            live_waiting=gate.live_waiting,
+            live_waiting_limit=gate.live_waiting_limit,
             connections_busy=connections.busy,
             connections_idle=connections.idle,
             connections_opened_total=connections.opened_total,
@@ -130,34 +156,45 @@ class Painter:
             last_error=gate.last_error,
         )
 
-    def _classes(self, totals: SpoolTotals, wall: float) -> tuple[ClassSnapshot, ...]:
+    def _classes(self, totals: SpoolTotals, now: float, wall: float) -> tuple[ClassSnapshot, ...]:
         """The configured ones, and the lost ones that the spool still has mail of."""
         policy = self.classification()
         queued: dict[str, list[ClassTotals]] = {each.name: [] for each in policy.classes}
         for part in totals.by_class:
             if part.messages:
                 queued.setdefault(part.traffic_class, []).append(part)
-        made = [self._class(each, queued.pop(each.name), wall) for each in policy.classes]
-        for name, parts in queued.items():
-            stray = replace(policy.default, name=name)
-            made.append(replace(self._class(stray, parts, wall), is_configured=False))
+        counts = {name: self.message_totals(name) for name in queued}
+        recent = self.history.note(
+            now, counts, {name: _messages(parts) for name, parts in queued.items()}
+        )
+        configured = {each.name: each for each in policy.classes}
+        made = [
+            replace(
+                self._class(
+                    configured.get(name) or replace(policy.default, name=name), parts, wall
+                ),
+                relayed_total=counts[name].relayed,
+                spooled_total=counts[name].spooled,
+                delivered_total=counts[name].drained,
+                recent=recent[name],
+                is_configured=name in configured,
+            )
+            for name, parts in queued.items()
+        ]
         return tuple(sorted(made, key=lambda made_class: made_class.rank))
 
     def _class(
         self, traffic_class: TrafficClass, queued: list[ClassTotals], wall: float
     ) -> ClassSnapshot:
-        oldest = min((part.oldest_wall for part in queued), default=wall)
-        relayed, spooled, delivered = self.message_totals(traffic_class.name)
+        oldest = min((part.oldest_wall for part in queued if part.state in _DUE), default=wall)
         return ClassSnapshot(
             name=traffic_class.name,
             rank=traffic_class.rank,
             objective_seconds=traffic_class.objective,
             waiting=self.gate.waiting_of(traffic_class),
             in_flight=self.gate.in_flight_of(traffic_class),
-            relayed_total=relayed,
-            spooled_total=spooled,
-            delivered_total=delivered,
-            queued_messages=sum(part.messages for part in queued),
+            in_flight_limit=self.gate.open_to(traffic_class),
+            queued_messages=_messages(queued),
             queued_octets=sum(part.octets for part in queued),
             oldest_age_seconds=max(0.0, wall - oldest),
         )
@@ -190,7 +227,11 @@ class Painter:
         )
 
     def _saturation(
-        self, backend: BackendSnapshot, totals: SpoolTotals, lag: EventLoopLag
+        self,
+        backend: BackendSnapshot,
+        totals: SpoolTotals,
+        lag: EventLoopLag,
+        process: ProcessUsage,
     ) -> dict[str, float]:
         contents = self.contents
         levels = {  # of equals the first binds: without room in the spool nothing is caught
@@ -202,8 +243,24 @@ class Painter:
             "content_memory": Level(contents.memory.used, contents.memory.limit),
             "content_disk": Level(contents.disk.used, contents.disk.limit),
             "event_loop": Level(lag.recent_max, LOOP_LAG_FULL),
+            "live_waiting": Level(backend.live_waiting, backend.live_waiting_limit),
+            "files": Level(process.files, process.files_max),
+            "memory": Level(process.memory, process.memory_max),
         }
         return saturation(levels, is_backend_away=not backend.is_up)
+
+
+def _messages(parts: list[ClassTotals]) -> int:
+    return sum(part.messages for part in parts)
+
+
+def fill_of(totals: SpoolTotals) -> float:
+    """How full the spool is by its fullest measure: octets, messages, or the disk."""
+    return max(
+        Level(totals.octets, totals.octets_max).ratio,
+        Level(totals.messages, totals.messages_max).ratio,
+        disk_level(free=totals.disk_free, reserve=totals.disk_reserve).ratio,
+    )
 
 
 def why_full(totals: SpoolTotals) -> tuple[str, bool]:

@@ -4,10 +4,12 @@
 
     on_rcpt      may this client send there?                     admission.policy
                  does the mailbox exist?                         relay.verify
+                 would it be told 4xx in any case?               admission.entrance
     on_content   loop?  what is it?  may it enter now?           trace, classification, admission
                    |- Relay -------> a slot now                  relay.gate
                    |- Wait --------> a slot within the wait      relay.gate
                    |- Spool -------> durable commit, then 250    spool
+                   |- Defer -------> 4xx: the sender keeps it
                  with a slot: one transaction with the backend, whose reply is our reply
 
 A client does not wait for ever. If the backend has not got as far as our final dot when its
@@ -25,21 +27,26 @@ Steps here call the core and act; the journal logs and counts. There is no polic
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
 from mailshed.admission import policy
 from mailshed.admission.decision import Defer, Reject, Relay, Spool, Wait
+from mailshed.admission.entrance import Entrance
+from mailshed.admission.policy import BackendState
+from mailshed.admission.quota import Sending
 from mailshed.adoption import Adoption, Custody
 from mailshed.classification.classifier import Classifier
+from mailshed.classification.senders import SenderHistory
+from mailshed.classification.subject import Known, Subject, subject_of
 from mailshed.clock import Clock
-from mailshed.config.policy import Network, RelayPolicy
+from mailshed.config.policy import AdmissionPolicy, Network, RelayPolicy
 from mailshed.control.patience import Patience
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
+from mailshed.mail.address import Mailbox, parse_mailbox
 from mailshed.mail.content import Content
 from mailshed.mail.delivery import (
     Bounced,
@@ -49,7 +56,7 @@ from mailshed.mail.delivery import (
     TransactionResult,
     everyone,
 )
-from mailshed.mail.envelope import Client, Envelope
+from mailshed.mail.envelope import Client, Envelope, Recipient
 from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
@@ -79,6 +86,7 @@ class Policies:
     """Seconds after its final dot at which a mail server gets its reply, if not before."""
     respond_by_user_agent: float
     """The same for clients that do not try again."""
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
     def is_clinical(self, client: Client) -> bool:
         """Whether `client` is in a network whose mail is clinical."""
@@ -111,8 +119,15 @@ class _Kept:
 _NOT_KEPT = {Reason.BACKEND_AWAY: reply.BACKEND_AWAY, Reason.IN_DOUBT: reply.NO_ANSWER}
 
 
+# Why a message that could go to the spool may be left with its sender instead, if that fills.
+_SHEDDABLE = frozenset({Reason.SATURATED, Reason.BACKEND_AWAY, Reason.OVER_QUOTA})
+
+
 class Pipeline:
-    """The path of messages to one backend."""
+    """The path of messages to one backend.
+
+    `spool_fill` says how full the spool is, 0 to 1.
+    """
 
     def __init__(
         self,
@@ -127,10 +142,13 @@ class Pipeline:
         journal: Journal,
         clock: Clock,
         verifier: RecipientVerifier | None = None,
+        spool_fill: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.policies = policies
+        self.entrance = Entrance(spool_fill)
         self._verifier = verifier
         self._patience = Patience()
+        self._senders = SenderHistory()
         self._gate = gate
         self._backend = backend
         self._spool = spool
@@ -150,7 +168,7 @@ class Pipeline:
         """
         ruling: Reject | Defer | None = policy.decide_recipient(
             mailbox, is_trusted=client.is_trusted, policy=self.policies.relay
-        )
+        ) or self._defer_early(client, mailbox, sender)
         if ruling is None and self._verifier is not None:
             verified = self._verifier.check(client, mailbox, waited)
             if callable(verified):
@@ -176,6 +194,33 @@ class Pipeline:
             reason=ruling.reason,
         )
         return ruling.reply
+
+    def _defer_early(
+        self, client: Client, mailbox: Mailbox, sender: bytes, priority: int | None = None
+    ) -> Defer | None:
+        """Say 4xx now if the message would hear it in any case; see `Entrance.at_rcpt`."""
+        policies = self.policies
+
+        def reachable() -> tuple[TrafficClass, ...]:
+            subject = Subject(
+                client=client,
+                reverse_path=parse_mailbox(sender.decode("ascii")) if sender else None,
+                recipients=(Recipient(mailbox=mailbox),),
+                priority=priority,
+                known=Known.RCPT,
+            )
+            return policies.classifier.reachable(subject)
+
+        return self.entrance.at_rcpt(
+            client,
+            sender,
+            mailbox.raw,
+            terms=policies.admission,
+            reachable=reachable,
+            is_pressed=self._gate.is_pressed,
+            state_of=self._gate.state,
+            now=self._clock.monotonic(),
+        )
 
     def on_rejected(
         self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None
@@ -203,18 +248,23 @@ class Pipeline:
         """
         policies = self.policies
         header = HeaderView(await content.read_head())
-        verdict = policies.classifier.classify(envelope, header)
+        classifier = policies.classifier
+        sent = self._senders.note(classifier.windows, envelope, self._clock.monotonic())
+        subject = subject_of(envelope, header, size=content.size, sent=sent)
+        verdict = classifier.classify(subject)
+        self._journal.classified(classifier, subject, envelope, verdict)
         prefix = received_line(envelope, policies.hostname)
         message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
             answer(self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply)
             return
-        slot, reason = await self._enter(message)
-        if slot is None and self._gate.is_closed:
-            reason = Reason.SHUTDOWN  # whatever it was waiting for, nobody gets it any more
-        elif slot is None and not self._gate.is_up:
-            reason = Reason.BACKEND_AWAY  # it may have gone while we waited
-        outcome = _Kept(reason) if slot is None else await self._relay(message, slot, answer)
+        entered = await self._enter(message)
+        self._journal.waited(message)
+        outcome: _Answered | _Kept | None
+        if isinstance(entered, Slot):
+            outcome = await self._relay(message, entered, answer)
+        else:
+            outcome = entered
         if isinstance(outcome, _Kept):
             outcome = await self._keep(message, outcome)
         if outcome is not None:
@@ -224,26 +274,75 @@ class Pipeline:
         """Note that handling a message failed by our own fault; its client hears 451."""
         self._journal.failed(envelope, error)
 
-    async def _enter(self, message: Message) -> tuple[Slot | None, Reason]:
-        """Get a slot if the message may enter, now or soon; else the reason why it may not."""
-        traffic_class = message.traffic_class
-        kind = message.envelope.client.kind
-        decision = policy.decide(traffic_class, kind, self._gate.state(traffic_class))
+    async def _enter(self, message: Message) -> Slot | _Kept | _Answered:
+        """Get a slot if the message may enter, now or soon; else say what becomes of it."""
+        terms, traffic_class = self.policies.admission, message.traffic_class
+        state = self._gate.state(traffic_class, message.size)
+        sending = Sending(
+            message.envelope.client,
+            message.reverse_path,
+            traffic_class,
+            len(message.envelope.recipients),
+        )
+        ruling = self.entrance.decide(sending, state, terms, self._clock.monotonic())
+        if ruling.excess is not None:
+            self._journal.over_quota(traffic_class.name, ruling.excess)
+        decision = ruling.decision
+        if terms.is_observing:
+            decision = self._observe(message, decision, state)
         match decision:
-            case Relay(reason):
-                return self._gate.try_acquire(traffic_class), reason
+            case Relay():
+                slot, reason = self._gate.try_acquire(traffic_class, message.size), Reason.SATURATED
             case Wait(seconds, reason):
-                arrived = message.envelope.received_wall
-                return await self._gate.acquire(traffic_class, arrived, seconds), reason
+                slot = await self._wait(message, seconds, ruling.penalty)
             case Spool(reason):
-                return None, reason
+                return _Kept(self._current(reason))
+            case Defer(reason, answer):
+                return self._turn_away(message, answer, reason, None)
             case _:
                 assert_never(decision)
+        return slot if slot is not None else _Kept(self._current(reason))
+
+    async def _wait(self, message: Message, seconds: float, penalty: float) -> Slot | None:
+        return await self._gate.acquire(
+            message.traffic_class,
+            message.envelope.received_wall,
+            seconds,
+            sender=message.reverse_path,
+            size=message.size,
+            recipients=len(message.envelope.recipients),
+            penalty=penalty,
+        )
+
+    def _current(self, reason: Reason) -> Reason:
+        """Why there is no slot, as things are now: they may have changed while we waited."""
+        if self._gate.is_closed:
+            return Reason.SHUTDOWN
+        return reason if self._gate.is_up else Reason.BACKEND_AWAY
+
+    def _observe(
+        self, message: Message, decision: Relay | Wait | Spool | Defer, state: BackendState
+    ) -> Wait | Spool:
+        """Count what would be done with it, and say what is done instead.
+
+        It is relayed as soon as the backend has a slot, in half the time that its client has; only
+        what would be refused otherwise, or get no slot at all, goes to the spool.
+        """
+        client, terms = message.envelope.client, self.policies.admission
+        action, reason = decision.action, decision.reason
+        if message.content.is_normalised and not any(
+            client.address in network for network in terms.normalize_networks
+        ):
+            action, reason = "reject", Reason.CONTENT
+        self._journal.would(message.traffic_class.name, action, reason)
+        if state.is_away:
+            return Spool(Reason.BACKEND_AWAY)
+        return Wait(self._respond_by(client.kind) / 2)
 
     async def _relay(
         self, message: Message, slot: Slot, answer: Callable[[Reply], None]
     ) -> _Answered | _Kept | None:
-        """Run the transaction with the backend, holding `slot`; None if all that is to do is done."""
+        """Run the transaction with the backend, holding `slot`; None if all is done."""
         waited = self._clock.monotonic() - message.envelope.received_at
         adoption = Adoption(
             message,
@@ -321,7 +420,8 @@ class Pipeline:
         """Not now: the client keeps the message if it can, else we do."""
         if answer is None or answer.code == 421:  # a 421 ends the backend's session, not ours
             return _Kept(Reason.BACKEND_AWAY, result=result)
-        if message.envelope.client.kind is ClientKind.MTA:
+        kind = self.entrance.kind(message.envelope.client, self._clock.monotonic())
+        if kind is ClientKind.MTA:
             return self._turn_away(message, answer, Reason.BACKEND_DEFERRED, result)
         return _Kept(Reason.BACKEND_DEFERRED, result=result)
 
@@ -346,6 +446,10 @@ class Pipeline:
             self._journal.aborted(message)
             raise ClientGone
         policies = self.policies
+        if kept.reason in _SHEDDABLE and not policies.admission.is_observing:
+            ruling = self._shed(message, kept.reason)
+            if isinstance(ruling, Defer):
+                return self._turn_away(message, ruling.reply, ruling.reason, kept.result)
         record = message.record(
             reason=kept.reason,
             in_doubt=kept.in_doubt,
@@ -364,8 +468,21 @@ class Pipeline:
         self._on_spooled(message.traffic_class)
         return _Answered(reply.queued(message.envelope.queue_id))
 
+    def _shed(self, message: Message, reason: Reason) -> Spool | Defer:
+        """Whether the spool takes it, or fills so much that the sender is to keep it."""
+        client, now = message.envelope.client, self._clock.monotonic()
+        return self.entrance.shed(client, message.traffic_class, reason, now)
+
     def _turn_away(
         self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
     ) -> _Answered:
+        if answer.is_transient:
+            envelope = message.envelope
+            self.entrance.note_deferral(
+                envelope.client,
+                message.reverse_path,
+                envelope.recipients[0].mailbox.raw,
+                self._clock.monotonic(),
+            )
         self._journal.turned_away(message, answer, reason, result)
         return _Answered(answer)

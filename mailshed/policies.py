@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 
 from mailshed.classification.classifier import Classifier
+from mailshed.config.admission import admission_policy
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
 from mailshed.config.schema import Config
@@ -41,6 +42,7 @@ def pipeline_policies(config: Config) -> Policies:
         retry_pause=config.spool.retry_min,
         respond_by=config.limits.respond_by,
         respond_by_user_agent=config.limits.respond_by_user_agent,
+        admission=admission_policy(config),
     )
 
 
@@ -60,7 +62,7 @@ def drain_policy(config: Config) -> DrainPolicy:
 
 def fingerprint(config: Config) -> str:
     """A short name for exactly this configuration, for logs and metrics."""
-    text = render(config, with_defaults=True)
+    text = render(config, with_defaults=True) + config.sources.digest
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -50,6 +50,8 @@ class Reason(Enum):
     SHUTDOWN = "shutdown"  # the service is stopping
     SPOOL_FULL = "spool_full"  # a spool limit or the disk reserve is reached
     SPOOL_SICK = "spool_sick"  # the spool cannot commit
+    SPOOL_FILLING = "spool_filling"  # the spool is too full for this class, and the sender can wait
+    OVER_QUOTA = "over_quota"  # more than a hard quota allows while the backend is under pressure
     RELAY_DENIED = "relay_denied"  # a stranger asked us to relay to a stranger
     UNKNOWN_RECIPIENT = "unknown_recipient"  # the backend does not know the mailbox
     UNVERIFIED_RECIPIENT = "unverified_recipient"  # nobody can say now whether it exists
@@ -99,10 +101,15 @@ class TrafficClass:
 
     `rank` orders classes, 0 first; classes may share a rank. Rank 0 is never shed.
     `threshold` is the share of the in-flight limit (0..1] above which the class may not start.
+    `guarantee` is the share [0..1] that it may have whatever the others hold.
+    `weight` is its part, relative to the others', of what is left when several classes wait.
     `wait_max_*` bounds, in seconds, how long a client waits for a slot before its mail is spooled.
     `objective` is the delay in seconds, from arrival to the backend's 250, promised for the class.
     `report_after` is the delay in seconds after which a waiting message's sender is told once that
     it is late; None: never.
+    `defer_fill` is how full the spool (0..1] may be before mail servers keep this class themselves
+    (4xx) instead of having it spooled; None: whatever it holds.
+    `defers_over_quota` says that they also keep what exceeds a hard quota, under pressure.
     """
 
     name: str
@@ -112,6 +119,10 @@ class TrafficClass:
     wait_max_user_agent: float
     objective: float
     report_after: float | None = None
+    guarantee: float = 0.0
+    weight: float = 1.0
+    defer_fill: float | None = None
+    defers_over_quota: bool = False
 
     def wait_max(self, client_kind: ClientKind) -> float:
         """Seconds this class may wait for a slot on behalf of a client of `client_kind`."""

@@ -20,8 +20,8 @@ from aiohttp import web
 from mailshed.admin.actions import add_action_routes
 from mailshed.admin.peer import may_administer, peer_of
 from mailshed.admin.queue import add_queue_routes
-from mailshed.admin.service import SERVICE, Service
-from mailshed.admin.status import status_document
+from mailshed.admin.service import SERVICE, Service, read_spool
+from mailshed.admin.status import as_json, status_document
 from mailshed.errors import ConfigError, RequestError
 from mailshed.metrics import Snapshot, render
 
@@ -51,6 +51,7 @@ def admin_app(service: Service) -> web.Application:
     app = public_app(service)
     app.middlewares.append(_only_permitted_peers)
     app.router.add_get("/v1/status", _status, allow_head=False)
+    app.router.add_get("/v1/explain/{queue_id:[0-9A-Z]{1,32}}", _explain, allow_head=False)
     app.router.add_post("/v1/reload", _reload)
     add_queue_routes(app)
     add_action_routes(app)
@@ -71,7 +72,10 @@ def readiness(snapshot: Snapshot | None, now: float) -> tuple[bool, str]:
     is_alive, text = health(snapshot, now)
     if snapshot is None or not is_alive:
         return False, text
-    return (False, "stopping") if snapshot.is_stopping else _mail_readiness(snapshot)
+    if snapshot.is_stopping:
+        return False, "stopping"
+    is_ready, text = _mail_readiness(snapshot)
+    return is_ready, f"{text} (observing: nothing is shed)" if snapshot.is_observing else text
 
 
 def _mail_readiness(snapshot: Snapshot) -> tuple[bool, str]:
@@ -113,6 +117,12 @@ async def _status(request: web.Request) -> web.Response:
     if snapshot is None:
         raise web.HTTPServiceUnavailable(text="starting: no snapshot yet")
     return web.json_response(status_document(snapshot, now))
+
+
+async def _explain(request: web.Request) -> web.Response:
+    queue_id, commands = request.match_info["queue_id"], request.app[SERVICE].commands
+    document = await read_spool(request, lambda: as_json(commands.explain(queue_id)))
+    return web.json_response(document)
 
 
 async def _reload(request: web.Request) -> web.Response:

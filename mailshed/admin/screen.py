@@ -1,5 +1,8 @@
 """The status document as one screen of text, 80 columns by 24 rows with eight classes.
 
+From the top: what runs, what is shed now and what limits it, each class (rates of the last minute,
+the queue and when it will be empty, counts of the last hour), the backend, the spool, the books.
+
 Pure: a document in, text out, so that the command line, a test and a page can all show it. Members
 that an older service does not send count as zero or empty. Control characters are
 shown as `?`: a backend whose error is quoted must not be able to move an operator's cursor.
@@ -21,8 +24,10 @@ COLUMNS = 80
 STALE_SECONDS = 2.0
 # A cause takes at most so many lines of a terminal: it must not push the table off the screen.
 _CAUSE_LINES = 2
-# How full a resource is before it is worth a line.
-_NOTABLE_RATIO = 0.05
+# How full a resource is before it is named beside the fullest.
+_NOTABLE_RATIO = 0.5
+# No estimate is worth more (seconds).
+_ETA_MAX = 99 * 86400
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _LEDGER_OUT = ("delivered", "bounced", "refused", "expired", "removed")
 
@@ -32,10 +37,10 @@ def render(status: Document, width: int | None = COLUMNS) -> str:
     page = COLUMNS if width is None else width
     lines = [
         *_header(status, width),
-        *_backends(status, width),
+        *_cut(_level(status), width),
         *_classes(status, page),
+        *_backends(status, width),
         *_spool(status, width),
-        *_wrapped(_saturation(status), page),
         *_wrapped(_accounting(status), page),
     ]
     return "\n".join(line.rstrip() for line in lines)
@@ -81,27 +86,92 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
             )
 
 
+def _level(status: Document) -> str:
+    """What is shed now, and the resource that is the reason."""
+    parts = [_shedding(status)]
+    ratios = sorted(status.get("saturation", {}).items(), key=lambda item: -item[1])
+    if full := [_fill(status, name, ratio) for name, ratio in ratios if ratio >= 1]:
+        parts.append(f"LIMITED BY {', '.join(full)}")
+    elif ratios:
+        parts.append(f"FULLEST {_fill(status, *ratios.pop(0))}")
+    parts += [_fill(status, *each) for each in ratios if _NOTABLE_RATIO <= each[1] < 1]
+    return "   ".join(parts)
+
+
+def _shedding(status: Document) -> str:
+    backends = status.get("backends", ())
+    if backends and not any(each.get("is_up") for each in backends):
+        return "ALL MAIL WAITS"
+    if status.get("is_observing"):
+        return "OBSERVING, nothing is acted on"
+    rates = {
+        row["name"]: row.get("recent", {}).get("shed_rate", 0) for row in status.get("classes", ())
+    }
+    shed = [f"{name} {_rate(rate)}/s" for name, rate in rates.items() if rate > 0]
+    return f"SHEDDING {', '.join(shed)}" if shed else "NORMAL, nothing is shed"
+
+
+def _fill(status: Document, name: str, ratio: float) -> str:
+    """How full one resource is; slots of a backend that is away are not full but out of reach."""
+    backends = status.get("backends", ())
+    if name != "backend_slots" or not backends:
+        return f"{name} {ratio:.0%}"
+    if not any(each.get("is_up") for each in backends):
+        return f"backend {' '.join(each['name'] for each in backends)} away"
+    fullest = max(backends, key=lambda each: (each.get("is_up"), each.get("in_flight", 0)))
+    return f"{name} {fullest.get('in_flight', 0)}/{fullest.get('limit', 0)} on {fullest['name']}"
+
+
 def _classes(status: Document, width: int) -> Iterator[str]:
-    yield "CLASS          QUEUED OLDEST WAITING IN-FLIGHT  RELAYED  SPOOLED  GOAL NOTE"
+    yield (
+        f"{'CLASS':12}{'IN/s':>6}{'OUT/s':>7}{'QUEUED':>8}{'OLDEST':>7}{'ETA':>7}"
+        f"{'OK/h':>8}{'SPOOLED/h':>10} NOTE"
+    )
     held = {
         queue["traffic_class"]
         for queue in status.get("spool", {}).get("queues", ())
         if queue["state"] in ("hold", "corrupt") and queue["messages"]
     }
     for row in status.get("classes", ()):
+        recent = row.get("recent", {})
         queued = row.get("queued_messages", 0)
         oldest = row.get("oldest_age_seconds", 0)
-        objective = row.get("objective_seconds", 0)
-        notes = ["LATE"] if queued and oldest > objective else []
-        notes += ["held"] if row["name"] in held else []
-        totals = f"{_count(row.get('relayed_total', 0)):>9}{_count(row.get('spooled_total', 0)):>9}"
-        if not row.get("is_configured", True):
-            totals = f"{'not configured':>18}"  # takes no new mail, so it has nothing to count
-        yield _printable(
-            f"{row['name'][:12]:13}{_count(queued):>8}{_age(oldest) if queued else '-':>7}"
-            f"{_count(row.get('waiting', 0)):>8}{_count(row.get('in_flight', 0)):>10}"
-            f"{totals}{_age(objective):>6} {','.join(notes)}"
+        line = _printable(
+            f"{row['name'][:12]:12}{_rate(recent.get('accepted_rate', 0)):>6}"
+            f"{_rate(recent.get('delivered_rate', 0)):>7}{_count(queued):>8}"
+            f"{_age(oldest) if oldest else '-':>7}{_eta(queued, recent.get('queue_rate', 0)):>7}"
+            f"{_count(recent.get('hour_delivered', 0)):>8}"
+            f"{_count(recent.get('hour_spooled', 0)):>10}"
         )[:width]
+        notes = list(_notes(row, recent, is_held=row["name"] in held))
+        while len(line) + 1 + len(",".join(notes)) > width and notes:
+            notes.pop()
+        yield f"{line} {','.join(notes)}"
+
+
+def _notes(row: Document, recent: Document, *, is_held: bool) -> Iterator[str]:
+    """What is out of the ordinary about a class, the worst first."""
+    objective = row.get("objective_seconds", 0)
+    if row.get("oldest_age_seconds", 0) > objective:
+        yield f"LATE>{_age(objective)}"
+    elif late := recent.get("hour_late", 0):
+        yield f"{_count(late)} late"
+    if is_held:
+        yield "held"
+    if deferred := recent.get("hour_deferred", 0):
+        yield f"{_count(deferred)} 4xx"
+    if not row.get("is_configured", True):
+        yield "not configured"
+
+
+def _eta(queued: int, growth: float) -> str:
+    """When the queue will be empty at the pace of the last minute."""
+    if not queued:
+        return "-"
+    if growth >= 0:
+        return "grows" if growth > 0 else "stands"
+    seconds = queued / -growth
+    return _age(seconds) if seconds <= _ETA_MAX else f">{_age(_ETA_MAX)}"
 
 
 def _spool(status: Document, width: int | None) -> Iterator[str]:
@@ -124,26 +194,6 @@ def _spool(status: Document, width: int | None) -> Iterator[str]:
     )
 
 
-def _saturation(status: Document) -> str:
-    """All that is full, since each alone would bind, then what is on its way there."""
-    ratios = sorted(status.get("saturation", {}).items(), key=lambda item: -item[1])
-    if not ratios:
-        return ""
-    full = [_level(status, name, ratio) for name, ratio in ratios if ratio >= 1]
-    other = [_level(status, name, ratio) for name, ratio in ratios if _NOTABLE_RATIO <= ratio < 1]
-    if full:
-        return "   ".join([f"LIMITED BY {', '.join(full)}", *other])
-    return "   ".join([f"FULLEST {_level(status, *ratios[0])}", *other[1:]])
-
-
-def _level(status: Document, name: str, ratio: float) -> str:
-    """How full one resource is; slots of a backend that is away are not full but out of reach."""
-    backends = status.get("backends", ())
-    if name == "backend_slots" and backends and not any(each.get("is_up") for each in backends):
-        return f"backend {' '.join(each['name'] for each in backends)} away"
-    return f"{name} {ratio:.0%}"
-
-
 def _accounting(status: Document) -> str:
     """The conservation law in recipients: what came in is what went out and what is here."""
     spool = status.get("spool", {})
@@ -157,7 +207,7 @@ def _accounting(status: Document) -> str:
     verdict = "OK" if entered == left + queued else f"MISMATCH of {entered - left - queued:+d}"
     endings = " + ".join(f"{_count(terms[term])} {term}" for term in _LEDGER_OUT)
     return (
-        f"Spool accounted (recipients): {_count(terms['accepted'])} accepted"
+        f"Accounted (recipients spooled): {_count(terms['accepted'])} accepted"
         f" + {_count(terms['generated'])} generated"
         f" = {endings} + {_count(queued)} queued   {verdict}"
     )
@@ -178,9 +228,17 @@ def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
 
 def _cause(text: str, width: int | None) -> list[str]:
     """Why something is as it is: indented, and short enough for a screen if it is for one."""
-    lines = _wrapped(text, width, "  ")
-    if width is not None and len(lines) > _CAUSE_LINES:
-        lines = lines[:_CAUSE_LINES]
+    return _shortened(_wrapped(text, width, "  "), width, _CAUSE_LINES)
+
+
+def _cut(text: str, width: int | None) -> list[str]:
+    """One line, the end of which can be missed."""
+    return _shortened(_wrapped(text, width), width, 1)
+
+
+def _shortened(lines: list[str], width: int | None, most: int) -> list[str]:
+    if width is not None and len(lines) > most:
+        lines = lines[:most]
         lines[-1] = lines[-1][: width - 3] + "..."
     return lines
 
@@ -194,6 +252,13 @@ def _count(number: int) -> str:
     if number >= 1_000_000:
         return f"{number / 1e6:.2f}M"
     return f"{number:,}".replace(",", " ")
+
+
+def _rate(per_second: float) -> str:
+    """With as many digits as are worth reading: 0, 0.05, 3.1, 420."""
+    if per_second == 0:
+        return "0"
+    return f"{per_second:.{2 if per_second < 1 else 1 if per_second < 100 else 0}f}"
 
 
 def _age(seconds: float) -> str:

@@ -84,6 +84,8 @@ class Commands:
     announce: Announce
     reload: Callable[[], Awaitable[str]]
     """Returns a line for people; raises ConfigError if the file is faulty."""
+    explain: Callable[[str], Document]
+    """Why a message is of its class, by queue id; may block like the listings."""
 
 
 class RunOnMain(Protocol):

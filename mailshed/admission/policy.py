@@ -1,42 +1,86 @@
 """What may a message do now? The ladder of answers, from the class and the state of the backend.
 
 Clinical mail (rank 0) and everything else follow the same rule here and differ by their numbers: a
-class whose threshold leaves room is relayed, one that does not waits as long as its class and
-client allow, then it is spooled. A backend that is away is not waited for. Load alone never refuses
-mail; only a spool that cannot take it does, and then with a 4xx.
+class that has room is relayed, one that has none waits as long as its class and client allow, then
+it is spooled. A backend that is away is not waited for. The places to wait are few, as nobody gains
+from a long line of connected clients; clinical mail always has one.
+
+The spool is the answer to load. Only where it fills, or where a hard quota is exceeded while the
+backend is under pressure, does a class that allows it get a 4xx instead, and only from a sender
+that is known to try again: a 4xx is a second upload, and comes back in waves. Clinical mail is
+never told to come back.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from mailshed.admission.decision import Reject, Relay, Spool, Wait
-from mailshed.admission.scheduler import has_room
+from mailshed.admission.decision import Defer, Reject, Relay, Spool, Wait
+from mailshed.admission.quota import Level
 from mailshed.config.policy import RelayPolicy
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.terms import ClientKind, Reason, TrafficClass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendState:
-    """What the decision needs to know of the backend, at one instant."""
+class BackendState(NamedTuple):
+    """What one message of one class would meet at the backend, at one instant."""
 
-    in_flight: int
-    limit: int
-    waiting: int
-    """Messages already waiting for a slot whose rank is this class's or better."""
-    is_away: bool
+    may_start: bool
+    """There is a slot for it, and nobody before it."""
+    is_away: bool = False
+    is_pressed: bool = False
+    """Most of the slots are in use, or somebody waits for one."""
+    has_place_to_wait: bool = True
+    """Not as many live messages wait as may."""
+
+
+class Sender(NamedTuple):
+    """Whoever sends a message: what it does with a 4xx, and whether it sends too much."""
+
+    kind: ClientKind
+    """`MTA` only for one that tries again, as far as is known."""
+    level: Level | None = None
+    """The quota that this message exceeds."""
 
 
 def decide(
-    traffic_class: TrafficClass, client_kind: ClientKind, backend: BackendState
-) -> Relay | Wait | Spool:
-    """Decide for one message whose class is final."""
+    traffic_class: TrafficClass, sender: Sender, backend: BackendState, spool_fill: float
+) -> Relay | Wait | Spool | Defer:
+    """Decide for one message whose class is final; `spool_fill` is 0 (empty) to 1 (full)."""
     if backend.is_away:
-        return Spool(Reason.BACKEND_AWAY)
-    if backend.waiting == 0 and has_room(traffic_class, backend.in_flight, backend.limit):
+        return shed(traffic_class, sender, spool_fill, Reason.BACKEND_AWAY)
+    is_first = traffic_class.rank == 0
+    if sender.level is Level.HARD and backend.is_pressed and not is_first:
+        return shed(traffic_class, sender, spool_fill, Reason.OVER_QUOTA)
+    if backend.may_start:
         return Relay()
-    wait = traffic_class.wait_max(client_kind)
-    return Wait(wait) if wait > 0 else Spool(Reason.SATURATED)
+    wait = traffic_class.wait_max(sender.kind)
+    if wait > 0 and (is_first or backend.has_place_to_wait):
+        return Wait(wait)
+    return shed(traffic_class, sender, spool_fill, Reason.SATURATED)
+
+
+def shed(
+    traffic_class: TrafficClass, sender: Sender, spool_fill: float, reason: Reason
+) -> Spool | Defer:
+    """Decide where a message goes that cannot be relayed for `reason`.
+
+    A device over its hard quota gets a 4xx only where the spool fills as well: it forgets the
+    message, but one that has gone mad would take the room of all others.
+    """
+    if traffic_class.rank == 0:
+        return Spool(reason)
+    mark = traffic_class.defer_fill
+    is_filling = mark is not None and spool_fill >= mark
+    is_excess = reason is Reason.OVER_QUOTA and traffic_class.defers_over_quota
+    match sender.kind:
+        case ClientKind.MTA if is_excess:
+            return Defer(Reason.OVER_QUOTA, reply.OVER_QUOTA)
+        case ClientKind.MTA if is_filling:
+            return Defer(Reason.SPOOL_FILLING, reply.SPOOL_FILLING)
+        case ClientKind.DEVICE if is_excess and is_filling:
+            return Defer(Reason.OVER_QUOTA, reply.OVER_QUOTA)
+        case _:
+            return Spool(reason)
 
 
 def decide_recipient(mailbox: Mailbox, *, is_trusted: bool, policy: RelayPolicy) -> Reject | None:

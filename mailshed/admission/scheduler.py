@@ -1,122 +1,192 @@
 """Which waiting message, live or spooled, takes the next slot of one backend.
 
-A class may start only while the slots in use stay below its share of the limit (trunk reservation
-against lower classes): room for bulk ends first, room for clinical mail never before the limit
-itself. Among those that wait, the lower rank goes first; within a rank the one that has been here
-longest, counted from its arrival at our door, so spooled mail has no privilege over live mail of
-its class but its age.
+Rank 0 goes strictly first. The other classes share what it leaves by weight: start-time fair
+queueing (see `fair_queue`) over the classes, then over the senders of a class, then first come,
+first served. `room` says which classes may start at all; of those the one with the lowest tag is
+next. A class that may not start now saves nothing up meanwhile. One whose message is served past
+its objective pays half for it: its weight counts double until it is on time again.
 
-Pure: `now` is passed in, waiting items are opaque keys.
+So spooled mail has no privilege over live mail of its class but its age, a backlog of bulk delays
+personal mail by no more than its share, and no class starves unless rank 0 alone fills the backend.
+
+Costs are expected slot-seconds in units of an ordinary message. Items are opaque keys. Pure.
 """
 
-from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
-from itertools import count
 from typing import Generic, TypeVar
 
+from mailshed.admission.fair_queue import FairQueue, Served
+from mailshed.admission.room import Occupancy, is_elephant, may_start
 from mailshed.terms import TrafficClass
-
-
-def has_room(traffic_class: TrafficClass, in_flight: int, limit: int) -> bool:
-    """Whether a message of this class may start while `in_flight` of `limit` slots are in use.
-
-    An idle backend takes any class, whatever its threshold makes of a small limit.
-    """
-    # The margin is for products that should be whole: 0.55 * 20 is a little more than 11.
-    return in_flight == 0 or in_flight < traffic_class.threshold * limit - 1e-9
-
 
 Item = TypeVar("Item", bound=Hashable)
 
-# Entries of withdrawn items stay in a heap until they come to its top, or until they are more than
-# those that wait and more than this: then the heap is built anew, at a price of O(1) for each.
-_STALE_MAX = 64
+# What it costs beside a message of no size to one recipient, in the same unit: mail servers take
+# as long for a MiB as for a small message, and look up each recipient.
+COST_PER_OCTET = 1 / 1024**2
+COST_PER_RECIPIENT = 0.05
+LATE_DISCOUNT = 0.5
+STARVING_SECONDS = 60.0
+"""After so long without being served a class has a slot, however small the limit is."""
 
 
-@dataclass(order=True, slots=True)
-class _Entry(Generic[Item]):
-    arrived_wall: float
-    tie: int
-    item: Item = field(compare=False)
-    traffic_class: TrafficClass = field(compare=False)
+def cost_of(size: int, recipients: int) -> float:
+    """Expected slot-seconds, in units of an ordinary message."""
+    return 1.0 + size * COST_PER_OCTET + (recipients - 1) * COST_PER_RECIPIENT
+
+
+@dataclass(eq=False, slots=True)
+class _Lane(Generic[Item]):
+    """One class in the waiting room."""
+
+    traffic_class: TrafficClass
+    tag: float
+    served_wall: float = 0.0
+    """When it was served last, or began to wait (Unix time)."""
+    large: int = 0
+    """How many of those that wait are elephants."""
+    queue: FairQueue[Item] = field(default_factory=FairQueue)
+
+
+def _turn(lane: _Lane[Item]) -> tuple[bool, float, int]:
+    rank = lane.traffic_class.rank
+    return rank > 0, lane.tag, rank
 
 
 class Scheduler(Generic[Item]):
-    """The waiting room of one backend. Operations are O(log n) in the number waiting, amortised."""
+    """The waiting room of one backend. O(classes + log n) for n that wait, amortised."""
 
     def __init__(self) -> None:
-        self._heaps: dict[int, list[_Entry[Item]]] = {}
-        self._waiting: dict[Item, _Entry[Item]] = {}
-        self._by_class: Counter[str] = Counter()
-        self._by_rank: Counter[int] = Counter()
-        self._ties = count()
+        self._lanes: dict[str, _Lane[Item]] = {}
+        self._where: dict[Item, _Lane[Item]] = {}
+        self._large: set[Item] = set()
+        # Rank 0 and the others do not compete, so each has a virtual time of its own.
+        self._virtual = {True: 0.0, False: 0.0}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._where)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._where
 
     def waiting(self, traffic_class: TrafficClass) -> int:
         """How many of this class wait."""
-        return self._by_class[traffic_class.name]
+        lane = self._lanes.get(traffic_class.name)
+        return len(lane.queue) if lane is not None else 0
 
-    def waiting_up_to(self, rank: int) -> int:
-        """How many wait whose rank is `rank` or better."""
-        if not self._waiting:
-            return 0
-        return sum(number for waiting, number in self._by_rank.items() if waiting <= rank)
+    def must_queue(self, traffic_class: TrafficClass) -> bool:
+        """Whether a newcomer of this class has somebody before it: its like, or rank 0.
 
-    def offer(self, item: Item, traffic_class: TrafficClass, arrived_wall: float) -> None:
-        """Let `item` wait; `arrived_wall` is when the message reached us (Unix time)."""
-        assert item not in self._waiting, "offered twice"
-        entry = _Entry(arrived_wall, next(self._ties), item, traffic_class)
-        self._waiting[item] = entry
-        self._by_class[traffic_class.name] += 1
-        self._by_rank[traffic_class.rank] += 1
-        heappush(self._heaps.setdefault(traffic_class.rank, []), entry)
+        Classes that wait because they may not start now are passed by those that may, and so are
+        elephants.
+        """
+        if not self._where:
+            return False
+        own = self._lanes.get(traffic_class.name)
+        if own is not None and len(own.queue) > own.large:
+            return True
+        return any(lane.traffic_class.rank == 0 and lane.queue for lane in self._lanes.values())
+
+    def offer(
+        self,
+        item: Item,
+        traffic_class: TrafficClass,
+        *,
+        wall: float,
+        arrived_wall: float,
+        sender: bytes = b"",
+        size: int = 0,
+        recipients: int = 1,
+        penalty: float = 1.0,
+    ) -> None:
+        """Let `item` wait from `wall` on; `arrived_wall` is when it reached us (Unix times)."""
+        assert item not in self._where, "offered twice"
+        lane = self._lane(traffic_class)
+        if not lane.queue:
+            lane.tag = max(lane.tag, self._virtual[traffic_class.rank == 0])
+            lane.served_wall = wall
+        cost = cost_of(size, recipients)
+        lane.queue.offer(item, sender=sender, arrived_wall=arrived_wall, cost=cost, penalty=penalty)
+        self._where[item] = lane
+        if is_elephant(size):
+            lane.large += 1
+            self._large.add(item)
 
     def withdraw(self, item: Item) -> None:
         """`item` waits no longer; unknown items are ignored."""
-        entry = self._waiting.pop(item, None)
-        if entry is None:
-            return
-        rank = entry.traffic_class.rank
-        self._by_class[entry.traffic_class.name] -= 1
-        self._by_rank[rank] -= 1
-        heap = self._heaps[rank]
-        if len(heap) - self._by_rank[rank] > max(_STALE_MAX, self._by_rank[rank]):
-            heap[:] = [kept for kept in heap if self._is_waiting(kept)]
-            heapify(heap)
+        lane = self._forget(item)
+        if lane is not None:
+            lane.queue.withdraw(item)
 
     def withdraw_all(self) -> list[Item]:
         """Nobody waits any longer; return who did."""
-        items = list(self._waiting)
-        self._waiting.clear()
-        self._by_class.clear()
-        self._by_rank.clear()
-        self._heaps.clear()
+        items = list(self._where)
+        for item in items:
+            self.withdraw(item)
         return items
 
-    def next(self, in_flight: int, limit: int) -> Item | None:
+    def next(self, occupancy: Occupancy, own: Mapping[str, int], wall: float) -> Item | None:
         """Take out the item that may start now, or None if none may.
 
-        The order is strict: whoever is first and waits for want of room keeps all others waiting.
-        That can only cost a slot between classes whose thresholds contradict their ranks, or
-        differ within one rank.
+        `own` has the slots in use by class name; `wall` is now (Unix time).
         """
-        for rank in sorted(self._heaps):
-            heap = self._heaps[rank]
-            while heap and not self._is_waiting(heap[0]):
-                heappop(heap)
-            if not heap:
-                del self._heaps[rank]
-                continue
-            if not has_room(heap[0].traffic_class, in_flight, limit):
-                return None
-            item = heappop(heap).item
-            self.withdraw(item)
-            return item
+        lanes = [lane for lane in self._lanes.values() if lane.queue]
+        lanes.sort(key=_turn)
+        for lane in lanes:
+            held = own.get(lane.traffic_class.name, 0)
+            served = self._take(lane, held, occupancy, wall)
+            if served is not None:
+                self._forget(served.item)
+                self._charge(lane, served, lanes, wall)
+                return served.item
+            if lane.traffic_class.rank == 0:
+                return None  # whatever is free, if anything, is for rank 0
         return None
 
-    def _is_waiting(self, entry: _Entry[Item]) -> bool:
-        return self._waiting.get(entry.item) is entry
+    def _lane(self, traffic_class: TrafficClass) -> _Lane[Item]:
+        """Where this class waits, on the terms of now: a reload may have changed them."""
+        lane = self._lanes.get(traffic_class.name)
+        if lane is None:
+            lane = self._lanes[traffic_class.name] = _Lane(traffic_class, 0.0)
+        if lane.traffic_class is not traffic_class:
+            if (lane.traffic_class.rank == 0) is not (traffic_class.rank == 0):
+                lane.tag = self._virtual[traffic_class.rank == 0]  # the other time means nothing
+            lane.traffic_class = traffic_class
+        return lane
+
+    def _take(
+        self, lane: _Lane[Item], held: int, occupancy: Occupancy, wall: float
+    ) -> Served[Item] | None:
+        """The next item of one class, if it may start."""
+        terms = lane.traffic_class
+        is_starving = wall - lane.served_wall > STARVING_SECONDS
+        if not may_start(terms, held, occupancy, is_starving=is_starving):
+            return None
+        if lane.large and not may_start(
+            terms, held, occupancy, is_large=True, is_starving=is_starving
+        ):
+            return lane.queue.take(lambda item: item not in self._large)
+        return lane.queue.take()
+
+    def _forget(self, item: Item) -> _Lane[Item] | None:
+        lane = self._where.pop(item, None)
+        if lane is not None and item in self._large:
+            self._large.discard(item)
+            lane.large -= 1
+        return lane
+
+    def _charge(
+        self, lane: _Lane[Item], served: Served[Item], lanes: list[_Lane[Item]], wall: float
+    ) -> None:
+        """Move the virtual time on, at the expense of the class that is served."""
+        terms = lane.traffic_class
+        is_first = terms.rank == 0
+        now = self._virtual[is_first] = max(self._virtual[is_first], lane.tag)
+        is_late = wall - served.arrived_wall > terms.objective
+        lane.tag += served.cost / terms.weight * (LATE_DISCOUNT if is_late else 1.0)
+        lane.served_wall = wall
+        for other in lanes:
+            if other is not lane and (other.traffic_class.rank == 0) is is_first:
+                # It could not start, or its tag is ahead anyway: nothing is saved up.
+                other.tag = max(other.tag, now)

@@ -16,10 +16,10 @@ from typing import NoReturn
 
 from mailshed import __version__
 from mailshed.cli.exit_codes import ExitCode, VerbFailed
-from mailshed.cli.verbs import config, queue, serve, status
+from mailshed.cli.verbs import config, explain, queue, serve, status
 from mailshed.errors import ConfigError, MailshedError, StartError
 
-VERBS = (serve, status, queue, config)
+VERBS = (serve, status, queue, explain, config)
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -71,11 +71,28 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     return f" (known: {', '.join(sorted(known))})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is wrong with one file, whose source is `lines`."""
+
+    file: Path | str
+    lines: Sequence[str]
+    faults: Collection[Fault]
+
+
 def render(file: Path | str, lines: Sequence[str], faults: Collection[Fault]) -> str:
     """Show all `faults` of `file`, whose source is `lines`, in the order of the file."""
-    distinct = sorted(dict.fromkeys(faults), key=_place)
-    parts = [_render_one(file, lines, fault) for fault in distinct]
-    count = len(distinct)
+    return render_all([Report(file=file, lines=lines, faults=faults)])
+
+
+def render_all(reports: Sequence[Report]) -> str:
+    """Show the faults of several files, file by file, and how many there are."""
+    parts = [
+        _render_one(report.file, report.lines, fault)
+        for report in reports
+        for fault in sorted(dict.fromkeys(report.faults), key=_place)
+    ]
+    count = len(parts)
     return "\n".join([*parts, f"{count} error{'' if count == 1 else 's'}"])
 
 

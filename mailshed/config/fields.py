@@ -9,10 +9,11 @@ Numbers are strict: YAML's `true` is not 1, and `"25"` is not 25.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, model_validator
 
@@ -20,6 +21,9 @@ from mailshed.config.policy import Network
 from mailshed.config.units import parse_duration, parse_size
 from mailshed.errors import AddressSyntaxError
 from mailshed.mail.address import DOMAIN_OCTETS_MAX, parse_mailbox
+from mailshed.mail.pattern import PATTERN_MAX, is_pattern
+
+T = TypeVar("T")
 
 _LABEL = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"\.?{_LABEL}(?:\.{_LABEL})*")
@@ -29,6 +33,9 @@ _HOST = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 _HOSTNAME = re.compile(rf"(?:{_HOST_LABEL}\.)+(?![0-9]+\Z){_HOST_LABEL}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # ftext of RFC 5322, 3.6.8
+_ENTRY = re.compile(r"[!-~]{1,254}")  # an address, a user name or a pattern: no spaces
+FILE_PREFIX = "file:"
+"""Begins an entry of a list that stands for all lines of a file."""
 _PORT = re.compile(r"[0-9]{1,5}")
 # What a shell would replace and we do not: a leading tilde, and variables.
 _SHELL_WORD = re.compile(r"\A~[^/]*|\$(?:\w+|\{[^}]*\}?)")
@@ -98,6 +105,53 @@ def parse_network(value: object) -> Network:
     raise ValueError(f'has bits set beyond its prefix, did you mean "{rounded}"?')
 
 
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """An entry of a list that stands for the lines of a file, written `file:/etc/mailshed/lab`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{FILE_PREFIX}{self.path}"
+
+
+def _file_or(parse: Callable[[object], T]) -> Callable[[object], T | FileReference]:
+    """Read an entry that may be a file."""
+
+    def read(value: object) -> T | FileReference:
+        if isinstance(value, FileReference):
+            return value
+        if isinstance(value, str) and value.startswith(FILE_PREFIX):
+            return FileReference(_parse_path(value.removeprefix(FILE_PREFIX)))
+        return parse(value)
+
+    return read
+
+
+def parse_address_entry(value: object) -> str:
+    """Read an address, `@domain`, `@.domain` or a pattern; ValueError says what is expected."""
+    if not isinstance(value, str) or not _ENTRY.fullmatch(value):
+        raise ValueError(
+            "expected an address such as alice@example.org, @example.org for a domain,"
+            " @.example.org for its subdomains, or a pattern such as *-list@example.org"
+        )
+    if value.startswith("@") and not is_pattern(value):
+        return "@" + _parse_domain(value[1:])
+    if not is_pattern(value):
+        try:
+            parse_mailbox(value)
+        except AddressSyntaxError as error:
+            raise ValueError(f"not a mail address: {error}") from None
+    return value.lower()
+
+
+def parse_user_entry(value: object) -> str:
+    """Read a user name or a pattern; ValueError says what is expected."""
+    if not isinstance(value, str) or not _ENTRY.fullmatch(value):
+        raise ValueError("expected the name of a user, or a pattern such as svc-*")
+    return value.lower()
+
+
 def _parse_domain(value: str) -> str:
     domain = value.lower()
     if not _DOMAIN.fullmatch(domain) or len(domain) > DOMAIN_OCTETS_MAX:
@@ -162,12 +216,29 @@ def _parse_postmaster(value: str) -> str:
 def _parse_header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("not the name of a header field")
+    if is_pattern(value[:-1]) or value.endswith("?") or value == "*":
+        raise ValueError("a wildcard can only end the name of a field, for example List-*")
     return value
 
 
 def _parse_header_value(value: str) -> str:
+    if is_pattern(value) and len(value) <= PATTERN_MAX:
+        return value
     if not value or value.split() != [value]:
-        raise ValueError("expected one word, since only a field's first word is compared")
+        raise ValueError(
+            "expected one word, since only a field's first word is compared, or a pattern with *"
+            " for the whole value"
+        )
+    return value
+
+
+def _parse_policy(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected default, none, or the path of a file of rules")
+    if value not in {"default", "none"}:
+        if "/" not in value and "." not in value:
+            raise ValueError("expected default, none, or the path of a file such as ./rules.yaml")
+        _parse_path(value)
     return value
 
 
@@ -180,6 +251,7 @@ def _parse_version(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(parse_duration), Kind("duration")]
 Size = Annotated[int, BeforeValidator(parse_size), Kind("size")]
 Count = Annotated[int, Strict(), Kind("integer")]
+Flag = Annotated[bool, Strict(), Kind("true or false")]
 Share = Annotated[float, Strict(), Kind("number")]
 Text = Annotated[str, Kind("text")]
 Name = Annotated[str, AfterValidator(_parse_name), Kind("name")]
@@ -191,5 +263,15 @@ HeaderName = Annotated[str, AfterValidator(_parse_header_name), Kind("field name
 HeaderValue = Annotated[str, AfterValidator(_parse_header_value), Kind("word")]
 FilePath = Annotated[Path, BeforeValidator(_parse_path), Kind("path")]
 NetworkField = Annotated[Network, BeforeValidator(parse_network), Kind("network")]
+NetworkEntry = Annotated[
+    Network | FileReference, BeforeValidator(_file_or(parse_network)), Kind("network or file")
+]
+AddressEntry = Annotated[
+    str | FileReference, BeforeValidator(_file_or(parse_address_entry)), Kind("address or file")
+]
+UserEntry = Annotated[
+    str | FileReference, BeforeValidator(_file_or(parse_user_entry)), Kind("user or file")
+]
+PolicyName = Annotated[str, BeforeValidator(_parse_policy), Kind("default, none or path")]
 EndpointField = Annotated[Endpoint, BeforeValidator(_parse_endpoint), Kind("address:port")]
 Version = Annotated[Literal[1], BeforeValidator(_parse_version), Kind("1")]

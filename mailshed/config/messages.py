@@ -8,7 +8,7 @@ units back, and an unknown key gets the key that was probably meant.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mailshed.config.describe import homes, key_at, keys, section_at, write_value
@@ -39,10 +39,15 @@ _OTHERS = {
 }
 
 
-def translate(error: ValidationError, document: Document) -> Iterator[Fault]:
-    """Turn each fault of `error` into one of `document`, leaving out what only confuses."""
+def translate(
+    error: ValidationError, document: Document, root: type[BaseModel] = Config
+) -> Iterator[Fault]:
+    """Turn each fault of `error` into one of `document`, leaving out what only confuses.
+
+    `root` is the model that the document was read as.
+    """
     details = error.errors(include_url=False)
-    meant = set(_meant_keys(details, document.value))
+    meant = set(_meant_keys(details, document.value, root))
     for detail in details:
         path = _path(detail)
         if detail["type"] == "missing" and path in meant:
@@ -51,22 +56,22 @@ def translate(error: ValidationError, document: Document) -> Iterator[Fault]:
             continue  # pydantic counts valid items, and the others are reported
         if any(path[:length] in document.doubtful for length in range(len(path) + 1)):
             continue
-        yield _fault(detail, path, document)
+        yield _fault(detail, path, document, root)
 
 
-def _fault(detail: ErrorDetails, path: KeyPath, document: Document) -> Fault:
+def _fault(detail: ErrorDetails, path: KeyPath, document: Document, root: type[BaseModel]) -> Fault:
     match detail["type"]:
         case "missing":
             span = document.span(path[:-1], of_key=True)
             return Fault(span=span, path=path, message="required, but missing")
         case "extra_forbidden":
-            message = _unknown_key(path, document.value)
+            message = _unknown_key(path, document.value, root)
             return Fault(span=document.span(path, of_key=True), path=path, message=message)
         case _:
             is_whole = isinstance(detail["input"], dict) and detail["type"] != "relation"
             of_key = detail["loc"][-1] == "[key]" or is_whole
             span = document.span(path, of_key=of_key)
-            return Fault(span=span, path=path, message=_message(detail, path))
+            return Fault(span=span, path=path, message=_message(detail, path, root))
 
 
 def _path(detail: ErrorDetails) -> KeyPath:
@@ -77,7 +82,7 @@ def _path(detail: ErrorDetails) -> KeyPath:
     return path
 
 
-def _message(detail: ErrorDetails, path: KeyPath) -> str:
+def _message(detail: ErrorDetails, path: KeyPath, root: type[BaseModel]) -> str:
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
     if (expected := _EXPECTED.get(kind)) is not None:
@@ -85,7 +90,7 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
         return f"is empty, {message}" if detail["input"] is None else message
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        key = key_at(Config, path)
+        key = key_at(root, path)
         return f"must be {words} {write_value(key.kind if key else '', context[name])}"
     if kind == "literal_error":
         return f"expected {context['expected']}".replace("'", '"')
@@ -93,33 +98,35 @@ def _message(detail: ErrorDetails, path: KeyPath) -> str:
     return template.format_map(context) if template else detail["msg"]
 
 
-def _unknown_key(path: KeyPath, root: object) -> str:
+def _unknown_key(path: KeyPath, value: object, root: type[BaseModel]) -> str:
     name, parent = str(path[-1]), path[:-1]
-    if (match := _meant(path, root)) is not None:
+    if (match := _meant(path, value, root)) is not None:
         return f'unknown key, did you mean "{match}"?'
-    elsewhere = [dotted(home) for home in homes(Config, name)]
+    elsewhere = [dotted(home) for home in homes(root, name)]
     if elsewhere:
         return f"unknown key here; it belongs in {' or '.join(elsewhere)}"
-    section = section_at(Config, parent)
+    section = section_at(root, parent)
     known = [key.name for key in keys(section)] if section else []
     return f"unknown key{did_you_mean(name, known)}"
 
 
-def _meant(path: KeyPath, root: object) -> str | None:
+def _meant(path: KeyPath, value: object, root: type[BaseModel]) -> str | None:
     """Return the key that was meant by the unknown one at `path`; absent keys come first."""
-    section = section_at(Config, path[:-1])
+    section = section_at(root, path[:-1])
     if section is None:
         return None
     known = [key.name for key in keys(section)]
-    present = _mapping_at(root, path[:-1])
+    present = _mapping_at(value, path[:-1])
     name = str(path[-1])
     return nearest(name, [key for key in known if key not in present]) or nearest(name, known)
 
 
-def _meant_keys(details: Iterable[ErrorDetails], root: object) -> Iterator[KeyPath]:
+def _meant_keys(
+    details: Iterable[ErrorDetails], value: object, root: type[BaseModel]
+) -> Iterator[KeyPath]:
     for detail in details:
         if detail["type"] == "extra_forbidden":
-            match = _meant(detail["loc"], root)
+            match = _meant(detail["loc"], value, root)
             if match is not None:
                 yield (*detail["loc"][:-1], match)
 

@@ -4,8 +4,10 @@ Nothing here knows YAML or pydantic. Networks are already parsed, durations are 
 octets, class names have become `TrafficClass` objects.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.recipient_list import RecipientList
@@ -15,20 +17,53 @@ Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One classification rule: all given conditions must hold; an empty one is not given.
+class SenderRate:
+    """More than so many recipients, in so many messages at least, within so many seconds."""
 
-    Domains are lower case and match exactly, or with all subdomains if they start with a dot.
-    `headers` maps a lower-case field name to the values that match (lower case, compared with the
-    field's first word); an empty tuple matches any value.
+    recipients: int
+    messages: int
+    within: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One classification rule: all given conditions must hold; an empty or None one is not given.
+
+    Lists that may come from a file are None if not given: an empty file matches nothing, and a rule
+    that asks for it must not match everything. For networks, their names tell the difference.
+
+    Names, domains and addresses are in lower case. `senders`, `recipients` and `users` have the
+    entries of `classification.names`; domains match exactly, or with all subdomains if they start
+    with a dot. `headers` maps a lower-case field name, or the beginning of one that ends in `*`, to
+    the values that match: with a wildcard the whole value, else its first word; no values match any
+    value.
     """
 
     name: str
     traffic_class: TrafficClass
+    origin: str = ""
+    """Where the rule is written, for people: `mailshed.yaml:44`."""
     client_networks: tuple[Network, ...] = ()
+    client_network_names: tuple[str, ...] = ()
+    """What the rule calls its networks, for people."""
+    not_client_networks: tuple[Network, ...] = ()
+    not_client_network_names: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+    trusted: bool | None = None
+    users: tuple[str, ...] | None = None
+    priority_min: int | None = None
+    priority_max: int | None = None
+    senders: tuple[str, ...] | None = None
     sender_domains: tuple[str, ...] = ()
+    null_sender: bool | None = None
+    recipients: tuple[str, ...] | None = None
     recipient_domains: tuple[str, ...] = ()
+    recipients_min: int | None = None
+    recipients_max: int | None = None
+    size_min: int | None = None
+    size_max: int | None = None
     headers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    sender_rate: SenderRate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +99,43 @@ class RelayPolicy:
     domains: DomainSet
     """Domains we accept mail for from anyone."""
     trusted_networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """Recipients a second that one sender, network or class may send to; None: any number."""
+
+    soft: float | None = None
+    """More than that gives way to others of its class."""
+    hard: float | None = None
+    """More than that is not relayed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaPolicy:
+    """Who may send how much while the backend is under pressure; None: there is no such quota."""
+
+    burst: float = 600.0
+    """Seconds' worth of a quota that may come at once."""
+    per_sender: Quota | None = None
+    per_network: Quota | None = None
+    per_class: Mapping[str, Quota] = field(default_factory=dict)
+    """By the name of the class."""
+    entries_max: int = 200_000
+    """Senders, networks and classes that are remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionPolicy:
+    """Who may enter when, beside what the classes say."""
+
+    is_observing: bool = False
+    """Decide and count, and act on nothing."""
+    lowest_defer_fill: float = inf
+    """How full the spool may be before any class is deferred for it."""
+    quotas: QuotaPolicy = QuotaPolicy()
+    normalize_networks: tuple[Network, ...] = ()
+    """Clients whose bare CR, LF and NUL are normalised also when enforcing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

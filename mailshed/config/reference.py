@@ -10,9 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mailshed.config.describe import Key, keys, write_value
-from mailshed.config.load import BULK, shipped_rules
 from mailshed.config.schema import Config, TrafficClassSection
-from mailshed.terms import TrafficClass
+from mailshed.config.shipped import shipped_policy
 
 _INTRODUCTION = """\
 # Configuration
@@ -107,21 +106,18 @@ def _shipped_classes() -> str:
 
 
 def _shipped_rules() -> str:
-    lines = ["## Shipped rules", ""]
+    lines = ["## Shipped policy", ""]
     lines += [
-        f"They come after the site's rules and name the class `{BULK}`; a site without a class"
+        "The rules of `config/policies/default.yaml`, which says why each is there. They come"
     ]
-    lines += ["of that name has none of them.", "", "| rule | header field | values |"]
-    lines += ["| --- | --- | --- |"]
-    placeholder = TrafficClass(
-        name=BULK,
-        rank=0,
-        threshold=1.0,
-        wait_max_mta=0.0,
-        wait_max_user_agent=0.0,
-        objective=0.0,
-    )
-    for rule in shipped_rules(placeholder):
-        for name, values in rule.headers:
-            lines.append(f"| `{rule.name}` | `{name}` | {', '.join(values) or 'any'} |")
+    lines += [
+        "after the site's own unless `classification.policy` says otherwise. A rule whose class"
+    ]
+    lines += ["the file does not have is left out; `clinical` stands for its class of rank 0.", ""]
+    lines += ["| rule | class | asks for |", "| --- | --- | --- |"]
+    rules, _ = shipped_policy()
+    for rule in rules:
+        asked = sorted(rule.model_fields_set - {"name", "traffic_class"})
+        words = ", ".join(f"`{name}`" for name in asked)
+        lines.append(f"| `{rule.name}` | `{rule.traffic_class}` | {words} |")
     return "\n".join(lines) + "\n"

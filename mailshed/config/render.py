@@ -38,7 +38,9 @@ def _section(section: BaseModel, *, with_defaults: bool, with_units: bool) -> di
         value = getattr(section, key.attribute)
         if not with_defaults and value == key.default:
             continue
-        if key.section is not None and not key.is_list:
+        if value is None:
+            plain[key.name] = None
+        elif key.section is not None and not key.is_list:
             plain[key.name] = _section(value, with_defaults=with_defaults, with_units=with_units)
         elif key.section is not None:
             plain[key.name] = [

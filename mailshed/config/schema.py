@@ -11,29 +11,37 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from mailshed.config.fields import (
+    AddressEntry,
     Count,
     Domain,
     Duration,
     EndpointField,
     FilePath,
+    FileReference,
+    Flag,
     HeaderName,
     HeaderValue,
     Host,
     Hostname,
     MailAddress,
     Name,
+    NetworkEntry,
     NetworkField,
+    PolicyName,
     Share,
     Size,
     Text,
+    UserEntry,
     Version,
     is_hostname,
 )
+from mailshed.config.sources import Sources
 from mailshed.config.units import format_duration
+from mailshed.mail.pattern import is_pattern
 
 
 class _Section(BaseModel):
@@ -280,6 +288,57 @@ class Verification(_Section):
         return self
 
 
+class Quota(_Section):
+    """What counts as too much, in recipients a minute; a burst of it is never too much."""
+
+    soft: Count | None = Field(
+        None,
+        ge=1,
+        description="More than that has half a share of its class's slots; by default any number "
+        "is right.",
+    )
+    hard: Count | None = Field(
+        None,
+        ge=1,
+        description="More than that is not relayed: it is spooled, or its sender keeps it if the "
+        "class's over_quota says so; by default never.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.soft is not None and self.hard is not None and self.soft > self.hard:
+            raise _fault(f"must not be greater than hard ({self.hard})", "soft")
+        return self
+
+
+class ClassQuota(Quota):
+    """The quota of one class."""
+
+    traffic_class: Text = Field(alias="class", description="The class.")
+
+
+class Quotas(_Section):
+    """Who may send how much while the backend is under pressure; clinical mail is only counted."""
+
+    burst: Duration = Field(
+        600.0, gt=0, le=86400, description="Seconds' worth of a quota that may come at once."
+    )
+    per_sender: Quota = Field(
+        default_factory=lambda: Quota(soft=60, hard=600),
+        description="Of one user, or of one reverse-path.",
+    )
+    per_network: Quota = Field(
+        default_factory=Quota, description="Of all clients of one /24, or /64 of IPv6."
+    )
+    per_class: tuple[ClassQuota, ...] = Field((), description="Of all mail of a class.")
+    entries_max: Count = Field(
+        200_000,
+        ge=1000,
+        le=10_000_000,
+        description="Senders, networks and classes that are remembered, some 300 octets each.",
+    )
+
+
 class Log(_Section):
     """One event a line on standard error."""
 
@@ -297,6 +356,28 @@ class TrafficClassSection(_Section):
     threshold: Share = Field(
         gt=0, le=1, description="Share of in_flight_max above which the class may not start."
     )
+    guarantee: Share = Field(
+        0.0, ge=0, le=1, description="Share of in_flight_max that the class may have in any case."
+    )
+    weight: Share = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Its part, relative to the weights of others, of the slots for which classes "
+        "wait; without effect for rank 0, which goes first.",
+    )
+    defer_fill: Share | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="How full the spool may be (0 to 1) before mail servers get 4xx instead of "
+        "having this class spooled; by default they never do.",
+    )
+    over_quota: Literal["spool", "defer"] = Field(
+        "spool",
+        description="What becomes of mail over a hard quota: it is spooled, or mail servers get "
+        "4xx.",
+    )
     wait_max: Duration = Field(
         ge=0, description="Seconds a mail server's message may wait for a slot before the spool."
     )
@@ -310,6 +391,18 @@ class TrafficClassSection(_Section):
         description="Seconds after which the sender of a waiting message is told once that it is "
         "late, if it came from a trusted client; by default never.",
     )
+
+
+# What each of the shipped classes has beside its promises.
+_SHARES: dict[str, dict[str, object]] = {
+    "clinical": {},
+    "continuity": {"guarantee": 0.1, "weight": 8.0, "defer_fill": 0.97},
+    "personal": {"guarantee": 0.2, "weight": 8.0, "defer_fill": 0.9},
+    "calendar": {"guarantee": 0.1, "weight": 4.0, "defer_fill": 0.8},
+    "application": {"guarantee": 0.1, "weight": 4.0, "defer_fill": 0.8},
+    "telework": {"guarantee": 0.1, "weight": 3.0, "defer_fill": 0.7, "over_quota": "defer"},
+    "bulk": {"weight": 1.0, "defer_fill": 0.5, "over_quota": "defer"},
+}
 
 
 def _default_classes() -> tuple[TrafficClassSection, ...]:
@@ -333,10 +426,23 @@ def _default_classes() -> tuple[TrafficClassSection, ...]:
                 "wait_max_user_agent": wait_user_agent,
                 "objective": objective,
                 "report_after": report_after,
+                **_SHARES[name],
             }
         )
         for name, rank, threshold, wait, wait_user_agent, objective, report_after in table
     )
+
+
+class SenderRateSection(_Section):
+    """Mail that comes like bulk mail: from one sender, to many recipients, in a short time."""
+
+    recipients: Count = Field(ge=1, description="Holds for more recipients than these,")
+    messages: Count = Field(2, ge=1, description="in at least so many messages,")
+    within: Duration = Field(gt=0, le=86400, description="in so many seconds, up to now.")
+
+
+PATTERNS_MAX = 50
+"""Patterns in one list of a rule: each is compared with every recipient."""
 
 
 class RuleSection(_Section):
@@ -347,25 +453,63 @@ class RuleSection(_Section):
     client_networks: tuple[Text, ...] = Field(
         (), description="Names of entries in networks, or networks such as 10.0.0.0/8."
     )
+    not_client_networks: tuple[Text, ...] = Field(
+        (),
+        description="The client must be in none of these; clinical-networks stands for all"
+        " networks that a rule makes clinical.",
+    )
+    listeners: tuple[Text, ...] = Field((), description="Names of listeners.")
+    trusted: Flag | None = Field(
+        None, description="Whether the client is in trusted_networks, or has authenticated."
+    )
+    users: tuple[UserEntry, ...] = Field(
+        (), description="Authenticated users: names, patterns such as svc-*, or files."
+    )
+    priority_min: Count | None = Field(
+        None,
+        ge=-9,
+        le=9,
+        description="Least MT-PRIORITY (RFC 6710) of a peer whose word counts; 0 if it has none.",
+    )
+    priority_max: Count | None = Field(None, ge=-9, le=9, description="Greatest MT-PRIORITY.")
+    senders: tuple[AddressEntry, ...] = Field(
+        (),
+        description="Reverse-paths: alice@example.org, @example.org, @.example.org, a pattern with"
+        " * and ?, or a file.",
+    )
     sender_domains: tuple[Domain, ...] = Field(
         (), description="Domains of the reverse-path; with a leading dot, all subdomains."
+    )
+    null_sender: Flag | None = Field(
+        None, description="Whether the reverse-path is empty, as that of reports is."
+    )
+    recipients: tuple[AddressEntry, ...] = Field(
+        (), description="Any recipient, written as in senders."
     )
     recipient_domains: tuple[Domain, ...] = Field(
         (), description="Domains of any recipient; with a leading dot, all subdomains."
     )
+    recipients_min: Count | None = Field(None, ge=1, description="Least number of recipients.")
+    recipients_max: Count | None = Field(None, ge=1, description="Greatest number of recipients.")
+    size_min: Size | None = Field(None, ge=0, description="Least octets of mail data.")
+    size_max: Size | None = Field(None, ge=0, description="Most octets of mail data.")
     headers: dict[HeaderName, tuple[HeaderValue, ...] | None] = Field(
         default_factory=dict,
-        description="Header fields, each with the values that match; null for any value.",
+        description="Header fields, of which any will do, each with the values that match: a"
+        " field's first word, or with * and ? the whole value; null for any value. A name may end"
+        " in *.",
+    )
+    sender_rate: SenderRateSection | None = Field(
+        None, description="How much the sender has sent lately."
     )
 
     @model_validator(mode="after")
     def _has_condition(self) -> Self:
-        if not (
-            self.client_networks or self.sender_domains or self.recipient_domains or self.headers
-        ):
+        given = self.model_fields_set - {"name", "traffic_class"}
+        if not any(getattr(self, key) not in (None, (), {}) for key in given):
             raise ValueError(
-                "needs at least one condition: client_networks, sender_domains,"
-                " recipient_domains or headers"
+                "needs at least one condition, for example client_networks, sender_domains or"
+                " headers"
             )
         return self
 
@@ -380,15 +524,43 @@ class RuleSection(_Section):
                 raise _fault(f'is the same field as "{first}"', "headers", name)
         return self
 
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        for name in ("priority", "recipients", "size"):
+            lower, upper = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if lower is not None and upper is not None and lower > upper:
+                raise _fault(f"must not be greater than {name}_max", f"{name}_min")
+        return self
+
+    @model_validator(mode="after")
+    def _patterns_are_few(self) -> Self:
+        for name in ("senders", "recipients", "users"):
+            texts = [each for each in getattr(self, name) if not isinstance(each, FileReference)]
+            if sum(map(is_pattern, texts)) > PATTERNS_MAX:
+                raise _fault(f"has more than {PATTERNS_MAX} patterns, which would be slow", name)
+        return self
+
+
+class PolicyFile(_Section):
+    """A file of rules: the shipped policy, or a site's own in its place."""
+
+    version: Version = Field(description="Version of this format.")
+    rules: tuple[RuleSection, ...] = Field((), description="The rules, in order.")
+
 
 class Classification(_Section):
-    """What is a message? Ordered rules over networks, domains and header fields."""
+    """What is a message? Ordered rules over evidence; the site's first, then the policy's."""
 
-    networks: dict[Name, tuple[NetworkField, ...]] = Field(
-        default_factory=dict, description="Named lists of client networks."
+    networks: dict[Name, tuple[NetworkEntry, ...]] = Field(
+        default_factory=dict,
+        description="Named lists of client networks; an entry file:/etc/mailshed/lab.txt stands"
+        " for the lines of that file.",
     )
-    rules: tuple[RuleSection, ...] = Field(
-        (), description="The site's rules, in order; the shipped rules for bulk mail come after."
+    rules: tuple[RuleSection, ...] = Field((), description="The site's rules, in order.")
+    policy: PolicyName = Field(
+        "default",
+        description="The rules that come after: default for the shipped ones, none, or the path"
+        " of a file of rules.",
     )
     default: Text = Field("personal", description="Class of mail that no rule names.")
 
@@ -397,6 +569,11 @@ class Config(_Section):
     """The whole file."""
 
     version: Version = Field(description="Version of this format.")
+    mode: Literal["enforce", "observe"] = Field(
+        "enforce",
+        description="Act on decisions, or only count what would be done (for the first days): then "
+        "the backend is not protected.",
+    )
     hostname: Hostname = Field(
         default_factory=_default_hostname,
         description="Our name in greetings and trace lines; by default the host's.",
@@ -423,6 +600,9 @@ class Config(_Section):
         default_factory=Verification, description="Whether recipients exist."
     )
     log: Log = Field(default_factory=Log, description="What is logged and how.")
+    quotas: Quotas = Field(
+        default_factory=Quotas, description="Who may send how much under pressure."
+    )
     classes: tuple[TrafficClassSection, ...] = Field(
         default_factory=_default_classes, min_length=1, description="Classes of mail."
     )
@@ -433,6 +613,18 @@ class Config(_Section):
         (),
         description="Clients whose bare CR, LF and NUL are normalised instead of refused.",
     )
+
+    _sources: Sources = PrivateAttr(default_factory=Sources)
+
+    @property
+    def sources(self) -> Sources:
+        """What the file refers to outside of itself, as it was when it was loaded."""
+        return self._sources
+
+    @property
+    def is_observing(self) -> bool:
+        """Whether decisions are only counted."""
+        return self.mode == "observe"
 
     @property
     def admin_socket(self) -> Path:

@@ -8,6 +8,7 @@ whether a port is free or a folder is writable is found out by the service when 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from math import inf
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -29,6 +30,9 @@ from mailshed.config.units import format_duration
 
 M = TypeVar("M", bound=BaseModel)
 _NETWORK_MARK = frozenset(".:/")  # a name has none of these, a network has one at least
+_WINDOWS_MAX = 4
+CLINICAL_NETWORKS = "clinical-networks"
+"""Name that stands, in `not_client_networks`, for the networks of all rules of rank 0."""
 Finding = tuple[KeyPath, str]
 """A path and what is wrong there."""
 
@@ -222,19 +226,56 @@ def _classes_exist(content: Draft) -> Iterator[Finding]:
 
 
 def _networks_exist(content: Draft) -> Iterator[Finding]:
+    if CLINICAL_NETWORKS in content.networks:
+        path: KeyPath = ("classification", "networks", CLINICAL_NETWORKS)
+        yield path, "is a name of our own, for the networks of all clinical rules"
     for index, rule in enumerate(content.rules):
-        entries = rule.get("client_networks")
+        for key, known in (
+            ("client_networks", content.networks),
+            ("not_client_networks", content.networks | {CLINICAL_NETWORKS}),
+        ):
+            entries = rule.get(key)
+            for position, text in enumerate(entries if isinstance(entries, list) else ()):
+                if isinstance(text, str) and text not in known:
+                    for message in _wrong_network(text, known):
+                        yield ("classification", "rules", index, key, position), message
+
+
+def _wrong_network(text: str, known: frozenset[str]) -> Iterator[str]:
+    if _NETWORK_MARK.isdisjoint(text):
+        yield _unknown("network", text, known)
+        return
+    try:
+        parse_network(text)
+    except ValueError as error:
+        yield str(error)
+
+
+def _listeners_exist(content: Draft) -> Iterator[Finding]:
+    items = content.raw.get("listeners")
+    names = _raw_names(items)
+    if names is None:
+        return
+    for index, rule in enumerate(content.rules):
+        entries = rule.get("listeners")
         for position, text in enumerate(entries if isinstance(entries, list) else ()):
-            if not isinstance(text, str) or text in content.networks:
-                continue
-            path = ("classification", "rules", index, "client_networks", position)
-            if _NETWORK_MARK.isdisjoint(text):
-                yield path, _unknown("network", text, content.networks)
-                continue
-            try:
-                parse_network(text)
-            except ValueError as error:
-                yield path, str(error)
+            if isinstance(text, str) and text not in names:
+                path = ("classification", "rules", index, "listeners", position)
+                yield path, _unknown("listener", text, names)
+
+
+def _windows_are_few(content: Draft) -> Iterator[Finding]:
+    """Each window has a table of senders of its own."""
+    windows: list[object] = []
+    for index, rule in enumerate(content.rules):
+        rate = rule.get("sender_rate")
+        within = rate.get("within") if isinstance(rate, dict) else None
+        if within is None or within in windows:
+            continue
+        windows.append(within)
+        if len(windows) > _WINDOWS_MAX:
+            message = f"is the window number {len(windows)}; rules may have {_WINDOWS_MAX}"
+            yield ("classification", "rules", index, "sender_rate", "within"), message
 
 
 def _classes_are_ordered(content: Draft) -> Iterator[Finding]:
@@ -271,6 +312,47 @@ def _reports_make_sense(content: Draft) -> Iterator[Finding]:
             yield path, message
 
 
+def _shares_add_up(content: Draft) -> Iterator[Finding]:
+    """Guarantees fit together, and 4xx come to classes in the order in which they are shed."""
+    classes = content.classes
+    total = sum(item.guarantee for item in classes.values())
+    if total > 1 + 1e-9:
+        yield ("classes",), f"guarantees add up to {total:g}, which is more than all there is (1)"
+    for index, item in classes.items():
+        path: KeyPath = ("classes", index, "defer_fill")
+        if item.rank == 0:
+            if item.defer_fill is not None:
+                yield path, "has no place in a class of rank 0, which is never shed"
+            continue
+        below = [other for other in classes.values() if other.rank > item.rank]
+        favoured = max(below, key=_defer_fill, default=None)
+        if favoured is not None and _defer_fill(favoured) > _defer_fill(item):
+            message = (
+                f'{item.defer_fill:g} is less than that of "{favoured.name}"'
+                f" ({_defer_fill(favoured):g}), which is to be shed first by its rank"
+            )
+            yield path, message
+
+
+def _defer_fill(section: TrafficClassSection) -> float:
+    return inf if section.defer_fill is None else section.defer_fill
+
+
+def _quotas_are_of_classes(content: Draft) -> Iterator[Finding]:
+    sections = _dig(content.raw, "quotas", "per_class")
+    seen: set[str] = set()
+    for index, section in enumerate(sections if isinstance(sections, list) else ()):
+        name = section.get("class") if isinstance(section, dict) else None
+        if not isinstance(name, str):
+            continue
+        path = ("quotas", "per_class", index, "class")
+        if content.class_names is not None and name not in content.class_names:
+            yield path, _unknown("class", name, content.class_names)
+        elif name in seen:
+            yield path, f'"{name}" has a quota already'
+        seen.add(name)
+
+
 def _bounds_agree(content: Draft) -> Iterator[Finding]:
     limits, spool = content.limits, content.spool
     if limits is None:
@@ -293,8 +375,12 @@ CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     _backend_is_another,
     _classes_exist,
     _networks_exist,
+    _listeners_exist,
+    _windows_are_few,
     _classes_are_ordered,
     _reports_make_sense,
+    _shares_add_up,
+    _quotas_are_of_classes,
     _bounds_agree,
 )
 

@@ -39,6 +39,11 @@ class FixedLimit:
         assert slots >= 1
         self._slots = slots
 
+    @property
+    def ceiling(self) -> int:
+        """Slots that are never exceeded, not even for rank 0: here the limit itself."""
+        return self._slots
+
     def limit(self, now: float) -> int:  # noqa: ARG002 - an adaptive limit depends on the time
         """Slots that may be in use at `now`."""
         return self._slots

@@ -107,7 +107,14 @@ class Turns:
         traffic_class = self._policy().classification.by_name(record.traffic_class)
         try:
             async with asyncio.timeout(patience):
-                return await self._gate.acquire(traffic_class, record.received_wall, timeout=None)
+                return await self._gate.acquire(
+                    traffic_class,
+                    record.received_wall,
+                    timeout=None,
+                    sender=record.reverse_path,
+                    size=record.size,
+                    recipients=len(record.recipients),
+                )
         except TimeoutError:
             self._on_too_old()
             return None

@@ -81,6 +81,7 @@ class MailDataReceiver:
             if self._octets > octets_max and scanner.rest is None:
                 raise DataInterrupted(reply.TOO_LARGE)
         reader.put_back(scanner.rest)
+        content.is_normalised = not scanner.is_clean
         return refusal
 
     def _flaw(self) -> Reply | None:

@@ -79,7 +79,10 @@ class ContentStore:
 class Content:
     """The mail data of one message. Close it when the message is settled."""
 
-    __slots__ = ("_chunks", "_file", "_in_memory", "_is_privileged", "_on_disk", "_store", "size")
+    __slots__ = (
+        *("_chunks", "_file", "_in_memory", "_is_privileged", "_on_disk", "_store"),
+        *("is_normalised", "size"),
+    )
 
     def __init__(self, store: ContentStore, *, is_privileged: bool) -> None:
         self._store = store
@@ -89,6 +92,8 @@ class Content:
         self._on_disk = 0
         self._file: _SpillFile | None = None
         self.size = 0
+        self.is_normalised = False
+        """Whether bare CR, LF or NUL was replaced in it; its receiver says so."""
 
     @property
     def is_spilled(self) -> bool:

@@ -43,11 +43,16 @@ class Client:
     is_trusted: bool
     """In `trusted_networks`, or authenticated: may relay, and may be sent failure reports."""
     kind: ClientKind = ClientKind.MTA
+    user: str = ""
+    """The name that the client has authenticated as; empty if it has not."""
     address_text: str = field(init=False)
     """The address as text, made once, since every message of the session is logged with it."""
+    address_number: int = field(init=False)
+    """The address as a number, since every rule about networks compares it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "address_text", str(self.address))
+        object.__setattr__(self, "address_number", int(self.address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,8 @@ class Envelope:
     reverse_path: Mailbox | None
     parameters: tuple[bytes, ...] = ()
     """ESMTP parameters of MAIL as they came, without SIZE, which is recomputed."""
+    priority: int | None = None
+    """MT-PRIORITY (RFC 6710), -9..9; None if none was given by a peer whose word counts."""
     recipients: tuple[Recipient, ...] = field(default=())
     received_wall: float = 0.0
     """Unix time at which the mail data was complete."""

@@ -6,17 +6,25 @@ the section into fields (RFC 5322, 2.2) and finds fields by name. It reads at mo
 octets and `FIELDS_MAX` fields; what lies beyond does not count, and `is_truncated` says so.
 
 Values are shown unfolded, with each run of white space as one space, so that it does not matter
-where a server on the way has broken a line.
+where a server on the way has broken a line. That is done when a value is asked for: most fields
+never are.
 """
+
+from collections.abc import Iterable
 
 OCTETS_MAX = 64 * 1024
 FIELDS_MAX = 1000
+
+EXCERPT_OCTETS_MAX = 4096
+"""How many octets of names and values an excerpt keeps."""
+EXCERPT_VALUE_MAX = 1024
+"""How many of them of one value: as much as any rule looks at."""
 
 
 class HeaderView:
     """The header section at the start of `head`, which is in wire form (CRLF, dot-stuffed)."""
 
-    __slots__ = ("_fields", "is_truncated")
+    __slots__ = ("_fields", "_names", "is_truncated")
 
     def __init__(self, head: bytes) -> None:
         # One octet pair before the message makes an empty header section no special case.
@@ -25,6 +33,7 @@ class HeaderView:
         self.is_truncated = end < 0 and len(head) >= OCTETS_MAX
         """Whether there may be fields that were not looked at."""
         self._fields: dict[bytes, list[bytes]] = {}
+        self._names: bytes | None = None
         self._split(section[2:end] if end >= 0 else section[2:])
 
     def _split(self, section: bytes) -> None:
@@ -36,11 +45,15 @@ class HeaderView:
             self.is_truncated = True
         if self.is_truncated:
             lines.pop()  # it is not whole
+        fields = self._fields
         for line in lines:
             name, colon, value = line.partition(b":")
             if colon:
                 key = name.rstrip(b" \t").lower()
-                self._fields.setdefault(key, []).append(b" ".join(value.split()))
+                if key in fields:
+                    fields[key].append(value)
+                else:
+                    fields[key] = [value]
 
     def __contains__(self, name: str) -> bool:
         return name.lower().encode("ascii") in self._fields
@@ -58,9 +71,47 @@ class HeaderView:
 
     def values(self, name: str) -> list[str]:
         """All values of field `name`, unfolded, in order; empty if the field is absent."""
-        found = self._fields.get(name.lower().encode("ascii"), ())
-        return [value.decode("latin-1") for value in found]
+        return self.values_of(name.lower().encode("ascii"))
 
     def count(self, name: str) -> int:
         """How many fields have this name."""
         return len(self._fields.get(name.lower().encode("ascii"), ()))
+
+    # For rules, whose names are made ready once: lower-case octets.
+
+    def has(self, key: bytes) -> bool:
+        """Whether there is a field of this name, which is in lower case."""
+        return key in self._fields
+
+    def values_of(self, key: bytes) -> list[str]:
+        """What `values` gives, for a name in lower case."""
+        found = self._fields.get(key, ())
+        return [b" ".join(value.split()).decode("latin-1") for value in found]
+
+    def has_prefix(self, prefix: bytes) -> bool:
+        """Whether there is a field whose name begins with `prefix`, which is in lower case."""
+        if self._names is None:
+            self._names = b"\r\n" + b"\r\n".join(self._fields)  # which no name holds
+        return b"\r\n" + prefix in self._names
+
+    def keys_with(self, prefix: bytes) -> list[bytes]:
+        """Names, in lower case and in order, that begin with `prefix`."""
+        return [key for key in self._fields if key.startswith(prefix)]
+
+    def excerpt(self, keys: Iterable[bytes], prefixes: Iterable[bytes] = ()) -> "HeaderView":
+        """A view of these fields alone, cut to a bounded size, for keeping."""
+        wanted = [key for key in keys if key in self._fields]
+        for prefix in prefixes:
+            if self.has_prefix(prefix):
+                wanted += self.keys_with(prefix)
+        view = HeaderView(b"")
+        view.is_truncated = self.is_truncated
+        left = EXCERPT_OCTETS_MAX
+        for key in wanted:
+            for value in self._fields[key]:
+                piece = value[:EXCERPT_VALUE_MAX]
+                left -= len(key) + len(piece)
+                if left < 0:
+                    return view
+                view._fields.setdefault(key, []).append(piece)
+        return view

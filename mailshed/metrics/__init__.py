@@ -7,6 +7,7 @@ of the service, which the main loop leaves in a `SnapshotHolder`; `SnapshotColle
 
 from mailshed.metrics.collector import SnapshotCollector
 from mailshed.metrics.exporter import new_registry, render
+from mailshed.metrics.history import History, Recent, Totals
 from mailshed.metrics.recorder import Metrics
 from mailshed.metrics.snapshot import (
     SNAPSHOT_SECONDS,
@@ -23,12 +24,15 @@ __all__ = [
     "SNAPSHOT_SECONDS",
     "BackendSnapshot",
     "ClassSnapshot",
+    "History",
     "Metrics",
     "QueueSnapshot",
+    "Recent",
     "Snapshot",
     "SnapshotCollector",
     "SnapshotHolder",
     "SpoolSnapshot",
+    "Totals",
     "Usage",
     "new_registry",
     "render",

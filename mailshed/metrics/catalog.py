@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, get_args
 
+from mailshed.admission.decision import Action
+from mailshed.admission.quota import Layer, Level
+
 PREFIX = "mailshed_"
 
 # SMTP spans five milliseconds to ten minutes; the objectives of the shipped classes are edges.
@@ -23,6 +26,13 @@ SECONDS_BUCKETS = (
 )
 # A question about a mailbox takes one round trip, or as long as a directory is slow.
 QUESTION_BUCKETS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0)
+# What clients wait for, per class and outcome: coarser, since it is the largest family by far.
+TRANSACTION_BUCKETS = (
+    *(0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    *(10.0, 30.0, 60.0, 300.0, 600.0),
+)
+# A live message waits for a slot until its class's patience ends, seconds at most.
+SLOT_BUCKETS = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 # A spooled message waits for seconds or for days: up to the lifetime of a spool, five days.
 WAIT_BUCKETS = (
     *(1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0),
@@ -37,7 +47,6 @@ SIZE_BUCKETS = (
 Result = Literal["accepted", "refused"]
 Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
 Disposition = Literal["relayed", "spooled"]
-Action = Literal["relay", "wait", "spool", "defer", "reject"]
 Source = Literal["live", "spool"]
 Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
 ReportLabel = Literal["failed", "delayed"]
@@ -53,6 +62,7 @@ Verification = Literal[
     "unverified_taken",
     "unverified_deferred",
 ]
+Timeliness = Literal["on_time", "late"]
 
 VERBS = (
     *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
@@ -74,7 +84,7 @@ STATES = ("queued", "deferred", "hold", "corrupt")
 TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
 RESOURCES = (
     *("backend_slots", "sessions", "spool_bytes", "spool_messages", "spool_disk"),
-    *("content_memory", "content_disk", "event_loop"),
+    *("content_memory", "content_disk", "event_loop", "files", "memory", "live_waiting"),
 )
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
@@ -84,6 +94,7 @@ CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "source": get_args(Source),
     "kind": get_args(ReportLabel),
     "cause": get_args(PostponedLabel),
+    "timeliness": get_args(Timeliness),
     "verb": VERBS,
     "code": (*sorted(CODES), "other"),
     "code_class": CODE_CLASSES,
@@ -91,6 +102,8 @@ CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "state": (*STATES, "busy", "idle"),
     "term": TERMS,
     "resource": RESOURCES,
+    "quota": tuple(each.value for each in Layer),
+    "level": tuple(each.value for each in Level),
 }
 """Values of the labels that are not names from the configuration (`reason`: `terms.Reason`)."""
 CONFIGURED = frozenset({"class", "listener", "backend", "hash", "version"})
@@ -169,7 +182,22 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "class action reason",
             "Decisions on messages, by action and reason.",
             "Why mail was not relayed at once: `saturated` is load, `backend_away` an outage, "
-            "`spool_full` and `spool_sick` need an operator.",
+            "`spool_full` and `spool_sick` need an operator. `spool_filling` and `over_quota` are "
+            "what the class and the quotas allow under load.",
+        ),
+        _counter(
+            "would_decisions_total",
+            "class action reason",
+            "While observing: decisions that were not acted on, by action and reason.",
+            "What enforcing would have done, one for each message; `reject` with `content` is a "
+            "bare CR, LF or NUL. Of those that would `wait`, most would have had a slot in time.",
+        ),
+        _counter(
+            "over_quota_total",
+            "class quota level",
+            "Messages that exceed a quota of their sender, network or class.",
+            "Of consequence only under pressure, and never for clinical mail: there it is an "
+            "alarm, since somebody sends too much of it or a rule is too wide.",
         ),
         _counter(
             "recipient_verifications_total",
@@ -194,9 +222,30 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "transaction_duration_seconds",
             "class outcome",
             "Time from MAIL to the reply to the mail data.",
-            "What the client waits. The objective of a class is met by the share of `delivered` "
-            "in the buckets up to it.",
-            SECONDS_BUCKETS,
+            "What the client waits, whatever comes of it.",
+            TRANSACTION_BUCKETS,
+        ),
+        _histogram(
+            "slot_wait_seconds",
+            "class",
+            "Time that live messages waited for a slot of the backend, in vain or not.",
+            "How far a class is from being shed: at the end of its patience the message is "
+            "spooled. All in the first bucket means that there is room.",
+            SLOT_BUCKETS,
+        ),
+        _counter(
+            "delivered_messages_total",
+            "class timeliness",
+            "Messages that the backend took, by whether within the class's objective.",
+            "Counted from the arrival of the whole message, live or through the spool; a message "
+            "whose recipients are taken one after the other counts at each. The share of `late` is "
+            "how the promise of the class is kept.",
+        ),
+        _counter(
+            "delivered_bytes_total",
+            "class",
+            "Mail data that the backend took.",
+            "What each class costs the backend; with `message_size_bytes_sum`, what came in.",
         ),
         _histogram(
             "delivery_stage_seconds",
@@ -256,6 +305,25 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "The limit in force.",
         ),
         _gauge(
+            "backend_in_flight_ceiling",
+            "backend",
+            "Slots that are never exceeded; up to it clinical mail may overdraw the limit.",
+            "`in_flight_max`.",
+        ),
+        _gauge(
+            "backend_reserved_slots",
+            "backend",
+            "Slots that are kept free for clinical mail.",
+            "0 where its strict priority is enough. More: the backend is slow for so few slots.",
+        ),
+        _gauge(
+            "backend_live_waiting",
+            "backend",
+            "Messages below rank 0 that wait for a slot while their client does.",
+            "At `backend_live_waiting_limit` more of them go to the spool at once.",
+        ),
+        _gauge("backend_live_waiting_limit", "backend", "Most of them.", "Half of the slots."),
+        _gauge(
             "backend_waiting",
             "backend",
             "Messages that wait for a slot of the backend, live and spooled.",
@@ -291,6 +359,25 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "Results of delivery attempts, in recipients.",
             "`source` is `live` (the client is waiting) or `spool`. `in_doubt` bounds duplicates.",
         ),
+        _gauge(
+            "messages_in_flight",
+            "class",
+            "Messages being handed to the backend, by class.",
+            "Who uses the slots.",
+        ),
+        _gauge(
+            "messages_in_flight_limit",
+            "class",
+            "Slots in use, by all classes, at which the class has to wait.",
+            "Its `threshold` of the limit, less the slots reserved for clinical mail. Its "
+            "`guarantee` it may have in any case.",
+        ),
+        _gauge(
+            "messages_waiting",
+            "class",
+            "Messages that wait for a slot, live and spooled, by class.",
+            "Who is next. Clinical mail here for more than a moment is an inversion: report it.",
+        ),
         _counter(
             "in_doubt_total",
             "class",
@@ -310,8 +397,9 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
         _gauge(
             "queue_oldest_message_age_seconds",
             "class",
-            "Age of the oldest message in the spool; 0 if there is none.",
-            "Alarm when it passes `queue_age_objective_seconds`. A class that is not configured "
+            "Age of the oldest message that waits for its delivery; 0 if there is none.",
+            "Alarm when it passes `queue_age_objective_seconds`. Mail in `hold` or `corrupt` waits "
+            "for a person and has no part in it. A class that is not configured "
             "any more is here while mail of it is.",
         ),
         _gauge(
@@ -412,10 +500,50 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "At the limit, those not used for longest are asked about again.",
         ),
         _gauge("cached_recipients_limit", "", "Most of them.", "`verification.entries_max`."),
+        _gauge(
+            "spool_fill_ratio",
+            "",
+            "How full the spool is by its fullest measure, 1 being its limit.",
+            "At `defer_fill` of a class, mail servers get 4xx instead of the spool.",
+        ),
+        _gauge(
+            "quota_keys",
+            "",
+            "Senders, networks and classes whose quotas are remembered.",
+            "At the limit those not heard of for longest begin anew.",
+        ),
+        _gauge("quota_keys_limit", "", "Most of them.", "`quotas.entries_max`."),
+        _gauge(
+            "retry_clients",
+            "",
+            "Clients that were told 4xx and have not come back yet.",
+            "At the limit those told longest ago are forgotten.",
+        ),
+        _gauge("retry_clients_limit", "", "Most of them.", "Fixed."),
+        _gauge(
+            "memory_bytes",
+            "",
+            "Memory of the process.",
+            "At the limit the kernel kills it. Open files are `process_open_fds`, of "
+            "`process_max_fds`.",
+        ),
+        _gauge("memory_limit_bytes", "", "Most of it.", "Of the control group, or the machine."),
     ),
     "Health": (
         _gauge("build_info", "version", "Always 1.", "Which release runs where."),
         _gauge("config_info", "hash", "Always 1.", "Which configuration is in force."),
+        _gauge(
+            "observe_mode",
+            "",
+            "Whether mailshed only watches: it decides and counts, and acts on nothing.",
+            "1 is for the first days. The backend is not protected.",
+        ),
+        _gauge(
+            "class_rank",
+            "class",
+            "Rank of each class; 0 goes first.",
+            "So that rules know clinical mail (0), whatever a site calls it.",
+        ),
         _gauge(
             "config_last_reload_successful",
             "",

@@ -84,7 +84,12 @@ _SOURCES: dict[str, _Source] = {
     "backend_up": lambda s: [((b.name,), b.is_up) for b in s.backends],
     "backend_in_flight": lambda s: [((b.name,), b.in_flight) for b in s.backends],
     "backend_in_flight_limit": lambda s: [((b.name,), b.limit) for b in s.backends],
+    "backend_in_flight_ceiling": lambda s: [((b.name,), b.ceiling) for b in s.backends],
+    "backend_reserved_slots": lambda s: [((b.name,), b.reserve) for b in s.backends],
     "backend_waiting": lambda s: [((b.name,), b.waiting) for b in s.backends],
+    "backend_live_waiting": lambda s: [((b.name,), b.live_waiting) for b in s.backends],
+    "backend_live_waiting_limit": lambda s: [((b.name,), b.live_waiting_limit) for b in s.backends],
+    "messages_in_flight_limit": lambda s: [((c.name,), c.in_flight_limit) for c in s.classes],
     "backend_connections": _connections,
     "backend_connections_opened_total": lambda s: [
         ((b.name,), b.connections_opened_total) for b in s.backends
@@ -92,6 +97,8 @@ _SOURCES: dict[str, _Source] = {
     "backend_connection_failures_total": lambda s: [
         ((b.name,), b.connections_failed_total) for b in s.backends
     ],
+    "messages_in_flight": lambda s: [((c.name,), c.in_flight) for c in s.classes],
+    "messages_waiting": lambda s: [((c.name,), c.waiting) for c in s.classes],
     "queue_messages": _queue("messages"),
     "queue_recipients": _queue("recipients"),
     "queue_bytes": lambda s: [((c.name,), c.queued_octets) for c in s.classes],
@@ -120,6 +127,15 @@ _SOURCES: dict[str, _Source] = {
     "held_mailboxes_limit": _one(lambda s: s.held_mailboxes.limit),
     "retry_tokens": _one(lambda s: s.retry_tokens.used),
     "retry_tokens_limit": _one(lambda s: s.retry_tokens.limit),
+    "memory_bytes": _one(lambda s: s.memory.used),
+    "memory_limit_bytes": _one(lambda s: s.memory.limit),
+    "observe_mode": _one(lambda s: s.is_observing),
+    "class_rank": lambda s: [((c.name,), c.rank) for c in s.classes],
+    "spool_fill_ratio": _one(lambda s: s.spool_fill),
+    "quota_keys": _one(lambda s: s.quota_keys.used),
+    "quota_keys_limit": _one(lambda s: s.quota_keys.limit),
+    "retry_clients": _one(lambda s: s.retry_clients.used),
+    "retry_clients_limit": _one(lambda s: s.retry_clients.limit),
     "build_info": lambda s: [((s.version,), 1)],
     "config_info": lambda s: [((s.config_hash,), 1)],
     "config_last_reload_successful": _one(lambda s: s.reload_ok),

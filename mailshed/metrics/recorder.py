@@ -13,7 +13,8 @@ first event. Gauges are not here: `collector` exports them from the snapshot.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from mailshed.admission.decision import Action
 from mailshed.mail.delivery import StageTimes
 from mailshed.metrics.catalog import (
     CODE_CLASSES,
@@ -28,7 +30,6 @@ from mailshed.metrics.catalog import (
     FAMILIES,
     STAGE_TIMES,
     VERBS,
-    Action,
     Disposition,
     Fate,
     Kind,
@@ -37,6 +38,7 @@ from mailshed.metrics.catalog import (
     ReportLabel,
     Result,
     Source,
+    Timeliness,
     Verification,
 )
 from mailshed.terms import Reason, Stage
@@ -52,6 +54,7 @@ _DECISIONS: tuple[tuple[Action, Reason], ...] = (
     ("spool", Reason.BACKEND_AWAY),
     ("spool", Reason.BACKEND_DEFERRED),
     ("defer", Reason.BACKEND_DEFERRED),
+    ("defer", Reason.SPOOL_FILLING),
     ("defer", Reason.SPOOL_FULL),
     ("defer", Reason.SPOOL_SICK),
     ("reject", Reason.BACKEND_REFUSED),
@@ -147,17 +150,24 @@ class Metrics(Collector):
         self._transactions = _Histogram("transaction_duration_seconds")
         self._stages = _Histogram("delivery_stage_seconds")
         self._call_ahead = _Histogram("call_ahead_seconds")
+        self._would = _Counter("would_decisions_total")
+        self._over_quota = _Counter("over_quota_total")
+        self._slot_waits = _Histogram("slot_wait_seconds")
         self._queue_waits = _Histogram("queue_wait_seconds")
         self._spool_sync = _Histogram("spool_sync_seconds")
         self._loop_lag = _Histogram("event_loop_lag_seconds")
         self._backend_replies = _Counter("backend_replies_total")
         self._deliveries = _Counter("deliveries_total")
+        self._delivered = _Counter("delivered_messages_total")
+        self._delivered_bytes = _Counter("delivered_bytes_total")
         self._in_doubt = _Counter("in_doubt_total")
         self._reports = _Counter("reports_total")
         self._postponed = _Counter("messages_postponed_total")
         for verification in get_args(Verification):
             self._verifications.values[verification,] = 0
         self._call_ahead.declare()
+        self._objectives: Mapping[str, float] = {}
+        self._default_objective = inf
         self._spool_sync.declare()
         self._loop_lag.declare()
         registry.register(self)
@@ -186,6 +196,13 @@ class Metrics(Collector):
                 for code_class in CODE_CLASSES:
                     self._backend_replies.values[backend, stage.value, code_class] += 0
 
+    def promise(self, objectives: Mapping[str, float], default: float) -> None:
+        """Set the seconds from arrival to delivery that each class is promised from now on.
+
+        `default` is for mail of a class that the configuration has lost.
+        """
+        self._objectives, self._default_objective = dict(objectives), default
+
     def _declare_class(self, name: str) -> None:
         for disposition in ("relayed", "spooled"):
             self._messages.values[name, disposition] += 0
@@ -195,6 +212,9 @@ class Metrics(Collector):
             self._postponed.values[name, cause] += 0
         for kind in _REPORTS:
             self._reports.values[name, kind] += 0
+        self._delivered_bytes.values[name,] += 0
+        for timeliness in get_args(Timeliness):
+            self._delivered.values[name, timeliness] += 0
         for action, reason in _DECISIONS:
             self._decisions.values[name, action, reason.value] += 0
         for source in ("live", "spool"):
@@ -203,6 +223,7 @@ class Metrics(Collector):
         for outcome in _OUTCOMES:
             self._transactions.declare(name, outcome)
         self._sizes.declare(name)
+        self._slot_waits.declare(name)
         self._queue_waits.declare(name)
 
     # The listener.
@@ -237,6 +258,14 @@ class Metrics(Collector):
         """It was decided what happens to a message."""
         self._decisions.values[traffic_class, action, reason.value] += 1
 
+    def would(self, traffic_class: str, action: Action, reason: Reason) -> None:
+        """While observing, it was found what would have been decided."""
+        self._would.values[traffic_class, action, reason.value] += 1
+
+    def over_quota(self, traffic_class: str, quota: str, level: str) -> None:
+        """A message exceeds a quota."""
+        self._over_quota.values[traffic_class, quota, level] += 1
+
     def accepted(
         self, traffic_class: str, disposition: Disposition, *, size: int, recipients: int
     ) -> None:
@@ -249,7 +278,28 @@ class Metrics(Collector):
         """A mail transaction ended `seconds` after its MAIL command."""
         self._transactions.observe((traffic_class, outcome), seconds)
 
+    def slot_wait(self, traffic_class: str, seconds: float) -> None:
+        """A live message waited so long for a slot, and got it or was spooled."""
+        self._slot_waits.observe((traffic_class,), max(0.0, seconds))
+
+    def decided(self, traffic_class: str, action: Action, reason: Reason | None = None) -> int:
+        """How often it was decided so about messages of this class; None: for any reason."""
+        counts = self._decisions.values
+        reasons = Reason if reason is None else (reason,)
+        return sum(counts.get((traffic_class, action, each.value), 0) for each in reasons)
+
     # The backend.
+
+    def delivered(self, traffic_class: str, seconds: float, size: int) -> None:
+        """The backend took a message of `size` octets, `seconds` after its arrival."""
+        objective = self._objectives.get(traffic_class, self._default_objective)
+        timeliness: Timeliness = "late" if seconds > objective else "on_time"
+        self._delivered.values[traffic_class, timeliness] += 1
+        self._delivered_bytes.values[traffic_class,] += size
+
+    def late(self, traffic_class: str) -> int:
+        """How many messages of this class were delivered too late for its objective."""
+        return self._delivered.values.get((traffic_class, "late"), 0)
 
     def backend_reply(self, backend: str, stage: Stage, code: int | None) -> None:
         """The backend replied with `code`, or did not in time (None)."""

@@ -12,6 +12,8 @@ octets. Totals count since the process started, but for the ledger, which is as 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mailshed.metrics.history import Recent
+
 SNAPSHOT_SECONDS = 0.25
 """How often the main loop makes one: fresher than any eye, and 20 times rarer than a message."""
 
@@ -26,7 +28,14 @@ class BackendSnapshot:
     is_up: bool
     in_flight: int = 0
     limit: int = 0
+    ceiling: int = 0
+    """Slots that clinical mail may overdraw the limit to."""
+    reserve: int = 0
+    """Slots kept free for clinical mail."""
     waiting: int = 0
+    live_waiting: int = 0
+    """Of those that wait, live ones below rank 0."""
+    live_waiting_limit: int = 0
     connections_busy: int = 0
     connections_idle: int = 0
     connections_opened_total: int = 0
@@ -49,14 +58,17 @@ class ClassSnapshot:
     objective_seconds: float
     waiting: int = 0
     in_flight: int = 0
+    in_flight_limit: int = 0
+    """The class may start while fewer slots than this are in use by all."""
     relayed_total: int = 0
     spooled_total: int = 0
     delivered_total: int = 0
     queued_messages: int = 0
     queued_octets: int = 0
     oldest_age_seconds: float = 0.0
-    """Age of the oldest spooled message; 0 if there is none."""
+    """Age of the oldest spooled message that is to be delivered; 0 if there is none."""
     is_configured: bool = True
+    recent: Recent = field(default_factory=Recent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +140,14 @@ class Snapshot:
     cached_recipients: Usage = Usage()
     held_mailboxes: Usage = Usage()
     retry_tokens: Usage = Usage()
+    spool_fill: float = 0.0
+    """The fullest measure of the spool, 1 being its limit."""
+    quota_keys: Usage = Usage()
+    retry_clients: Usage = Usage()
+    files: Usage = Usage()
+    """Open files."""
+    memory: Usage = Usage()
+    """Of the process, in octets."""
     loop_lag_seconds: float = 0.0
     """Largest of the last few seconds."""
     tasks_failed_total: int = 0

@@ -1,24 +1,49 @@
 """The slots of one backend, and the one door through which live and spooled mail reach it.
 
-A slot is the right to have one message in flight. The limit says how many there are, the scheduler
-says who is next, the breaker says whether anybody may try at all; this shell holds the three
-together, wakes those who wait, and feeds back what became of each slot. Live mail waits here for a
-bounded time, the drain without bound, and nobody else talks to the backend: so there are no timers
-per message and nothing to stampede when the backend comes back.
+A slot is the right to have one message in flight. The limit says how many there are, the room rules
+who may start, the scheduler who is next, the breaker whether anybody may try at all; this shell
+holds them together, wakes those who wait, and feeds back what became of each slot. Live mail waits
+here for a bounded time, the drain without bound, and nobody else talks to the backend: so there are
+no timers per message and nothing to stampede when the backend comes back.
+
+While observing, nothing of this tells classes apart: slots up to the limit's ceiling, which is the
+backend's own bound, and beyond them first come, first served, live mail before spooled mail.
 """
 
 import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
+from math import ceil
 
+from mailshed.admission import room
 from mailshed.admission.policy import BackendState
-from mailshed.admission.scheduler import Scheduler, has_room
+from mailshed.admission.room import Occupancy
+from mailshed.admission.scheduler import Scheduler
 from mailshed.clock import Clock
 from mailshed.control.breaker import Breaker
 from mailshed.control.limit import FixedLimit, Sample, SlotEnding
+from mailshed.control.reserve import Reserve
 from mailshed.mail.delivery import Deferred, InDoubt, TransactionResult
 from mailshed.terms import TrafficClass
+
+
+def _observed(name: str, weight: float) -> TrafficClass:
+    return TrafficClass(
+        name=name,
+        rank=1,
+        threshold=1.0,
+        wait_max_mta=0.0,
+        wait_max_user_agent=0.0,
+        objective=float("inf"),
+        weight=weight,
+    )
+
+
+# As what all mail waits while observing. Spooled mail, which is there since the backend was away,
+# has a fifth, so that its age does not put all of it before what comes in now.
+_OBSERVED_LIVE = _observed("observed-live", 4.0)
+_OBSERVED_SPOOLED = _observed("observed-spooled", 1.0)
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +53,10 @@ class Slot:
     traffic_class: TrafficClass
     in_flight: int
     """Slots in use when this one was taken, itself included."""
+    taken_at: float = 0.0
+    """Monotonic seconds."""
+    is_large: bool = False
+    """It counts among the elephants."""
     probe: int = 0
     """Number of the breaker's probe that this is, 0 if it is none."""
     is_released: bool = False
@@ -36,6 +65,7 @@ class Slot:
 @dataclass(eq=False, slots=True)
 class _Waiter:
     traffic_class: TrafficClass
+    size: int
     granted: "asyncio.Future[Slot | None]"
 
 
@@ -47,13 +77,19 @@ class Gate:
         self._clock = clock
         self._rng = rng
         self._breaker = Breaker()
+        self._reserve = Reserve()
         self._scheduler: Scheduler[_Waiter] = Scheduler()
         self._in_flight: Counter[str] = Counter()
         self._total_in_flight = 0
+        self._elephants = 0
         self._probe_timer: asyncio.TimerHandle | None = None
         self._bounded: set[_Waiter] = set()
         """Those who wait for a limited time."""
+        self._live_waiting = 0
+        """Those of them below rank 0."""
         self._is_closed = False
+        self.is_observing = False
+        """Whether classes are not told apart."""
         self.last_error = ""
         """How the backend failed most recently, for people."""
 
@@ -68,9 +104,29 @@ class Gate:
         return len(self._scheduler)
 
     @property
+    def live_waiting(self) -> int:
+        """Messages below rank 0 that wait for a slot while their client does."""
+        return self._live_waiting
+
+    @property
+    def live_waiting_limit(self) -> int:
+        """Most of them; the mail of more goes to the spool at once."""
+        return room.places_to_wait(self.limit)
+
+    @property
     def limit(self) -> int:
         """Slots there are now."""
         return self._limit.limit(self._clock.monotonic())
+
+    @property
+    def ceiling(self) -> int:
+        """Slots that are never exceeded."""
+        return self._limit.ceiling
+
+    @property
+    def reserve(self) -> int:
+        """Slots that are kept free for rank 0."""
+        return self._occupancy(self._clock.monotonic()).reserve
 
     @property
     def is_up(self) -> bool:
@@ -81,6 +137,11 @@ class Gate:
     def is_closed(self) -> bool:
         """Whether no more slots are handed out, since the service is stopping."""
         return self._is_closed
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the backend is under pressure."""
+        return room.is_pressed(self._total_in_flight, self.limit, len(self._scheduler))
 
     @property
     def next_probe(self) -> float:
@@ -95,49 +156,78 @@ class Gate:
         """Messages of one class that wait for a slot."""
         return self._scheduler.waiting(traffic_class)
 
-    def state(self, traffic_class: TrafficClass) -> BackendState:
-        """What a message of this class would meet now."""
+    def open_to(self, traffic_class: TrafficClass) -> int:
+        """Slots in use below which a message of this class may start, guarantees aside."""
+        state = self._occupancy(self._clock.monotonic())
+        return max(1, ceil(room.threshold_slots(traffic_class, state.limit, state.reserve)))
+
+    def state(self, traffic_class: TrafficClass, size: int = 0) -> BackendState:
+        """What a message of this class and size would meet now; while observing, if we were not."""
         now = self._clock.monotonic()
+        occupancy = self._policy_occupancy(now)
+        waiting = len(self._scheduler)
         return BackendState(
-            in_flight=self._total_in_flight,
-            limit=self._limit.limit(now),
-            waiting=self._scheduler.waiting_up_to(traffic_class.rank),
-            is_away=self._is_closed or not self._breaker.may_enter(now),
+            self._has_room(traffic_class, size, occupancy),
+            self._is_closed or not self._breaker.may_enter(now),
+            room.is_pressed(occupancy.in_flight, occupancy.limit, waiting),
+            self._live_waiting < room.places_to_wait(occupancy.limit),
         )
 
-    def try_acquire(self, traffic_class: TrafficClass) -> Slot | None:
+    def try_acquire(self, traffic_class: TrafficClass, size: int = 0) -> Slot | None:
         """Take a slot if one is free for this class and nobody with a better claim waits."""
         now = self._clock.monotonic()
-        if (
-            self._is_closed
-            or self._scheduler.waiting_up_to(traffic_class.rank)
-            or not has_room(traffic_class, self._total_in_flight, self._limit.limit(now))
-            or not self._breaker.try_enter(now)
-        ):
-            return None
-        return self._grant(traffic_class)
+        self._note_arrival(traffic_class, now)
+        return self._try(traffic_class, size, now)
 
     async def acquire(
-        self, traffic_class: TrafficClass, arrived_wall: float, timeout: float | None
+        self,
+        traffic_class: TrafficClass,
+        arrived_wall: float,
+        timeout: float | None,
+        *,
+        sender: bytes = b"",
+        size: int = 0,
+        recipients: int = 1,
+        penalty: float = 1.0,
     ) -> Slot | None:
         """Wait for a slot; None after `timeout` seconds, or when the gate closes.
 
         Who waits without bound (`timeout` None) also waits for a backend that is away; others are
         told None when it turns out to be.
 
-        `arrived_wall`, the Unix time of the message's arrival, orders those of one rank.
+        `arrived_wall`, the Unix time of the message's arrival, orders those of one sender; `size`
+        and `recipients` say what the message costs its sender and class, and `penalty` multiplies
+        what it costs its sender.
         """
-        if slot := self.try_acquire(traffic_class):
+        now = self._clock.monotonic()
+        self._note_arrival(traffic_class, now)
+        if slot := self._try(traffic_class, size, now):
             return slot
         if self._is_closed:
             return None
+        is_live = timeout is not None
+        if self.is_observing:
+            terms, sender = _OBSERVED_LIVE if is_live else _OBSERVED_SPOOLED, b""
+        else:
+            terms = traffic_class
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(traffic_class, loop.create_future())
-        self._scheduler.offer(waiter, traffic_class, arrived_wall)
+        waiter = _Waiter(traffic_class, size, loop.create_future())
+        self._scheduler.offer(
+            waiter,
+            terms,
+            wall=self._clock.wall(),
+            arrived_wall=arrived_wall,
+            sender=sender,
+            size=size,
+            recipients=recipients,
+            penalty=penalty,
+        )
         timer = None
         if timeout is not None:
             timer = loop.call_later(timeout, self._give_up, waiter)
             self._bounded.add(waiter)
+        is_counted = is_live and traffic_class.rank > 0
+        self._live_waiting += is_counted
         self._dispatch()  # a probe may be due
         try:
             return await waiter.granted
@@ -146,6 +236,7 @@ class Gate:
             raise
         finally:
             self._bounded.discard(waiter)
+            self._live_waiting -= is_counted
             if timer is not None:
                 timer.cancel()
 
@@ -155,6 +246,7 @@ class Gate:
         slot.is_released = True
         self._total_in_flight -= 1
         self._in_flight[slot.traffic_class.name] -= 1
+        self._elephants -= slot.is_large
         now = self._clock.monotonic()
         ending = _ending(result)
         if result is not None:
@@ -166,6 +258,7 @@ class Gate:
                 in_flight=slot.in_flight,
             )
             self._limit.on_end(now, sample)
+            self._reserve.note_service(now - slot.taken_at)
         if ending is SlotEnding.UNUSED:
             self._breaker.on_unused(slot.probe)
         elif ending in (SlotEnding.REFUSED, SlotEnding.STALLED):
@@ -184,30 +277,68 @@ class Gate:
             if not waiter.granted.done():
                 waiter.granted.set_result(None)
 
-    def _grant(self, traffic_class: TrafficClass) -> Slot:
+    def _note_arrival(self, traffic_class: TrafficClass, now: float) -> None:
+        if traffic_class.rank == 0:
+            self._reserve.note_arrival(now)
+
+    def _occupancy(self, now: float) -> Occupancy:
+        """How the slots stand, by the rules in force."""
+        if not self.is_observing:
+            return self._policy_occupancy(now)
+        ceiling = self._limit.ceiling
+        return Occupancy(self._total_in_flight, 0, ceiling, ceiling)
+
+    def _policy_occupancy(self, now: float) -> Occupancy:
+        limit = self._limit.limit(now)
+        reserve = self._reserve.slots(now, limit)
+        return Occupancy(
+            self._total_in_flight, self._elephants, limit, self._limit.ceiling, reserve
+        )
+
+    def _has_room(self, traffic_class: TrafficClass, size: int, occupancy: Occupancy) -> bool:
+        """Whether a newcomer may start, and stands behind nobody who may."""
+        return not self._scheduler.must_queue(traffic_class) and room.may_start(
+            traffic_class,
+            self._in_flight[traffic_class.name],
+            occupancy,
+            is_large=room.is_elephant(size),
+        )
+
+    def _try(self, traffic_class: TrafficClass, size: int, now: float) -> Slot | None:
+        terms = _OBSERVED_LIVE if self.is_observing else traffic_class
+        if (
+            self._is_closed
+            or not self._has_room(terms, size, self._occupancy(now))
+            or not self._breaker.try_enter(now)
+        ):
+            return None
+        return self._grant(traffic_class, size, now)
+
+    def _grant(self, traffic_class: TrafficClass, size: int, now: float) -> Slot:
+        is_large = traffic_class.rank > 0 and room.is_elephant(size)
         self._total_in_flight += 1
         self._in_flight[traffic_class.name] += 1
-        return Slot(traffic_class, self._total_in_flight, self._breaker.probe)
+        self._elephants += is_large
+        return Slot(traffic_class, self._total_in_flight, now, is_large, self._breaker.probe)
 
     def _dispatch(self) -> None:
         """Hand free slots to those who are next."""
         if self._is_closed:
             return
         now = self._clock.monotonic()
-        limit = self._limit.limit(now)
         while len(self._scheduler):
             if not self._breaker.may_enter(now):
                 self._send_away()
                 self._wake_for_probe(now)
                 return
-            waiter = self._scheduler.next(self._total_in_flight, limit)
+            waiter = self._scheduler.next(self._occupancy(now), self._in_flight, self._clock.wall())
             if waiter is None:
                 return
             if waiter.granted.done():
                 continue  # cancelled a moment ago, and not awake yet to say so
             is_entered = self._breaker.try_enter(now)
             assert is_entered, "the breaker said that somebody may enter"
-            waiter.granted.set_result(self._grant(waiter.traffic_class))
+            waiter.granted.set_result(self._grant(waiter.traffic_class, waiter.size, now))
 
     def _send_away(self) -> None:
         """The backend is not there: nobody who would give up soon should wait for it."""

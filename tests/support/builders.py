@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from mailshed.classification.subject import Subject, subject_of
 from mailshed.config.policy import (
     ClassificationPolicy,
     RelayPolicy,
@@ -23,6 +24,7 @@ from mailshed.mail.content import Budget, ContentStore
 from mailshed.mail.delivery import Deferred, Delivered, DeliveryResult, TransactionResult, everyone
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, Recipient, make_queue_id
+from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
@@ -48,10 +50,28 @@ def traffic_class(name: str = "personal", rank: int = 1, **changes: Any) -> Traf
 
 
 CLINICAL = traffic_class("clinical", 0, wait_max_mta=2.0, wait_max_user_agent=2.0, objective=10.0)
-PERSONAL = traffic_class("personal", 1, threshold=0.95)
-TELEWORK = traffic_class("telework", 4, threshold=0.8, wait_max_mta=5.0, wait_max_user_agent=3.0)
+PERSONAL = traffic_class("personal", 1, threshold=0.95, guarantee=0.2, weight=8.0, defer_fill=0.9)
+TELEWORK = traffic_class(
+    "telework",
+    4,
+    threshold=0.8,
+    wait_max_mta=5.0,
+    wait_max_user_agent=3.0,
+    objective=900.0,
+    guarantee=0.1,
+    weight=3.0,
+    defer_fill=0.7,
+    defers_over_quota=True,
+)
 BULK = traffic_class(
-    "bulk", 5, threshold=0.6, wait_max_mta=0.0, wait_max_user_agent=0.0, objective=14400.0
+    "bulk",
+    5,
+    threshold=0.6,
+    wait_max_mta=0.0,
+    wait_max_user_agent=0.0,
+    objective=14400.0,
+    defer_fill=0.5,
+    defers_over_quota=True,
 )
 CLASSES = (CLINICAL, PERSONAL, TELEWORK, BULK)
 
@@ -125,15 +145,20 @@ def content_store(
     )
 
 
+def subject(
+    *to: str, sender: str | None = "alice@example.org", head: bytes = b"\r\n", **changes: Any
+) -> Subject:
+    """A complete message with this header section; `changes` are those of the subject itself."""
+    made = subject_of(envelope(*to, sender=sender), HeaderView(head), size=len(head))
+    return replace(made, **changes)
+
+
 def rule(name: str = "rule", names: TrafficClass = BULK, **conditions: Any) -> Rule:
     """A rule that names class `names`; networks may be given as text."""
-    networks = conditions.pop("client_networks", ())
-    return Rule(
-        name=name,
-        traffic_class=names,
-        client_networks=tuple(ip_network(network) for network in networks),
-        **conditions,
-    )
+    for key in ("client_networks", "not_client_networks"):
+        if key in conditions:
+            conditions[key] = tuple(ip_network(network) for network in conditions[key])
+    return Rule(name=name, traffic_class=names, **conditions)
 
 
 def classification_policy(

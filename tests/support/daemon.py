@@ -60,6 +60,8 @@ class Daemon:
     """Merged into the configuration, section by section; lists replace lists."""
     wrapper: Sequence[str] = ()
     """Words in front of the command, such as those of strace."""
+    program: tuple[str, ...] = ("mailshed",)
+    """The module to run, with words that come before `serve`."""
     port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
     process: Process = field(init=False)
@@ -116,7 +118,7 @@ class Daemon:
         self.process = Process(
             [
                 *self.wrapper,
-                *(sys.executable, "-m", "mailshed", "serve"),
+                *(sys.executable, "-m", *self.program, "serve"),
                 *("--config", self.configuration_file),
             ],
             self.folder / "mailshed.log",

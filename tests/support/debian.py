@@ -29,6 +29,7 @@ PACKAGES: Mapping[str, str] = {
     "swaks": "swaks",
     "curl": "curl",
     "strace": "strace",
+    "prometheus": "promtool",
     "npm": "npm",
     "gcc": "cc",
 }

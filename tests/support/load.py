@@ -181,8 +181,9 @@ class Load:
         self._port = port
         self._messages = sorted(messages, key=lambda message: message.due)
         self.outcomes: list[Outcome] = []
+        self.started = 0
+        """Messages whose time has come."""
         self._is_stopped = False
-        self._begun = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
 
     def start(self) -> "Load":
@@ -202,7 +203,7 @@ class Load:
     def join(self) -> list[Outcome]:
         """Wait until every message that was begun has its outcome, in order of their ends."""
         self._thread.join()
-        wanted = self._begun if self._is_stopped else len(self._messages)
+        wanted = self.started if self._is_stopped else len(self._messages)
         assert len(self.outcomes) == wanted, "the load generator itself failed"
         return self.outcomes
 
@@ -213,7 +214,7 @@ class Load:
                 await asyncio.sleep(origin + message.due - time.monotonic())
                 if self._is_stopped:
                     return
-                self._begun += 1
+                self.started += 1
                 group.create_task(self._one(message))
 
     async def _one(self, message: Message) -> None:

@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
-from mailshed.config.policy import ClassificationPolicy
+from mailshed.config.policy import AdmissionPolicy, ClassificationPolicy
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.drainer import Drainer
 from mailshed.drain.policy import DrainPolicy
@@ -132,6 +133,8 @@ class Middle:
         self.supervisor = Supervisor(self.book.note_fault)
         self.spool = spool or MemorySpool()
         self.contents = content_store(folder)
+        self.spool_fill = 0.0
+        """How full the pipeline thinks that the spool is."""
         rng = random.Random(seed)
         self.gate = Gate(limit=FixedLimit(slots), clock=self.clock, rng=rng)
         self.drainer = Drainer(
@@ -154,6 +157,7 @@ class Middle:
                 retry_pause=30.0,
                 respond_by=60.0,
                 respond_by_user_agent=20.0,
+                admission=AdmissionPolicy(lowest_defer_fill=0.5),
             ),
             gate=self.gate,
             backend=self.backend,
@@ -163,7 +167,14 @@ class Middle:
             supervisor=self.supervisor,
             journal=self.journal,
             clock=self.clock,
+            spool_fill=lambda: self.spool_fill,
         )
+
+    def set_admission(self, **changes: Any) -> None:
+        """Change the terms of admission, as a reload does."""
+        terms = replace(self.pipeline.policies.admission, **changes)
+        self.pipeline.policies = replace(self.pipeline.policies, admission=terms)
+        self.gate.is_observing = terms.is_observing
 
     def content(self, data: bytes) -> Content:
         """Mail data as the listener hands it over."""

@@ -4,6 +4,7 @@ from mailshed.metrics import (
     BackendSnapshot,
     ClassSnapshot,
     QueueSnapshot,
+    Recent,
     Snapshot,
     SpoolSnapshot,
     Usage,
@@ -15,6 +16,27 @@ CLASS_NAMES = (
 )
 _OBJECTIVES = (10.0, 300.0, 120.0, 300.0, 300.0, 900.0, 14400.0, 14400.0)
 WALL = 1795339862.0
+_RECENT = {
+    "clinical": Recent(accepted_rate=3.1, delivered_rate=3.1, hour_delivered=11_203),
+    "telework": Recent(
+        accepted_rate=4.0,
+        delivered_rate=2.5,
+        shed_rate=1.5,
+        queue_rate=-0.25,
+        hour_delivered=9_104,
+        hour_spooled=231,
+        hour_late=4,
+    ),
+    "bulk": Recent(
+        accepted_rate=380.0,
+        delivered_rate=0.8,
+        shed_rate=379.2,
+        queue_rate=379.2,
+        hour_delivered=2_880,
+        hour_spooled=9_412,
+        hour_deferred=7,
+    ),
+}
 
 
 def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
@@ -32,6 +54,7 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
             queued_messages=9_412 if name == "bulk" else rank,
             queued_octets=1_000_000 * rank,
             oldest_age_seconds=15_000.0 if name == "bulk" else 4.0 * rank,
+            recent=_RECENT.get(name, Recent(accepted_rate=0.05, delivered_rate=0.05)),
         )
         for rank, (name, objective) in enumerate(zip(CLASS_NAMES, _OBJECTIVES, strict=True))
     )
@@ -101,6 +124,8 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
         cached_recipients=Usage(used=3_100, limit=100_000),
         held_mailboxes=Usage(used=7, limit=10_000),
         retry_tokens=Usage(used=180, limit=200),
+        files=Usage(used=180, limit=65536),
+        memory=Usage(used=90 * 1024**2, limit=8 * 1024**3),
         loop_lag_seconds=0.004,
         saturation={
             "backend_slots": 1.0,
@@ -110,5 +135,7 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
             "content_memory": 0.0,
             "content_disk": 0.0,
             "event_loop": 0.06,
+            "files": 0.003,
+            "memory": 0.01,
         },
     )

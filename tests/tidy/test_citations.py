@@ -95,6 +95,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "6531": {  # SMTP Extension for Internationalized Email
         "3.5": "Non-ASCII Addresses and Reply-Codes",
     },
+    "6710": {},  # MT-PRIORITY: message transfer priorities
 }
 
 # A citation may be broken over lines, of a comment too.

@@ -18,17 +18,12 @@ ROOT = Path(__file__).parents[2]
 # Gauges without a unit count things; the noun they count is their unit.
 UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
 COUNTED = (
-    "messages",
-    "recipients",
-    "sessions",
-    "connections",
-    "in_flight",
-    "waiting",
-    "limit",
-    "mailboxes",
-    "tokens",
+    *("messages", "recipients", "sessions", "connections", "in_flight", "waiting", "limit"),
+    *("ceiling", "slots", "keys", "clients", "mailboxes", "tokens"),
 )
-STATEMENTS = ("_up", "_healthy", "_successful")
+# Neither a number of things nor a statement: the place in an order.
+ORDERS = ("_rank",)
+STATEMENTS = ("_up", "_healthy", "_successful", "_mode")
 
 
 def full_page() -> CollectorRegistry:
@@ -57,9 +52,10 @@ def test_a_name_says_its_unit(family: Family) -> None:
     assert family.name.endswith("_total") is (family.kind is Kind.COUNTER)
     if family.kind is Kind.HISTOGRAM:
         assert family.name.endswith(("_seconds", "_bytes"))
-    assert family.name.endswith((*UNITS, *COUNTED, *STATEMENTS)) or "_bytes_limit" in family.name, (
-        "no unit"
-    )
+    assert (
+        family.name.endswith((*UNITS, *COUNTED, *ORDERS, *STATEMENTS))
+        or "_bytes_limit" in family.name
+    ), "no unit"
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)

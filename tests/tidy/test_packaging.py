@@ -2,7 +2,9 @@
 
 import ast
 import re
+import subprocess
 import sys
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -108,6 +110,27 @@ def test_every_dependency_has_its_reason() -> None:
     text = (ROOT / "docs/dependencies.md").read_text().lower()
     words = {canonicalize_name(word) for word in re.findall(r"[\w.-]*\w", text)}
     assert set(_declared("runtime", "dev", "build")) | set(_locked("runtime")) <= words
+
+
+def test_the_wheel_has_the_shipped_policy(tmp_path: Path) -> None:
+    """It lies under `config/` for people; installed, it lies in the package and still works."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    for file in (ROOT / "config/policies").iterdir():
+        assert (installed / "mailshed/config/policies" / file.name).read_text() == file.read_text()
+    done = subprocess.run(
+        [sys.executable, "-m", "mailshed", "config", "test"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(installed)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.endswith("cases, 0 failed\n"), done.stderr
 
 
 def test_versions_agree() -> None:

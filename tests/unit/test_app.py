@@ -308,6 +308,20 @@ class TestStart:
         assert re.search(r"^\d+ octets of disk are free at .*/spool", warning["detail"])
         assert f"disk_reserve is {1024 * 1024**4}:" in warning["detail"]
 
+    async def test_says_that_it_only_watches(self, tmp_path: Path) -> None:
+        """And goes over to acting with a reload."""
+        rig = Rig(tmp_path, mode="observe", trusted_networks=["127.0.0.0/8"])
+        async with rig.running():
+            (warning,) = rig.lines("start_warning")
+            assert "mode is observe" in warning["detail"]
+            assert rig.snapshot.is_observing
+            rig.next_config = lambda: rig.make_config(trusted_networks=["127.0.0.0/8"])
+            rig.hangup.set()
+            await eventually(lambda: not rig.snapshot.is_observing)
+            assert not rig.service._pipeline.policies.admission.is_observing
+            (server,) = rig.service._servers
+            assert server.factory.limits.normalize_networks == ()
+
     async def test_does_not_warn_of_a_disk_with_room(self, rig: Rig) -> None:
         async with rig.running():
             assert rig.lines("start_warning") == []
@@ -372,6 +386,21 @@ class TestMail:
         (line,) = rig.lines("delivered")
         assert line["id"].encode() in received.data
         assert rig.snapshot.classes[0].name == "clinical"
+
+    async def test_a_bare_line_ending_passes_normalised_and_counted_while_observing(
+        self, tmp_path: Path, server: ScriptedBackend
+    ) -> None:
+        rig = Rig(tmp_path, server.port, mode="observe")
+        async with rig.running(), talk(rig.port) as client:
+            await client.say("MAIL FROM:<alice@example.org>")
+            await client.say("RCPT TO:<bob@example.net>")
+            await client.say("DATA")
+            assert (await client.say("Subject: x\r\n\r\none\ntwo\r\n.")).startswith("250")
+        (received,) = server.messages
+        assert received.data.endswith(b"one\r\ntwo\r\n")
+        labels = {"class": "personal", "action": "reject", "reason": "content"}
+        registry = rig.service.metrics.registry
+        assert registry.get_sample_value("mailshed_would_decisions_total", labels) == 1
 
     async def test_work_after_the_dot_survives_the_end_of_its_session(
         self, rig: Rig, server: ScriptedBackend
@@ -700,6 +729,39 @@ class TestVerification:
         rig = Rig(tmp_path, backends=maildir, **self.ASKING)
         async with rig.running():
             assert (await self.rcpt(rig, "nobody@example.net")).startswith("250")
+
+
+async def test_a_list_that_changes_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one with a fault is refused, once, while the list of before stays in force."""
+    monkeypatch.setattr(app, "LISTS_INTERVAL", 0.01)
+    lab, file = tmp_path / "lab.txt", tmp_path / "m.yaml"
+    lab.write_text("10.1.0.0/16\n")
+    file.write_text(
+        "version: 1\nhostname: mx.example.org\ndomains: [example.net]\n"
+        "listeners: [{name: smtp, bind: '127.0.0.1:0'}]\n"
+        "backends: [{name: exch, host: 127.0.0.1, port: 25}]\n"
+        f"spool: {{path: {tmp_path}/spool, disk_reserve: 0B}}\n"
+        "metrics: {bind: '127.0.0.1:0'}\nlog: {format: json}\n"
+        f"classification: {{networks: {{lab: ['file:{lab}']}}, rules: [{{name: lab,"
+        " class: clinical, client_networks: [lab]}]}\n"
+    )
+    rig = Rig(tmp_path)
+    rig.config = rig.service.config = load(file)
+    rig.next_config = lambda: load(file)
+    async with rig.running():
+        lab.write_text("10.1.0.0/16\n10.2.0.0/16\n")
+        await eventually(lambda: len(rig.lines("reloaded")) == 1)
+        networks = rig.service._pipeline.policies.clinical_networks
+        assert [str(network) for network in networks] == ["10.1.0.0/16", "10.2.0.0/16"]
+        lab.write_text("nonsense\n")
+        await eventually(lambda: len(rig.lines("reload_refused")) == 1)
+        assert "lab.txt:1:1: error: expected a network" in rig.lines("reload_refused")[0]["error"]
+        lab.write_text("10.3.0.0/16\n")
+        await eventually(lambda: len(rig.lines("reloaded")) == 2)
+    assert len(rig.lines("reload_refused")) == 1
+    assert len(rig.service._pipeline.policies.clinical_networks) == 1
 
 
 async def test_signals_reload_and_stop(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mailshed.classification.classifier import Verdict
+from mailshed.classification.classifier import Classifier, Verdict
+from mailshed.classification.subject import subject_of
 from mailshed.mail import reply as replies
 from mailshed.mail.delivery import (
     Bounced,
@@ -16,6 +17,7 @@ from mailshed.mail.delivery import (
     StageTimes,
     TransactionResult,
 )
+from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply, make
 from mailshed.message import Message
 from mailshed.spool.store import Report, Settlement
@@ -26,6 +28,7 @@ from tests.support.builders import (
     REFUSED,
     TELEWORK,
     WALL,
+    classification_policy,
     client,
     content_store,
     envelope,
@@ -234,6 +237,22 @@ def test_each_end_is_one_decision_and_one_transaction(
     assert journal.spooled_count["telework"] == (event == "spooled")
 
 
+def test_a_message_that_was_taken_live_counts_by_its_time_since_arrival(
+    book: JournalBook, message: Message, clock: ManualClock
+) -> None:
+    """Two seconds passed before the test begins."""
+    telework = {"class": "telework"}
+    book.metrics.promise({"telework": 2.5}, 1.0)
+    book.journal.waited(message)
+    book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    clock.advance(1.0)
+    book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    for timeliness in ("on_time", "late"):
+        assert book.count("delivered_messages_total", **telework, timeliness=timeliness) == 1
+    assert book.count("delivered_bytes_total", **telework) == 2 * message.size
+    assert book.count("slot_wait_seconds_sum", **telework) == 2.0
+
+
 def test_a_transaction_counts_each_recipient_under_what_decided_it(book: JournalBook) -> None:
     results = (
         Delivered(OK),
@@ -295,6 +314,18 @@ class TestAttempted:
         self.attempt(book, (Delivered(OK),), endings={0: Ending.DELIVERED})
         assert "next" not in book.log.one("attempted")
         assert book.count("queue_wait_seconds_sum", **{"class": "telework"}) == 12
+
+    def test_what_arrives_from_the_spool_is_on_time_or_late(
+        self, book: JournalBook, clock: ManualClock
+    ) -> None:
+        book.metrics.promise({"telework": 60.0}, 1.0)
+        for seconds in (60.0, 1.0):
+            clock.advance(seconds)
+            self.attempt(book, (Delivered(OK), Deferred(Stage.RCPT, BUSY)), deferred={1: ""})
+            self.attempt(book, (Deferred(Stage.RCPT, BUSY),), deferred={0: ""})
+        for timeliness in ("on_time", "late"):
+            labels = {"class": "telework", "timeliness": timeliness}
+            assert book.count("delivered_messages_total", **labels) == 1
 
     def test_names_in_later_lines_only_those_they_are_about(self, book: JournalBook) -> None:
         other = make(554, "5.7.1 Never")
@@ -390,3 +421,45 @@ def test_our_own_faults_are_reported_once_with_a_name(book: JournalBook) -> None
     book.journal.drain_failed(error)
     names = [f"message {made.queue_id}", f"drain {record.queue_id}", "drain"]
     assert book.faults == [(name, error) for name in names]
+
+
+class TestDecisions:
+    """What `mailshed explain` reads is written where the log is, and says the same."""
+
+    def classified(self, book: JournalBook, message: Message) -> None:
+        one = subject_of(message.envelope, HeaderView(wire()))
+        classifier = Classifier(classification_policy())
+        book.journal.classified(classifier, one, message.envelope, message.verdict)
+
+    def ended(self, book: JournalBook, message: Message) -> tuple[str, Reason | None, str]:
+        decision = book.journal.decisions.get(message.envelope.queue_id)
+        assert decision is not None
+        return decision.action, decision.reason, decision.reply
+
+    def test_a_relayed_message_has_the_reply_of_the_backend(
+        self, book: JournalBook, message: Message
+    ) -> None:
+        self.classified(book, message)
+        assert self.ended(book, message) == ("", None, "")
+        book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+        assert self.ended(book, message) == ("delivered", Reason.ROOM, OK.text)
+
+    def test_a_spooled_message_has_ours(self, book: JournalBook, message: Message) -> None:
+        self.classified(book, message)
+        book.journal.spooled(message, Reason.SATURATED)
+        reply = f"250 2.0.0 Ok: queued as {message.envelope.queue_id}"
+        assert self.ended(book, message) == ("spooled", Reason.SATURATED, reply)
+
+    def test_one_that_was_turned_away_has_what_the_client_heard(
+        self, book: JournalBook, message: Message
+    ) -> None:
+        self.classified(book, message)
+        book.journal.turned_away(message, REFUSED, Reason.BACKEND_REFUSED)
+        assert self.ended(book, message) == ("refused", Reason.BACKEND_REFUSED, REFUSED.text)
+
+    def test_one_whose_client_has_left_was_told_nothing(
+        self, book: JournalBook, message: Message
+    ) -> None:
+        self.classified(book, message)
+        book.journal.aborted(message)
+        assert self.ended(book, message) == ("aborted", None, "")

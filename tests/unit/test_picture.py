@@ -9,7 +9,8 @@ import pytest
 
 from mailshed import __version__
 from mailshed.control.signals.event_loop import EventLoopLag
-from mailshed.metrics import Snapshot, Usage
+from mailshed.control.signals.process import ProcessUsage
+from mailshed.metrics import Snapshot, Totals, Usage
 from mailshed.metrics.catalog import RESOURCES
 from mailshed.picture import (
     ORDINARY_MESSAGE,
@@ -17,6 +18,7 @@ from mailshed.picture import (
     Painter,
     Status,
     bracketed,
+    fill_of,
     why_full,
 )
 from mailshed.spool.store import SpoolTotals
@@ -32,6 +34,8 @@ class Studio:
     def __init__(self, folder: Path) -> None:
         self.middle = Middle(folder)
         self.sessions = 3
+        self.process = ProcessUsage()
+        self.totals: dict[str, Totals] = {}
         self.status = Status(
             hostname="mx.example.org",
             target="exch:25",
@@ -44,13 +48,17 @@ class Studio:
         self.painter = Painter(
             status=self.status,
             gate=middle.gate,
+            entrance=middle.pipeline.entrance,
             backend=middle.backend,
             spool=middle.spool,
             contents=middle.contents,
             classification=lambda: middle.pipeline.policies.classifier.policy,
             sessions=lambda: self.sessions,
             lines_dropped=lambda: 5,
-            message_totals=lambda name: (len(name), 1, 2),
+            message_totals=lambda name: self.totals.get(
+                name, Totals(relayed=len(name), spooled=1, drained=2)
+            ),
+            process=lambda _now: self.process,
             clock=middle.clock,
         )
         self.lag = EventLoopLag(0.25)
@@ -150,6 +158,45 @@ async def test_shows_what_the_spool_holds_and_how_old_it_is(studio: Studio) -> N
         ("personal", "queued", 2),
         ("bulk", "queued", 2),
     }
+
+
+@in_virtual_time
+async def test_mail_that_waits_for_a_person_is_not_late(studio: Studio) -> None:
+    """It is counted, and has alarms of its own."""
+    held = spool_record(names=BULK, wall=WALL - 9000)
+    await studio.middle.keep(held)
+    await studio.middle.keep(spool_record(names=BULK, wall=WALL - 50))
+    await studio.middle.spool.quarantine(held.queue_id)
+    (bulk,) = (each for each in (await studio.take()).classes if each.name == "bulk")
+    assert (bulk.queued_messages, bulk.oldest_age_seconds) == (2, 50)
+
+
+@in_virtual_time
+async def test_says_what_became_of_each_class_lately(studio: Studio) -> None:
+    studio.totals["bulk"] = Totals()
+    await studio.take()
+    await asyncio.sleep(60)
+    await studio.middle.keep(spool_record(names=BULK))
+    studio.totals["bulk"] = Totals(relayed=60, spooled=120, shed=90, drained=30, late=5, deferred=2)
+    bulk = next(each for each in (await studio.take()).classes if each.name == "bulk")
+    recent = bulk.recent
+    assert (recent.accepted_rate, recent.delivered_rate, recent.shed_rate) == (3.0, 1.5, 1.5)
+    assert recent.queue_rate == pytest.approx(1 / 60)
+    assert (recent.hour_delivered, recent.hour_spooled) == (90, 120)
+    assert (recent.hour_late, recent.hour_deferred) == (5, 2)
+    assert (bulk.relayed_total, bulk.spooled_total, bulk.delivered_total) == (60, 120, 30)
+
+
+@in_virtual_time
+async def test_shows_what_the_process_uses(studio: Studio) -> None:
+    studio.process = ProcessUsage(files=30, files_max=40, memory=100, memory_max=1000)
+    snapshot = await studio.take()
+    assert (snapshot.files, snapshot.memory) == (
+        Usage(used=30, limit=40),
+        Usage(used=100, limit=1000),
+    )
+    assert snapshot.saturation["files"] == 0.75
+    assert snapshot.saturation["memory"] == 0.1
 
 
 @in_virtual_time
@@ -267,6 +314,20 @@ def test_the_limit_that_keeps_mail_out_is_named(
     changes: dict[str, Any], reason: str, is_for_clinical: bool
 ) -> None:
     assert why_full(replace(ROOMY, **changes)) == (reason, is_for_clinical)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fill"),
+    [
+        ({"octets": 300, "octets_max": 1000, "messages": 1, "messages_max": 10}, 0.3),
+        ({"octets": 1, "octets_max": 1000, "messages": 9, "messages_max": 10}, 0.9),
+        ({"octets": 1, "octets_max": 1000, "disk_free": 500, "disk_reserve": 400}, 0.8),
+        ({"disk_free": 100, "disk_reserve": 400}, 1.0),
+        ({}, 0.0),
+    ],
+)
+def test_the_fullest_measure_says_how_full_a_spool_is(changes: dict[str, Any], fill: float) -> None:
+    assert fill_of(SpoolTotals(**changes)) == pytest.approx(fill)
 
 
 def test_a_spool_that_was_not_asked_yet_is_not_full() -> None:

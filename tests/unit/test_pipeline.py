@@ -1,14 +1,19 @@
 """The path of one message: every row of 'what happens after the client's final dot'."""
 
 import asyncio
+import random
+from collections import defaultdict
 from collections.abc import AsyncIterable
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from mailshed.admission.decision import Defer, Reject
+from mailshed.classification.classifier import Classifier
+from mailshed.config.policy import Quota, QuotaPolicy, Rule, SenderRate
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
@@ -25,12 +30,16 @@ from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import ClientKind, Reason, Stage
 from tests.support.builders import (
+    BULK,
     BUSY,
+    CLINICAL,
     OK,
     REFUSED,
+    classification_policy,
     client,
     delivered,
     mailbox,
+    rule,
     wire,
 )
 from tests.support.fake_backend import (
@@ -69,12 +78,14 @@ def break_spool(middle: Middle, monkeypatch: pytest.MonkeyPatch, error: Exceptio
 
 
 class TestRecipient:
-    def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
+    @in_virtual_time
+    async def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
         bob = mailbox("bob@example.net")
         assert middle.pipeline.on_rcpt(client(), bob, sender=b"alice@example.org") is None
         assert middle.log.lines == []
 
-    def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
+    @in_virtual_time
+    async def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
         elsewhere = mailbox("bob@elsewhere.example")
         sender = b"alice@example.org"
         refused = middle.pipeline.on_rcpt(client(), elsewhere, sender=sender)
@@ -584,6 +595,318 @@ class TestPolicy:
         await asyncio.gather(*first)
 
 
+class TestSpoolFills:
+    """What would be spooled stays with senders that can keep it, a class at a time."""
+
+    @in_virtual_time
+    async def test_a_class_whose_mark_is_reached_stays_with_mail_servers(
+        self, middle: Middle
+    ) -> None:
+        middle.spool_fill = 0.6
+        holders = await hold_slots(middle, 3)
+        assert await middle.submit(names="bulk") == reply.SPOOL_FILLING
+        assert is_queued(await middle.submit(names="bulk", client=USER_AGENT))
+        assert is_queued(await middle.submit(names="bulk", client=DEVICE))
+        line = middle.log.one("deferred")
+        assert (line["reason"], line["class"]) == ("spool_filling", "bulk")
+        labels = {"class": "bulk", "action": "defer", "reason": "spool_filling"}
+        assert middle.book.count("decisions_total", **labels) == 1
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_what_waited_in_vain_does_so_too(self, middle: Middle) -> None:
+        middle.spool_fill = 0.7
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        assert await middle.submit(names="telework") == reply.SPOOL_FILLING
+        assert middle.clock.monotonic() - began == pytest.approx(5.0)
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_and_what_the_backend_failed(self, middle: Middle) -> None:
+        middle.spool_fill = 0.95
+        middle.backend.always(be_away)
+        assert await middle.submit() == reply.SPOOL_FILLING
+        assert is_queued(await middle.submit(names="clinical"))
+
+    @in_virtual_time
+    async def test_with_a_slot_it_is_relayed_all_the_same(self, middle: Middle) -> None:
+        middle.spool_fill = 1.0
+        assert await middle.submit(names="bulk") == OK
+
+    @in_virtual_time
+    async def test_a_copy_in_doubt_is_kept_all_the_same(self, middle: Middle) -> None:
+        middle.spool_fill = 1.0
+        middle.backend.always(vanish)
+        assert is_queued(await middle.submit(names="bulk"))
+
+
+class TestFewPlacesToWait:
+    @in_virtual_time
+    async def test_more_live_mail_than_may_wait_is_spooled_at_once(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        waiting = [middle.supervisor.spawn(middle.submit(), f"w{n}") for n in range(4)]
+        await settle_down()
+        assert is_queued(await middle.submit())
+        assert middle.clock.monotonic() == began
+        clinical = middle.supervisor.spawn(middle.submit(names="clinical"), "clinical")
+        await settle_down()
+        assert not clinical.done(), "it has a place in any case"
+        middle.backend.before_dot.set()
+        assert await asyncio.gather(clinical, *waiting) == [OK] * 5
+        await asyncio.gather(*holders)
+
+
+class TestOverload:
+    @in_virtual_time
+    async def test_at_three_times_the_capacity_clinical_mail_passes_and_nothing_is_lost(
+        self, tmp_path: Path
+    ) -> None:
+        """24 messages a second for 8 slots of a second each, spool and drain included."""
+        middle = Middle(tmp_path, slots=8)
+        middle.backend.seconds = 1.0
+        rng = random.Random(1)
+        waits: defaultdict[str, list[float]] = defaultdict(list)
+        answers: list[Reply] = []
+
+        async def send(names: str, number: int) -> None:
+            began = middle.clock.monotonic()
+            sender = mailbox(f"{names}{number % 20}@example.org")
+            answers.append(await middle.submit(names=names, reverse_path=sender))
+            waits[names].append(middle.clock.monotonic() - began)
+
+        async with middle.draining():
+            sent = 0
+            while middle.clock.monotonic() < 20:
+                await asyncio.sleep(rng.expovariate(24))
+                names = rng.choices(["clinical", "personal", "telework", "bulk"], [3, 15, 15, 15])
+                middle.supervisor.spawn(send(names[0], sent), f"{sent}")
+                sent += 1
+            await until(lambda: len(middle.backend.handed) == sent)
+        assert len(answers) == sent
+        assert all(answer.code == 250 for answer in answers)
+        assert middle.spool.balance() == 0
+        assert max(waits["clinical"]) < 3.0, "two seconds in line at most, and one with the backend"
+        labels = {"class": "clinical", "disposition": "relayed"}
+        assert middle.book.count("messages_accepted_total", **labels) == len(waits["clinical"])
+        relayed = [
+            middle.journal.relayed[each] / len(waits[each])
+            for each in ("clinical", "personal", "telework", "bulk")
+        ]
+        assert relayed == sorted(relayed, reverse=True), "the lower a class, the more is spooled"
+
+
+class TestQuotas:
+    """A burst of two recipients is right; four are too many."""
+
+    QUOTAS = QuotaPolicy(burst=2.0, per_sender=Quota(soft=1.0, hard=2.0))
+
+    @in_virtual_time
+    async def test_they_bite_only_under_pressure(self, middle: Middle) -> None:
+        middle.set_admission(quotas=self.QUOTAS)
+        assert [await middle.submit(names="bulk") for _ in range(8)] == [OK] * 8
+        holders = await hold_slots(middle, 3)
+        assert await middle.submit(names="bulk") == reply.OVER_QUOTA
+        assert is_queued(await middle.submit(names="personal")), "this class does not allow it"
+        person = client(kind=ClientKind.USER_AGENT)
+        assert is_queued(await middle.submit(names="bulk", client=person))
+        assert {line["reason"] for line in middle.log.of("spooled")} == {"over_quota"}
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_of_clinical_mail_they_are_only_counted(self, middle: Middle) -> None:
+        middle.set_admission(quotas=self.QUOTAS)
+        holders = await hold_slots(middle, 3)
+        middle.backend.before_dot.set()
+        assert [await middle.submit(names="clinical") for _ in range(8)] == [OK] * 8
+        labels = {"class": "clinical", "quota": "sender"}
+        assert middle.book.count("over_quota_total", level="soft", **labels) > 0
+        assert middle.book.count("over_quota_total", level="hard", **labels) > 0
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_over_a_soft_one_a_sender_has_half_its_share(self, tmp_path: Path) -> None:
+        middle = Middle(tmp_path, slots=1)
+        middle.set_admission(quotas=QuotaPolicy(burst=1.0, per_sender=Quota(soft=1 / 3600)))
+        order: list[str] = []
+
+        async def send(who: str) -> None:
+            sender = mailbox(f"{who}@example.org")
+            assert await middle.submit(reverse_path=sender, client=TRUSTED) == OK
+            order.append(who)
+
+        await send("much")
+        holders = await hold_slots(middle, 1)
+        names = ["much", "much", "one", "one"]
+        tasks = [middle.supervisor.spawn(send(who), f"{n}") for n, who in enumerate(names)]
+        await settle_down()
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders, *tasks)
+        assert order[1:] == ["much", "one", "one", "much"]
+
+
+class TestClientsThatForget:
+    @in_virtual_time
+    async def test_are_spooled_for_instead(self, middle: Middle) -> None:
+        """Three 4xx, none of which brought it back, and an hour later it gets no more of them."""
+        middle.backend.always(defer(BUSY, Stage.DOT))
+        for number in range(3):
+            assert await middle.submit(f"{number}@example.net") is BUSY
+        await asyncio.sleep(3600)
+        assert is_queued(await middle.submit())
+
+    @in_virtual_time
+    async def test_whoever_comes_again_is_told_as_before(self, middle: Middle) -> None:
+        middle.backend.always(defer(BUSY, Stage.DOT))
+        for number in range(3):
+            assert await middle.submit(f"{number}@example.net") is BUSY
+        await asyncio.sleep(3600)
+        sender = middle.envelope().reverse_path
+        assert sender is not None
+        again = mailbox("1@example.net")
+        assert middle.pipeline.on_rcpt(client(), again, sender=sender.raw) is None
+        assert await middle.submit() is BUSY
+
+
+class TestEarlyReply:
+    BULK_BY_SENDER = rule("news", BULK, sender_domains=("news.example.org",))
+    LABORATORY = rule("lab", CLINICAL, headers=(("x-lab", ()),))
+
+    def classify_by(self, middle: Middle, *rules: Rule) -> None:
+        classifier = Classifier(classification_policy(*rules))
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+
+    def at_rcpt(self, middle: Middle, sender: bytes = b"x@news.example.org") -> Reply | None:
+        answer = middle.pipeline.on_rcpt(client(), mailbox("bob@example.net"), sender=sender)
+        assert not callable(answer)
+        return answer
+
+    @in_virtual_time
+    async def test_saves_the_upload_of_what_would_be_deferred_anyway(self, middle: Middle) -> None:
+        self.classify_by(middle, self.BULK_BY_SENDER)
+        middle.spool_fill = 0.6
+        assert self.at_rcpt(middle) is None, "there is a slot"
+        holders = await hold_slots(middle, 4)
+        assert self.at_rcpt(middle) == reply.SPOOL_FILLING
+        assert self.at_rcpt(middle, b"alice@example.org") is None
+        assert self.at_rcpt(middle, b"") is None
+        line = middle.log.one("rejected")
+        assert (line["stage"], line["reason"]) == ("rcpt", "spool_filling")
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_is_not_for_what_may_be_clinical(self, middle: Middle) -> None:
+        self.classify_by(middle, self.LABORATORY, self.BULK_BY_SENDER)
+        middle.spool_fill = 1.0
+        holders = await hold_slots(middle, 4)
+        assert self.at_rcpt(middle) is None
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+
+class TestObserving:
+    """Everything is decided and counted, and nothing is done about it."""
+
+    @pytest.fixture
+    def middle(self, tmp_path: Path) -> Middle:
+        made = Middle(tmp_path)
+        made.set_admission(
+            is_observing=True, quotas=QuotaPolicy(burst=1.0, per_sender=Quota(hard=0.001))
+        )
+        made.spool_fill = 1.0
+        return made
+
+    def would(self, middle: Middle, names: str, action: str, reason: str) -> float:
+        labels = {"class": names, "action": action, "reason": reason}
+        return middle.book.count("would_decisions_total", **labels)
+
+    @in_virtual_time
+    async def test_what_would_be_turned_away_is_relayed(self, middle: Middle) -> None:
+        """The spool is full, the quota exceeded, and bulk beyond its share of the slots."""
+        middle.backend.before_dot.clear()
+        tasks = [middle.supervisor.spawn(middle.submit(names="bulk"), f"{n}") for n in range(4)]
+        await settle_down()
+        assert middle.gate.in_flight == 4
+        middle.backend.before_dot.set()
+        assert await asyncio.gather(*tasks) == [OK] * 4
+        assert self.would(middle, "bulk", "relay", "room") == 3
+        assert self.would(middle, "bulk", "defer", "over_quota") == 1
+        assert (
+            middle.book.count(
+                "decisions_total", **{"class": "bulk", "action": "relay", "reason": "room"}
+            )
+            == 4
+        )
+
+    @in_virtual_time
+    async def test_a_backend_with_no_slot_left_is_waited_for_by_all_alike(
+        self, middle: Middle
+    ) -> None:
+        holders = await hold_slots(middle, 4)
+        tasks = [
+            middle.supervisor.spawn(middle.submit(names=names), names)
+            for names in ("bulk", "clinical")
+        ]
+        await asyncio.sleep(20)
+        assert [task.done() for task in tasks] == [False, False], "longer than a class would"
+        middle.backend.before_dot.set()
+        assert await asyncio.gather(*tasks) == [OK, OK]
+        await asyncio.gather(*holders)
+        assert self.would(middle, "clinical", "wait", "saturated") == 1
+
+    @in_virtual_time
+    async def test_who_gets_no_slot_in_half_its_time_is_spooled_and_not_refused(
+        self, middle: Middle
+    ) -> None:
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        assert is_queued(await middle.submit(names="bulk"))
+        assert middle.clock.monotonic() - began == pytest.approx(30.0)
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_a_backend_that_is_away_is_no_reason_to_refuse(self, middle: Middle) -> None:
+        middle.backend.always(be_away)
+        for _ in range(3):
+            assert is_queued(await middle.submit(names="bulk"))
+        assert self.would(middle, "bulk", "defer", "spool_filling") == 1, "when it was known"
+
+    @in_virtual_time
+    async def test_nobody_is_deferred_early(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 4)
+        bob = mailbox("bob@example.net")
+        assert middle.pipeline.on_rcpt(client(), bob, sender=b"a@example.org") is None
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @pytest.mark.parametrize(("network", "action"), [((), "reject"), (("192.0.2.0/24",), "relay")])
+    @in_virtual_time
+    async def test_a_bare_line_ending_is_counted_unless_it_would_be_normalised_anyway(
+        self, middle: Middle, network: tuple[str, ...], action: str
+    ) -> None:
+        middle.set_admission(normalize_networks=tuple(map(ip_network, network)))
+        content = middle.content(wire(X_Class="personal"))
+        content.is_normalised = True
+        assert await middle.hand_over(middle.envelope(), content) == OK
+        reason = "content" if action == "reject" else "room"
+        assert self.would(middle, "personal", action, reason) == 1
+
+    @in_virtual_time
+    async def test_open_relays_and_loops_are_refused_all_the_same(self, middle: Middle) -> None:
+        elsewhere = mailbox("bob@elsewhere.example")
+        refused = middle.pipeline.on_rcpt(client(), elsewhere, sender=b"a@example.org")
+        assert refused == reply.RELAY_DENIED
+        hop = f"from x by {middle.pipeline.policies.hostname} (mailshed) with SMTP id 1; now"
+        data = f"Received: {hop}\r\nReceived: {hop}\r\nSubject: round\r\n\r\n".encode()
+        assert await middle.submit(data=data) == reply.LOOP
+
+
 class TestBeforeThereIsAMessage:
     def test_what_is_wrong_with_a_command_is_noted(self, middle: Middle) -> None:
         answer = make(555, "5.5.4 MAIL parameter not recognized")
@@ -612,3 +935,38 @@ class TestFaults:
         error = RuntimeError("bug")
         middle.pipeline.on_failure(made, error)
         assert middle.faults == [(f"message {made.queue_id}", error)]
+
+
+class TestClassification:
+    """What the rules see of a message, and what is kept of it for whoever asks why."""
+
+    @in_virtual_time
+    async def test_a_sender_of_very_much_mail_is_noticed(self, middle: Middle) -> None:
+        rate = SenderRate(recipients=3, messages=3, within=600.0)
+        by_rate = rule("much", BULK, sender_rate=rate)
+        classifier = Classifier(classification_policy(by_rate))
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        for _ in range(4):
+            await middle.submit()
+        assert [line["rule"] for line in middle.log.of("delivered")] == ["default"] * 3 + ["much"]
+        await asyncio.sleep(1200)
+        await middle.submit()
+        assert middle.log.of("delivered")[-1]["rule"] == "default"
+
+    @in_virtual_time
+    async def test_the_size_is_that_of_the_mail_data(self, middle: Middle) -> None:
+        large = rule("large", BULK, size_min=5000)
+        classifier = Classifier(classification_policy(large))
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        await middle.submit(data=wire("x" * 4000))
+        await middle.submit(data=wire("x" * 5000))
+        assert [line["rule"] for line in middle.log.of("delivered")] == ["default", "large"]
+
+    @in_virtual_time
+    async def test_a_decision_is_kept_with_the_reply(self, middle: Middle) -> None:
+        answer = await middle.submit()
+        queue_id = middle.log.one("delivered")["id"]
+        decision = middle.journal.decisions.get(queue_id)
+        assert decision is not None
+        assert (decision.action, decision.reply) == ("delivered", answer.text)
+        assert decision.verdict.rule == middle.log.one("delivered")["rule"]

@@ -6,7 +6,6 @@ import pytest
 
 from mailshed.config.schema import Config
 from mailshed.drain.retry import RetryPolicy
-from mailshed.mail.header import HeaderView
 from mailshed.policies import (
     drain_policy,
     fingerprint,
@@ -17,7 +16,7 @@ from mailshed.policies import (
 )
 from mailshed.spool.store import ClassTotals, SpoolTotals
 from mailshed.terms import SpoolState
-from tests.support.builders import WALL, client, envelope
+from tests.support.builders import WALL, client, subject
 
 BASE: dict[str, Any] = {
     "version": 1,
@@ -43,7 +42,7 @@ def test_the_pipeline_gets_name_rules_relay_and_lifetime() -> None:
     rules = [{"name": "lab", "class": "clinical", "sender_domains": ["lab.example.org"]}]
     made = pipeline_policies(config(classification={"rules": rules}, **spool(lifetime="2d")))
     assert (made.hostname, made.lifetime) == ("mx.example.org", 2 * 86400.0)
-    verdict = made.classifier.classify(envelope(sender="x@lab.example.org"), HeaderView(b"\r\n"))
+    verdict = made.classifier.classify(subject(sender="x@lab.example.org"))
     assert (verdict.traffic_class.name, verdict.rule) == ("clinical", "lab")
     assert "example.net" in made.relay.domains
 
@@ -111,7 +110,7 @@ def test_every_setting_is_either_policy_or_needs_a_restart() -> None:
     """A new section has to find its place in one of the two lists."""
     policy = {
         *("version", "postmaster", "domains", "trusted_networks", "limits", "classes"),
-        *("classification", "normalize_networks", "verification"),
+        *("classification", "normalize_networks", "verification", "mode", "quotas"),
     }
     fixed = {"hostname", "listeners", "backends", "spool", "metrics", "admin", "log"}
     assert policy | fixed == set(Config.model_fields)

@@ -1,4 +1,4 @@
-"""`mailshed config check|show|reference`: judge, print and explain the configuration."""
+"""`mailshed config check|show|test|reference`: judge, print, try and explain the configuration."""
 
 import argparse
 from pathlib import Path
@@ -16,8 +16,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     """Add `config` and what stands below it."""
     parser = subparsers.add_parser(
         "config",
-        help="check, show or explain the configuration",
-        description="Check, show or explain the configuration; needs no running service.",
+        help="check, show, test or explain the configuration",
+        description="Check, show, test or explain the configuration; needs no running service.",
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     check = verbs.add_parser("check", help="list every fault of the file, or say that it is ok")
@@ -28,6 +28,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
     show.add_argument("--defaults", action="store_true", help="print what is as shipped, too")
     show.add_argument("--json", action="store_true", help="print one JSON document")
     reference = verbs.add_parser("reference", help="print the reference of all keys, as Markdown")
+    test = verbs.add_parser(
+        "test",
+        help="say whether the rules name the right class for each case in a file",
+        description="Run cases, messages with the class that each must be of. Exits 1 if one "
+        "fails. Without CASES, the shipped cases are run on the shipped policy alone.",
+    )
+    test.add_argument("cases", nargs="?", metavar="CASES", type=Path, help="a file of cases")
+    add_config_option(test)
+    test.set_defaults(run=_test)
     check.set_defaults(run=_check)
     show.set_defaults(run=_show)
     reference.set_defaults(run=_reference)
@@ -42,9 +51,32 @@ def _check(args: argparse.Namespace) -> int:
         count(len(config.domains), "domain"),
         f"{len(config.classes)} classes",
         count(len(config.classification.rules), "rule"),
+        f"policy {config.classification.policy}",
     )
     print(f"{file}: ok ({', '.join(parts)})")
     return ExitCode.OK
+
+
+def _test(args: argparse.Namespace) -> int:
+    from mailshed.classification.classifier import Classifier
+    from mailshed.cli.policy_test import failures
+    from mailshed.config.cases import load_cases
+    from mailshed.config.load import classification_policy, load
+    from mailshed.config.shipped import CASES, policy_folder, shipped_configuration
+
+    file = args.cases or policy_folder() / CASES
+    cases = load_cases(file)
+    config = load(config_file(args.config)) if args.cases else shipped_configuration()
+    classifier = Classifier(classification_policy(config))
+    failed = 0
+    for case in cases:
+        lines = list(failures(case, classifier, config))
+        if lines:
+            failed += 1
+            print(f"{case.origin}: FAILED: {case.section.name}")
+            print("\n".join(f"    {line}" for line in lines))
+    print(f"{count(len(cases), 'case')}, {failed} failed")
+    return ExitCode.NO_MATCH if failed else ExitCode.OK
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -28,6 +28,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         type=_endpoint,
         help="relay to this SMTP server instead of the backend of the file (for trials)",
     )
+    parser.add_argument(
+        "--observe",
+        action="store_true",
+        help="only count what would be done, whatever the file's mode is (for the first days)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -35,17 +40,20 @@ def run(args: argparse.Namespace) -> int:
     """Load the configuration and run until told to stop; a reload reads the same again."""
     from mailshed import app
 
-    reload = loader(config_file(args.config), args.backend)
+    reload = loader(config_file(args.config), args.backend, is_observing=args.observe)
     return app.run(reload(), reload=reload)
 
 
-def loader(file: Path, backend: tuple[str, int] | None) -> "Callable[[], Config]":
+def loader(
+    file: Path, backend: tuple[str, int] | None, *, is_observing: bool = False
+) -> "Callable[[], Config]":
     """Return what reads the configuration, with the overrides of command line and environment."""
 
     def load_again() -> "Config":
         from mailshed.config.load import load
 
-        return _override_environment(_override_backend(load(file), backend))
+        config = _override_environment(_override_backend(load(file), backend))
+        return config.model_copy(update={"mode": "observe"}) if is_observing else config
 
     return load_again
 

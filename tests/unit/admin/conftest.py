@@ -85,6 +85,11 @@ class World:
             raise self.fault
         return [each for each in self.ids if not wanted.ids or each in wanted.ids][:limit]
 
+    def explain(self, queue_id: str) -> dict[str, Any]:
+        if self.fault is not None:
+            raise self.fault
+        return {"queue_id": queue_id, "why": "189027512345678@patient.mssante.fr"}
+
     def announce(self, **fields: Any) -> None:
         self.announced.append(fields)
         self.has_announced.set()
@@ -107,6 +112,7 @@ class World:
                 audit=self.audit,
                 announce=self.announce,
                 reload=self.reload,
+                explain=self.explain,
             ),
             executor=executor,
             run_on_main=run,

@@ -9,7 +9,7 @@ import pytest
 
 from mailshed.admin import api
 from mailshed.admin.api import health, readiness
-from mailshed.errors import ConfigError
+from mailshed.errors import ConfigError, SpoolSick
 from mailshed.metrics import Snapshot, SnapshotHolder
 from tests.support.snapshots import busy_snapshot
 from tests.unit.admin.conftest import Client, World
@@ -155,6 +155,7 @@ def _snapshot(**changes: Any) -> Snapshot:
         (_snapshot(), 1005.0, True, "ready"),
         (_snapshot(), 1005.1, False, "the main loop has not run for 5.1 s"),
         (_snapshot(is_stopping=True), 1000.0, False, "stopping"),
+        (_snapshot(is_observing=True), 1000.0, True, "ready (observing: nothing is shed)"),
         (
             _snapshot(spool=dataclasses.replace(busy_snapshot().spool, is_healthy=False)),
             1000.0,
@@ -196,3 +197,20 @@ def test_with_a_full_spool_it_is_ready_while_any_mail_has_somewhere_to_go() -> N
         False,
         "the spool is full and no backend is up: all mail would get 4xx",
     )
+
+
+async def test_an_explanation_is_asked_for_by_queue_id(admin: Client) -> None:
+    status, text = await admin.get("/v1/explain/01JZX4K7T2M8Q0RB")
+    assert status == 200
+    assert json.loads(text) == {
+        "queue_id": "01JZX4K7T2M8Q0RB",
+        "why": "***@patient.mssante.fr",
+    }
+    for wrong in ("/v1/explain/", "/v1/explain/a", "/v1/explain/" + "A" * 33):
+        assert (await admin.get(wrong))[0] == 404
+
+
+async def test_an_explanation_that_needs_a_sick_spool_is_503(admin: Client, world: World) -> None:
+    world.fault = SpoolSick("disk I/O error")
+    status, text = await admin.get("/v1/explain/01JZX4K7T2M8Q0RB")
+    assert (status, "disk I/O error" in text) == (503, True)

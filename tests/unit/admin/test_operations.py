@@ -103,6 +103,7 @@ class World:
                 amend=self.amend,
                 audit=AuditLog(self.socket.parent),
                 announce=lambda **_: None,
+                explain=lambda queue_id: {"queue_id": queue_id},
                 reload=self.reload,
             ),
             on_failure=lambda name, error: self.failures.append((name, error)),

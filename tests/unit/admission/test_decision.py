@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from mailshed.admission.decision import Decision, Defer, Reject, Relay, Spool, Wait
+from mailshed.admission.decision import Action, Decision, Defer, Reject, Relay, Spool, Wait
 from mailshed.mail import reply
 from mailshed.terms import Reason
 
@@ -25,6 +25,10 @@ def test_there_are_five_decisions_and_each_has_its_reason() -> None:
         Reason.SPOOL_FULL,
         Reason.RELAY_DENIED,
     ]
+
+
+def test_each_is_counted_by_its_name() -> None:
+    assert {each.action for each in get_args(Decision)} == set(get_args(Action))
 
 
 def test_decisions_are_values() -> None:

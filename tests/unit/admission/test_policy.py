@@ -1,12 +1,14 @@
 """The ladder of answers, and who may send where."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailshed.admission.decision import Decision, Reject, Relay, Spool, Wait
-from mailshed.admission.policy import BackendState, decide, decide_recipient
-from mailshed.admission.scheduler import has_room
+from mailshed.admission.decision import Decision, Defer, Reject, Relay, Spool, Wait
+from mailshed.admission.policy import BackendState, Sender, decide, decide_recipient, shed
+from mailshed.admission.quota import Level
 from mailshed.mail import reply
 from mailshed.mail.address import parse_rcpt_argument
 from mailshed.terms import ClientKind, Reason, TrafficClass
@@ -20,74 +22,113 @@ from tests.support.builders import (
     relay_policy,
 )
 
+MTA, USER_AGENT, DEVICE = (Sender(kind) for kind in ClientKind)
+ROOM = BackendState(may_start=True)
+BUSY = BackendState(may_start=False, is_pressed=True)
+PACKED = BUSY._replace(has_place_to_wait=False)
+AWAY = BackendState(may_start=False, is_away=True)
+FILLING = Defer(Reason.SPOOL_FILLING, reply.SPOOL_FILLING)
+EXCESS = Defer(Reason.OVER_QUOTA, reply.OVER_QUOTA)
 
-def state(
-    in_flight: int = 0, limit: int = 20, waiting: int = 0, is_away: bool = False
-) -> BackendState:
-    return BackendState(in_flight=in_flight, limit=limit, waiting=waiting, is_away=is_away)
+
+def over(sender: Sender, level: Level = Level.HARD) -> Sender:
+    return sender._replace(level=level)
 
 
 @pytest.mark.parametrize(
-    ("traffic_class", "kind", "backend", "decision"),
+    ("made", "sender", "backend", "fill", "decision"),
     [
-        # Room for all.
-        (CLINICAL, ClientKind.MTA, state(), Relay()),
-        (BULK, ClientKind.MTA, state(), Relay()),
-        # Bulk stops at 0.6 of the limit, and waits for nobody.
-        (BULK, ClientKind.MTA, state(in_flight=11), Relay()),
-        (BULK, ClientKind.MTA, state(in_flight=12), Spool(Reason.SATURATED)),
-        # The others wait, a user agent less long.
-        (TELEWORK, ClientKind.MTA, state(in_flight=16), Wait(5.0)),
-        (TELEWORK, ClientKind.USER_AGENT, state(in_flight=16), Wait(3.0)),
-        (TELEWORK, ClientKind.DEVICE, state(in_flight=16), Wait(3.0)),
-        (PERSONAL, ClientKind.MTA, state(in_flight=18), Relay()),
-        (PERSONAL, ClientKind.MTA, state(in_flight=19), Wait(10.0)),
-        # Clinical mail starts up to the limit itself, and waits beyond it.
-        (CLINICAL, ClientKind.MTA, state(in_flight=19), Relay()),
-        (CLINICAL, ClientKind.MTA, state(in_flight=20), Wait(2.0)),
-        # Nobody overtakes those of the same or a better rank.
-        (CLINICAL, ClientKind.MTA, state(waiting=1), Wait(2.0)),
-        (BULK, ClientKind.MTA, state(waiting=1), Spool(Reason.SATURATED)),
+        # Room, whatever the spool holds.
+        (CLINICAL, MTA, ROOM, 0.0, Relay()),
+        (BULK, MTA, ROOM, 0.99, Relay()),
+        # No room: a class waits as its clients may, bulk does not.
+        (CLINICAL, MTA, BUSY, 0.0, Wait(2.0)),
+        (PERSONAL, MTA, BUSY, 0.0, Wait(10.0)),
+        (PERSONAL, USER_AGENT, BUSY, 0.0, Wait(5.0)),
+        (TELEWORK, DEVICE, BUSY, 0.0, Wait(3.0)),
+        (BULK, MTA, BUSY, 0.0, Spool(Reason.SATURATED)),
+        # No place to wait, but for clinical mail.
+        (PERSONAL, MTA, PACKED, 0.0, Spool(Reason.SATURATED)),
+        (CLINICAL, MTA, PACKED, 0.0, Wait(2.0)),
         # A backend that is away is not waited for, by anyone.
-        (CLINICAL, ClientKind.MTA, state(is_away=True), Spool(Reason.BACKEND_AWAY)),
-        (BULK, ClientKind.DEVICE, state(is_away=True), Spool(Reason.BACKEND_AWAY)),
+        (CLINICAL, MTA, AWAY, 0.0, Spool(Reason.BACKEND_AWAY)),
+        (BULK, DEVICE, AWAY, 0.0, Spool(Reason.BACKEND_AWAY)),
+        # The ladder by how full the spool is: what would be spooled stays with mail servers.
+        (BULK, MTA, BUSY, 0.49, Spool(Reason.SATURATED)),
+        (BULK, MTA, BUSY, 0.5, FILLING),
+        (BULK, USER_AGENT, BUSY, 0.96, Spool(Reason.SATURATED)),
+        (BULK, DEVICE, BUSY, 0.96, Spool(Reason.SATURATED)),
+        (TELEWORK, MTA, PACKED, 0.69, Spool(Reason.SATURATED)),
+        (TELEWORK, MTA, PACKED, 0.7, FILLING),
+        (PERSONAL, MTA, AWAY, 0.9, FILLING),
+        (PERSONAL, MTA, BUSY, 0.9, Wait(10.0)),
+        (CLINICAL, MTA, AWAY, 1.0, Spool(Reason.BACKEND_AWAY)),
+        # Over a soft quota nothing changes here.
+        (BULK, over(MTA, Level.SOFT), ROOM, 0.0, Relay()),
+        (TELEWORK, over(MTA, Level.SOFT), BUSY, 0.0, Wait(5.0)),
+        # Over a hard one neither, without pressure.
+        (BULK, over(MTA), ROOM, 0.0, Relay()),
+        # Under pressure it is not relayed, though there be room, and some senders keep it.
+        (BULK, over(MTA), ROOM._replace(is_pressed=True), 0.0, EXCESS),
+        (TELEWORK, over(MTA), BUSY, 0.0, EXCESS),
+        (TELEWORK, over(USER_AGENT), BUSY, 0.99, Spool(Reason.OVER_QUOTA)),
+        (PERSONAL, over(MTA), BUSY, 0.0, Spool(Reason.OVER_QUOTA)),
+        (PERSONAL, over(MTA), BUSY, 0.9, FILLING),
+        # A device that has gone mad is told so where the spool fills.
+        (BULK, over(DEVICE), BUSY, 0.49, Spool(Reason.OVER_QUOTA)),
+        (BULK, over(DEVICE), BUSY, 0.5, EXCESS),
+        (PERSONAL, over(DEVICE), BUSY, 0.96, Spool(Reason.OVER_QUOTA)),
+        # Clinical mail has no quota.
+        (CLINICAL, over(MTA), ROOM._replace(is_pressed=True), 0.0, Relay()),
+        (CLINICAL, over(DEVICE), BUSY, 1.0, Wait(2.0)),
     ],
 )
 def test_the_ladder(
-    traffic_class: TrafficClass, kind: ClientKind, backend: BackendState, decision: Decision
+    made: TrafficClass, sender: Sender, backend: BackendState, fill: float, decision: Decision
 ) -> None:
-    assert decide(traffic_class, kind, backend) == decision
+    assert decide(made, sender, backend, fill) == decision
 
 
-states = st.builds(
-    BackendState,
-    in_flight=st.integers(0, 100),
-    limit=st.integers(1, 100),
-    waiting=st.integers(0, 3),
-    is_away=st.booleans(),
-)
+def test_a_class_without_a_mark_is_never_left_with_its_sender_for_a_full_spool() -> None:
+    made = replace(BULK, defer_fill=None)
+    assert shed(made, MTA, 1.0, Reason.SATURATED) == Spool(Reason.SATURATED)
+    assert shed(made, MTA, 0.0, Reason.OVER_QUOTA) == EXCESS
 
 
-@given(st.sampled_from(CLASSES), st.sampled_from(ClientKind), states)
-def test_load_never_refuses_mail(
-    traffic_class: TrafficClass, kind: ClientKind, backend: BackendState
+senders = st.builds(Sender, st.sampled_from(ClientKind), st.sampled_from((None, *Level)))
+backends = st.builds(BackendState, *[st.booleans()] * 4)
+fills = st.floats(0.0, 1.2)
+
+
+@given(senders, backends, fills)
+def test_clinical_mail_is_never_told_to_come_back(
+    sender: Sender, backend: BackendState, fill: float
 ) -> None:
-    """Whatever the pressure: relay, wait or spool, and relay only where there is room."""
-    decision = decide(traffic_class, kind, backend)
-    assert isinstance(decision, Relay | Wait | Spool)
+    assert isinstance(decide(CLINICAL, sender, backend, fill), Relay | Wait | Spool)
+
+
+@given(st.sampled_from(CLASSES), senders, backends, fills)
+def test_what_is_decided_can_be_done(
+    made: TrafficClass, sender: Sender, backend: BackendState, fill: float
+) -> None:
+    decision = decide(made, sender, backend, fill)
     if isinstance(decision, Relay):
+        assert backend.may_start
         assert not backend.is_away
-        assert has_room(traffic_class, backend.in_flight, backend.limit)
     if isinstance(decision, Wait):
-        assert 0 < decision.seconds <= traffic_class.wait_max_mta
+        assert not backend.is_away
+        assert 0 < decision.seconds <= made.wait_max_mta
+    if isinstance(decision, Defer):
+        assert decision.reply.is_transient
+        assert sender.kind is not ClientKind.USER_AGENT, "a person would see an error"
 
 
-@given(st.sampled_from(ClientKind), states)
+@given(senders, backends, fills)
 def test_a_better_class_never_fares_worse_than_a_lower_one(
-    kind: ClientKind, backend: BackendState
+    sender: Sender, backend: BackendState, fill: float
 ) -> None:
-    order = {Relay: 0, Wait: 1, Spool: 2}
-    fared = [order[type(decide(each, kind, backend))] for each in CLASSES]
+    order = {Relay: 0, Wait: 1, Spool: 2, Defer: 3}
+    fared = [order[type(decide(each, sender, backend, fill))] for each in CLASSES]
     assert fared == sorted(fared)
 
 

@@ -14,7 +14,7 @@ from mailshed.config.schema import Backend, Config, RuleSection, Spool
         (("spool", "lifetime"), "duration"),
         (("backends", 0, "host"), "host"),
         (("classes", 3, "wait_max_user_agent"), "duration"),
-        (("classification", "networks", "vpn", 1), "network"),
+        (("classification", "networks", "vpn", 1), "network or file"),
         (("log", "format"), "text or json"),
         (("spool", "allow_network_filesystem"), "boolean"),
         (("metrics", "bind"), "address:port"),

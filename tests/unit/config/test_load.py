@@ -11,7 +11,6 @@ from mailshed.config.load import (
     load,
     relay_policy,
     session_limits,
-    shipped_rules,
     verification_policy,
 )
 from mailshed.config.schema import Config
@@ -64,7 +63,15 @@ def test_the_production_example_says_every_key_and_every_default() -> None:
     config = load(EXAMPLES / "mailshed.yaml")
 
     backend, listener, traffic_class = config.backends[0], config.listeners[0], config.classes[0]
-    sections = (config, config.limits, config.spool, config.log, listener, traffic_class)
+    sections = (
+        config,
+        config.limits,
+        config.quotas,
+        config.spool,
+        config.log,
+        listener,
+        traffic_class,
+    )
     for section in sections:
         assert section.model_fields_set == set(type(section).model_fields)
     assert backend.model_fields_set == set(type(backend).model_fields) - {"maildir"}
@@ -74,6 +81,7 @@ def test_the_production_example_says_every_key_and_every_default() -> None:
     }
     assert config.limits == type(config.limits)()
     assert verification == type(verification)()
+    assert config.quotas == type(config.quotas)()
     assert config.classes == Config.model_fields["classes"].get_default(call_default_factory=True)
 
 
@@ -126,54 +134,40 @@ def test_never_fails_but_with_a_report(data: st.DataObject) -> None:
             assert str(error).endswith((" error", " errors"))  # noqa: PT017
 
 
-def test_site_rules_come_first_and_shipped_rules_after_them(tmp_path: Path) -> None:
-    config = load_text(
-        tmp_path,
+def test_what_the_file_names_is_read_with_it(tmp_path: Path) -> None:
+    """Lists and a policy; what is wrong in them is told file by file."""
+    networks, policy = tmp_path / "lab.txt", tmp_path / "policy.yaml"
+    text = (
         MINIMAL
-        + """\
+        + f"""\
 classification:
-  networks: {vpn: [10.64.0.0/14, 10.80.0.0/16]}
+  networks: {{lab: ["file:{networks}"]}}
+  policy: {policy}
   rules:
-    - {name: remote, class: telework, client_networks: [vpn, 10.9.0.0/16, "2001:db8::1"]}
-    - {name: results, class: clinical, headers: {X-Result: [FINAL, Draft], X-Ward: null}}
-  default: application
-""",
+    - {{name: lab, class: clinical, client_networks: [lab]}}
+"""
     )
-    policy = classification_policy(config)
-    remote, results, *shipped = policy.rules
+    networks.write_text("10.20.8.0/24\n")
+    policy.write_text(
+        "version: 1\nrules:\n  - {name: lists, class: bulk, headers: {List-Id: null}}\n"
+    )
+    config = load_text(tmp_path, text)
+    lab, lists = classification_policy(config).rules
+    assert (lab.client_networks, lab.origin) == ((ip_network("10.20.8.0/24"),), "mailshed.yaml:14")
+    assert (lists.headers, lists.origin) == ((("list-id", ()),), "policy.yaml:3")
 
-    assert policy.default.name == "application"
-    assert remote.traffic_class.name == "telework"
-    assert remote.client_networks == tuple(
-        map(ip_network, ("10.64.0.0/14", "10.80.0.0/16", "10.9.0.0/16", "2001:db8::1"))
+    networks.write_text("# the laboratory\n10.20.8.1/24\n\nnonsense\n")
+    policy.write_text(
+        "version: 1\nrules:\n  - {name: lists, class: bukl, headers: {List-Id: null}}\n"
     )
-    assert results.headers == (("x-result", ("final", "draft")), ("x-ward", ()))
-    assert {rule.traffic_class.name for rule in shipped} == {"bulk"}
-    assert [rule.headers[0] for rule in shipped] == [
-        ("list-id", ()),
-        ("list-unsubscribe", ()),
-        ("list-post", ()),
-        ("list-help", ()),
-        ("precedence", ("bulk", "list", "junk")),
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    assert [line for line in str(caught.value).splitlines() if "error" in line] == [
+        f'{policy}:3:26: error: rules[0].class: unknown class "bukl", did you mean "bulk"?',
+        f'{networks}:2:1: error: has bits set beyond its prefix, did you mean "10.20.8.0/24"?',
+        f"{networks}:4:1: error: expected a network such as 10.0.0.0/8",
+        "3 errors",
     ]
-
-
-def test_a_site_without_class_bulk_has_no_shipped_rules(tmp_path: Path) -> None:
-    config = load_text(
-        tmp_path,
-        MINIMAL
-        + """\
-classes:
-  - {name: first, rank: 0, threshold: 1.0, wait_max: 2s, objective: 10s}
-  - {name: rest, rank: 1, threshold: 0.9, wait_max: 4s, wait_max_user_agent: 1s, objective: 1h}
-classification: {default: rest}
-""",
-    )
-    policy = classification_policy(config)
-
-    assert policy.rules == () == shipped_rules(None)
-    assert [item.wait_max_user_agent for item in policy.classes] == [2.0, 1.0]
-    assert policy.default is policy.classes[1]
 
 
 def test_relay_policy_holds_lower_case_domains_and_trusted_networks(tmp_path: Path) -> None:
@@ -195,6 +189,8 @@ def test_session_limits_are_the_limits_of_the_file(tmp_path: Path) -> None:
     assert limits.sessions_max == 7
     assert limits.command_timeout == 60.0
     assert limits.normalize_networks == (ip_network("10.1.0.0/16"),)
+    observing = session_limits(load_text(tmp_path, text + "mode: observe\n"))
+    assert observing.normalize_networks == (ip_network("0.0.0.0/0"), ip_network("::/0"))
     assert limits.message_size_max == 50 * 1024**2
 
 

@@ -24,6 +24,7 @@ durations = st.tuples(st.integers(1, 999), st.sampled_from(["ms", "s", "m", "h"]
     lambda pair: f"{pair[0]}{pair[1]}"
 )
 sizes = st.integers(2**20, 2**50).map(lambda octets: f"{octets}B")
+windows = st.integers(1, 1440).map(lambda minutes: f"{minutes}m")
 rules = st.fixed_dictionaries(
     {
         "name": names,
@@ -33,7 +34,17 @@ rules = st.fixed_dictionaries(
             st.none() | st.lists(words, min_size=1, max_size=3),
             min_size=1,
         ),
-    }
+    },
+    optional={
+        "trusted": st.booleans(),
+        "priority_min": st.integers(-9, 0),
+        "size_max": sizes,
+        "senders": st.lists(
+            st.sampled_from(["a@b.example", "@.no", "*=*", "file:/etc/on"]), min_size=1
+        ),
+        "users": st.lists(misread.map(lambda text: text.replace(" ", "")), min_size=1),
+        "sender_rate": st.fixed_dictionaries({"recipients": st.integers(1, 9), "within": windows}),
+    },
 )
 configurations = st.fixed_dictionaries(
     {
@@ -47,7 +58,9 @@ configurations = st.fixed_dictionaries(
         "log": st.fixed_dictionaries({"format": st.sampled_from(["text", "json"])}),
         "classification": st.fixed_dictionaries(
             {
-                "networks": st.dictionaries(names, st.just(["10.0.0.0/8", "2001:db8::/32"])),
+                "networks": st.dictionaries(
+                    names, st.just(["10.0.0.0/8", "2001:db8::/32", "file:/etc/lab.txt"])
+                ),
                 "rules": st.lists(rules, max_size=2),
             }
         ),

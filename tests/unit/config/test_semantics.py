@@ -15,6 +15,50 @@ def rule(**conditions: object) -> dict[str, Any]:
     return {"classification": {"rules": [{"name": "r", "class": "bulk", **conditions}]}}
 
 
+def classes(**changes: dict[str, Any]) -> dict[str, Any]:
+    """A file with the classes `first` and `second`, of ranks 0 and 1, and `third` of rank 2."""
+    made = [
+        {
+            "name": name,
+            "rank": rank,
+            "threshold": 1.0,
+            "wait_max": "1s",
+            "objective": "1m",
+            **changes.get(name, {}),
+        }
+        for rank, name in enumerate(("first", "second", "third"))
+    ]
+    return {"classes": made, "classification": {"default": "second"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "faults"),
+    [
+        ({}, []),
+        ({"second": {"guarantee": 0.4}, "third": {"guarantee": 0.6}}, []),
+        ({"second": {"guarantee": 0.5}, "third": {"guarantee": 0.6}}, ["classes"]),
+        ({"second": {"defer_fill": 0.9}, "third": {"defer_fill": 0.9}}, []),
+        ({"third": {"defer_fill": 0.5}}, []),
+        ({"second": {"defer_fill": 0.5}, "third": {"defer_fill": 0.9}}, ["classes.1.defer_fill"]),
+        ({"second": {"defer_fill": 0.5}}, ["classes.1.defer_fill"]),
+        ({"first": {"defer_fill": 0.99}, "third": {}}, ["classes.0.defer_fill"]),
+    ],
+)
+def test_shares_fit_together_and_go_with_the_ranks(
+    changes: dict[str, dict[str, Any]], faults: list[str]
+) -> None:
+    assert paths(classes(**changes)) == faults
+
+
+def test_quotas_are_of_classes_that_exist_and_have_one_each() -> None:
+    quotas = [{"class": "bulk"}, {"class": "bulks"}, {"class": "bulk"}, {"soft": 1}, 7]
+    assert paths({"quotas": {"per_class": quotas}}) == [
+        "quotas.per_class.1.class",
+        "quotas.per_class.2.class",
+    ]
+    assert paths({"quotas": {"per_class": "bulk"}}) == []
+
+
 def test_says_nothing_about_an_empty_file() -> None:
     """Missing sections are faults of the schema; what is not there cannot contradict."""
     assert paths({}) == []

@@ -12,6 +12,10 @@ def test_a_fixed_limit_learns_nothing(ending: SlotEnding) -> None:
     assert [limit.limit(now) for now in (0.0, 1e9)] == [7, 7]
 
 
+def test_a_fixed_limit_is_its_own_ceiling() -> None:
+    assert FixedLimit(7).ceiling == 7
+
+
 @pytest.mark.parametrize("slots", [0, -1])
 def test_a_limit_of_no_slots_is_a_mistake_of_ours(slots: int) -> None:
     with pytest.raises(AssertionError):

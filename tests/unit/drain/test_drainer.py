@@ -58,15 +58,17 @@ HOUR = 3600.0
 
 class TestOrder:
     @in_virtual_time
-    async def test_is_by_rank_and_then_by_age(self, tmp_path: Path) -> None:
+    async def test_is_clinical_first_then_in_turn_and_within_a_class_by_age(
+        self, tmp_path: Path
+    ) -> None:
         middle = Middle(tmp_path, slots=1)
         middle.backend.seconds = 1.0
         wanted = [
             (CLINICAL, WALL - 1),
             (PERSONAL, WALL - 50),
-            (PERSONAL, WALL - 5),
-            (TELEWORK, WALL - 900),
+            (TELEWORK, WALL - 100),
             (BULK, WALL - 9000),
+            (PERSONAL, WALL - 5),
             (BULK, WALL - 8000),
         ]
         ids = [await middle.keep(spool_record(names=names, wall=wall)) for names, wall in wanted]

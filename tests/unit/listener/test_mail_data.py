@@ -93,6 +93,11 @@ async def test_a_bare_line_ending_is_refused_or_normalised(fixture: Fixture) -> 
     fixture.reader.feed_data(b"a\n.b\r\n.\r\n")
     assert await fixture.receiver(is_normalising=True).receive(kept) is None
     assert b"".join(kept.chunks_in_memory) == b"a\r\n..b\r\n"
+    assert kept.is_normalised
+    clean = fixture.store.new()
+    fixture.reader.feed_data(b"a\r\n.\r\n")
+    assert await fixture.receiver(is_normalising=True).receive(clean) is None
+    assert not clean.is_normalised
 
 
 async def test_no_room_is_a_reply_and_the_message_is_read_to_its_end(tmp_path: Path) -> None:

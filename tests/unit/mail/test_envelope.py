@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
-from tests.support.builders import envelope
+from tests.support.builders import client, envelope
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 bits = st.integers(0, 2**RANDOM_BITS - 1)
@@ -53,3 +53,11 @@ def test_recipients_keep_the_clients_order() -> None:
         "a@example.net",
         "b@example.net",
     ]
+
+
+def test_a_client_has_its_address_as_text_and_as_a_number() -> None:
+    """Both made once for a session, and not for each message and rule."""
+    v4, v6 = client("192.0.2.1"), client("2001:db8::1")
+    assert (v4.address_text, v4.address_number) == ("192.0.2.1", 0xC0000201)
+    assert (v6.address_text, v6.address_number) == ("2001:db8::1", 0x20010DB8 << 96 | 1)
+    assert (v4.user, envelope().priority) == ("", None), "nobody has authenticated or asked"

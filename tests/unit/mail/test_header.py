@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailshed.mail.header import FIELDS_MAX, OCTETS_MAX, HeaderView
+from mailshed.mail.header import EXCERPT_OCTETS_MAX, FIELDS_MAX, OCTETS_MAX, HeaderView
 
 
 def test_finds_fields_by_name_in_any_case_and_in_order() -> None:
@@ -174,3 +174,53 @@ def test_a_header_bomb_costs_a_millisecond(bomb: bytes) -> None:
 def test_all_fields_with_alike_names_together() -> None:
     view = HeaderView(b"B: 1\r\nA: 2\r\nb : 3\r\n\xc0: 4\r\nno field\r\n\r\nC: 5\r\n")
     assert view.items() == [("b", "1"), ("b", "3"), ("a", "2"), ("\xc0", "4")]
+
+
+# What rules ask.
+
+
+def test_finds_names_by_their_beginning() -> None:
+    view = HeaderView(b"List-Id: a\r\nX-List-Id: b\r\nLIST-Post: c\r\nList: d\r\n\r\nList-Y: e\r\n")
+    assert view.has_prefix(b"list-")
+    assert view.keys_with(b"list-") == [b"list-id", b"list-post"]
+    assert view.values_of(b"list-post") == ["c"]
+    assert view.has(b"x-list-id")
+    assert not view.has(b"list-y")
+    assert not HeaderView(b"X: list-id\r\n\r\n").has_prefix(b"list-")
+    assert not HeaderView(b"").has_prefix(b"list-")
+
+
+@settings(deadline=None)
+@given(st.lists(names, max_size=8), names)
+def test_a_beginning_is_there_if_a_name_has_it(given_names: list[str], name: str) -> None:
+    view = HeaderView("".join(f"{each}: x\r\n" for each in given_names).encode() + b"\r\n")
+    prefix = name.lower().encode()
+    expected = [
+        each.lower().encode() for each in given_names if each.lower().startswith(name.lower())
+    ]
+    assert view.keys_with(prefix) == list(dict.fromkeys(expected))
+    assert view.has_prefix(prefix) is bool(expected)
+
+
+def test_an_excerpt_has_the_fields_that_are_wanted_and_no_others() -> None:
+    view = HeaderView(b"List-Id: a\r\nSubject: b\r\nX: 1\r\nX: 2\r\n y\r\nList-Post: c\r\n\r\n")
+    excerpt = view.excerpt([b"x", b"y"], [b"list-"])
+    assert excerpt.values("x") == ["1", "2 y"]
+    assert excerpt.keys_with(b"list-") == [b"list-id", b"list-post"]
+    assert "subject" not in excerpt
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X: " + b"y" * 60_000 + b"\r\n\r\n",
+        b"X: y\r\n" * 900 + b"\r\n",
+        b"".join(b"L-%d: %s\r\n" % (number, b"z" * 90) for number in range(500)) + b"\r\n",
+        b"L-" + b"n" * 60_000 + b": z\r\n\r\n",
+    ],
+    ids=range(4),
+)
+def test_an_excerpt_is_small_whatever_the_header(head: bytes) -> None:
+    excerpt = HeaderView(head).excerpt([b"x"], [b"l-"])
+    kept = {key: excerpt.values_of(key) for key in [b"x", *excerpt.keys_with(b"l-")]}
+    assert sum(len(key) + sum(map(len, found)) for key, found in kept.items()) <= EXCERPT_OCTETS_MAX

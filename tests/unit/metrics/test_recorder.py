@@ -77,6 +77,68 @@ def test_a_relayed_message_is_counted(registry: CollectorRegistry, metrics: Metr
     assert value(registry, "queue_wait_seconds_sum", class_="bulk") == 70.0
 
 
+@pytest.mark.parametrize(
+    ("traffic_class", "seconds", "timeliness"),
+    [
+        ("clinical", 10.0, "on_time"),
+        ("clinical", 10.01, "late"),
+        ("lost", 300.0, "on_time"),
+        ("lost", 300.1, "late"),
+    ],
+)
+def test_a_delivery_is_on_time_by_the_objective_of_its_class(
+    registry: CollectorRegistry,
+    metrics: Metrics,
+    traffic_class: str,
+    seconds: float,
+    timeliness: str,
+) -> None:
+    """Mail of a class that the configuration has lost is promised what the default class is."""
+    metrics.promise({"clinical": 10.0}, 300.0)
+    metrics.delivered(traffic_class, seconds, 4000)
+    counted = {"class_": traffic_class, "timeliness": timeliness}
+    assert value(registry, "delivered_messages_total", **counted) == 1
+    assert value(registry, "delivered_bytes_total", class_=traffic_class) == 4000
+    assert metrics.late(traffic_class) == (timeliness == "late")
+
+
+def test_a_new_promise_counts_from_then_on(metrics: Metrics) -> None:
+    metrics.promise({"bulk": 10.0}, 10.0)
+    metrics.delivered("bulk", 11.0, 1)
+    metrics.promise({"bulk": 20.0}, 10.0)
+    metrics.delivered("bulk", 11.0, 1)
+    assert metrics.late("bulk") == 1
+
+
+def test_without_a_promise_nothing_is_late(metrics: Metrics) -> None:
+    metrics.delivered("bulk", 1e9, 1)
+    assert metrics.late("bulk") == 0
+
+
+def test_decisions_can_be_asked_for_by_one_reason_or_by_all(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.decision("bulk", "spool", Reason.SATURATED)
+    metrics.decision("bulk", "spool", Reason.BACKEND_AWAY)
+    metrics.decision("bulk", "defer", Reason.SPOOL_FULL)
+    metrics.decision("telework", "spool", Reason.SATURATED)
+    assert metrics.decided("bulk", "spool", Reason.SATURATED) == 1
+    assert metrics.decided("bulk", "spool") == 2
+    assert metrics.decided("bulk", "reject") == 0
+    never = {"class_": "bulk", "action": "reject", "reason": "saturated"}
+    assert value(registry, "decisions_total", **never) is None, "asking has made a series"
+
+
+def test_the_wait_for_a_slot_is_a_histogram_by_class(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.slot_wait("telework", 3.0)
+    metrics.slot_wait("telework", -0.001)
+    assert value(registry, "slot_wait_seconds_bucket", class_="telework", le="2.0") == 1
+    assert value(registry, "slot_wait_seconds_bucket", class_="telework", le="5.0") == 2
+    assert value(registry, "slot_wait_seconds_sum", class_="telework") == 3.0
+
+
 def test_a_value_on_an_edge_belongs_to_that_bucket(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
@@ -155,13 +217,15 @@ def test_series_stay_within_the_budget(registry: CollectorRegistry, metrics: Met
 
 def test_scraping_while_counting_never_fails(registry: CollectorRegistry, metrics: Metrics) -> None:
     """The reader copies what the writer goes on changing, new labels included."""
-    done = threading.Event()
+    done, scraped = threading.Event(), threading.Event()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
 
     def count() -> None:
         for number in range(2000):
             metrics.accepted(f"class{number}", "relayed", size=number, recipients=1)
+            if number == 1000:
+                scraped.wait(60.0)
         done.set()
 
     thread = threading.Thread(target=count)
@@ -172,6 +236,7 @@ def test_scraping_while_counting_never_fails(registry: CollectorRegistry, metric
             for metric in metrics.collect():
                 assert metric.samples is not None
             scrapes += 1
+            scraped.set()
     finally:
         thread.join()
         sys.setswitchinterval(interval)

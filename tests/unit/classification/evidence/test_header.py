@@ -2,16 +2,18 @@
 
 import pytest
 
-from mailshed.classification.evidence.header import compile_condition
-from mailshed.classification.subject import Subject
-from mailshed.mail.header import HeaderView
-from tests.support.builders import envelope, rule
+from mailshed.classification.evidence.header import conditions
+from mailshed.classification.subject import Condition, Known
+from tests.support.builders import rule, subject
+
+
+def only(*fields: tuple[str, tuple[str, ...]]) -> Condition:
+    (condition,) = conditions(rule(headers=fields))
+    return condition
 
 
 def holds(head: bytes, *fields: tuple[str, tuple[str, ...]]) -> bool:
-    condition = compile_condition(rule(headers=fields))
-    assert condition is not None
-    return condition(Subject(envelope(), HeaderView(head)))
+    return only(*fields).holds(subject(head=head))
 
 
 @pytest.mark.parametrize(
@@ -63,5 +65,68 @@ def test_any_of_the_rules_fields_will_do() -> None:
     assert not holds(b"Precedence: urgent\r\n\r\n", *fields)
 
 
+@pytest.mark.parametrize(
+    ("value", "pattern", "matches"),
+    [
+        (b"auto-replied; x=y", "auto-*", True),
+        (b"no", "auto-*", False),
+        (b"Foo <talk.lists.example.org>", "*<talk.*", True),
+        (b"Foo <shout.lists.example.org>", "*<talk.*", False),
+        (b"ab", "a?", True),
+        (b"abc", "a?", False),
+    ],
+)
+def test_a_value_with_a_wildcard_is_compared_with_the_whole(
+    value: bytes, pattern: str, matches: bool
+) -> None:
+    assert holds(b"X: " + value + b"\r\n\r\n", ("x", (pattern,))) is matches
+
+
+def test_a_name_that_ends_in_a_star_stands_for_all_that_begin_like_it() -> None:
+    assert holds(b"List-Archive: y\r\n\r\n", ("list-*", ()))
+    assert not holds(b"X-List-Archive: y\r\nList: y\r\n\r\n", ("list-*", ()))
+    head = b"List-Id: a\r\nList-Post: NO\r\n\r\n"
+    assert holds(head, ("list-*", ("no",)))
+    assert not holds(head, ("list-*", ("yes",)))
+
+
+def test_is_known_with_the_content() -> None:
+    assert only(("x", ())).known_at is Known.CONTENT
+
+
+@pytest.mark.parametrize(
+    ("head", "fields", "words"),
+    [
+        (b"\r\n", [("list-id", ()), ("x", ("a",))], "no list-id, x"),
+        (b"List-Id: <a.example>\r\n\r\n", [("list-id", ())], 'list-id is "<a.example>"'),
+        (b"List-Post: NO\r\n\r\n", [("list-*", ())], 'list-post is "NO"'),
+        (
+            b"Precedence: first-class\r\n\r\n",
+            [("list-*", ()), ("precedence", ("bulk", "list"))],
+            'no list-*; precedence is "first-class", not bulk, list',
+        ),
+        (
+            b"Precedence: bulk\r\n\r\n",
+            [("precedence", ("bulk", "l*"))],
+            'precedence is "bulk", which is bulk, l*',
+        ),
+        (b"X-Priority: \x1b[2J\r\n\r\n", [("x-priority", ())], 'x-priority is "?[2J"'),
+        (b"List-Id: " + b"x" * 99 + b"\r\n\r\n", [("list-id", ())], f'list-id is "{"x" * 57}..."'),
+    ],
+)
+def test_says_what_is_there(
+    head: bytes, fields: list[tuple[str, tuple[str, ...]]], words: str
+) -> None:
+    assert only(*fields).why(subject(head=head)) == words
+
+
+def test_does_not_show_what_people_write() -> None:
+    """The subject of a medical document is the patient's name and date of birth."""
+    head = b"Subject: XDM/1.0/DDM+Result DOE Jane 01/02/1950\r\nTo: jane@example.org\r\n\r\n"
+    found = only(("subject", ("xdm/1.0/ddm*",))).why(subject(head=head))
+    assert found == "subject is there, which is xdm/1.0/ddm*"
+    assert only(("to", ())).why(subject(head=head)) == "to is there"
+
+
 def test_a_rule_without_fields_does_not_ask() -> None:
-    assert compile_condition(rule(sender_domains=("example.org",))) is None
+    assert list(conditions(rule(sender_domains=("example.org",)))) == []

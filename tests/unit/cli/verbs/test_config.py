@@ -17,7 +17,7 @@ def test_check_says_ok_on_standard_output(capsys: pytest.CaptureFixture[str]) ->
     captured = capsys.readouterr()
     assert captured.out == (
         f"{QUICKSTART}: ok"
-        " (version 1, 1 listener, backend maildir, 2 domains, 7 classes, 6 rules)\n"
+        " (version 1, 1 listener, backend maildir, 2 domains, 7 classes, 6 rules, policy default)\n"
     )
     assert captured.err == ""
 
@@ -75,3 +75,47 @@ def test_show_prints_json_for_programs(capsys: pytest.CaptureFixture[str]) -> No
 def test_reference_prints_the_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "reference"]) == ExitCode.OK
     assert capsys.readouterr().out == (ROOT / "docs" / "configuration.md").read_text()
+
+
+CASES = """\
+version: 1
+cases:
+  - name: a list is bulk
+    headers: {List-Id: x}
+    expect: {class: bulk}
+  - name: a letter is clinical
+    expect: {class: clinical}
+"""
+
+
+def test_test_runs_the_shipped_cases_on_the_shipped_policy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "test"]) == ExitCode.OK
+    number, _, rest = capsys.readouterr().out.partition(" ")
+    assert int(number) >= 60
+    assert rest == "cases, 0 failed\n"
+
+
+def test_test_says_which_case_fails_and_exits_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cases.yaml"
+    file.write_text(CASES)
+    assert main(["config", "test", str(file), "--config", QUICKSTART]) == ExitCode.NO_MATCH
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{file}:6: FAILED: a letter is clinical"
+    assert out[1:3] == [
+        "    expected class clinical",
+        "         but got personal by rule default",
+    ]
+    assert out[-1] == "2 cases, 1 failed"
+
+
+def test_test_lists_the_faults_of_a_file_of_cases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cases.yaml"
+    file.write_text("version: 1\ncases:\n  - {name: a}\n")
+    assert main(["config", "test", str(file), "--config", QUICKSTART]) == ExitCode.CONFIG
+    assert "cases[0].expect: required, but missing" in capsys.readouterr().err

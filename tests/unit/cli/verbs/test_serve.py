@@ -110,6 +110,13 @@ def test_an_unknown_log_level_is_a_configuration_error(
     assert "$MAILSHED_LOG_LEVEL is 'loud'" in capsys.readouterr().err
 
 
+def test_observe_option_is_the_mode_now_and_after_a_reload(fake: FakeApp) -> None:
+    assert serve() == 0
+    assert fake.config.mode == "enforce"
+    assert serve("--observe") == 0
+    assert [fake.config.mode, fake.reload().mode] == ["observe", "observe"]
+
+
 def test_a_faulty_file_is_refused_before_anything_starts(
     fake: FakeApp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,49 @@
+"""Sets of networks of any size, in which an address is found by bisection.
+
+A rule may name a file with thousands of networks. The standard library compares an address with
+one network at a time; here networks become sorted intervals of numbers that do not overlap, one
+list for IPv4 and one for IPv6, so that a lookup costs the logarithm of their number.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
+
+Network = IPv4Network | IPv6Network
+
+
+class NetworkSet:
+    """The addresses of some networks."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        by_version: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for network in networks:
+            interval = (int(network.network_address), int(network.broadcast_address))
+            by_version[network.version].append(interval)
+        self._starts: dict[int, list[int]] = {}
+        self._ends: dict[int, list[int]] = {}
+        for version, intervals in by_version.items():
+            merged = _merge(intervals)
+            self._starts[version] = [start for start, _ in merged]
+            self._ends[version] = [end for _, end in merged]
+
+    def __bool__(self) -> bool:
+        return any(self._starts.values())
+
+    def holds(self, version: int, number: int) -> bool:
+        """Whether the address with this IP version and number is in one of the networks."""
+        place = bisect_right(self._starts[version], number)
+        return place > 0 and number <= self._ends[version][place - 1]
+
+
+def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sort intervals and join those that overlap or touch."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,0 +1,40 @@
+"""Faults to plant into the daemon: `python -m tests.support.planted FAULT serve --config FILE`.
+
+A story that has never been red proves nothing. These programs are mailshed with one thing broken,
+from outside: the product has no switch for it.
+
+`fifo`: the one door to the backend does not look at classes, so whoever came first goes first.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mailshed.cli.main import main
+from mailshed.relay.gate import Gate
+from mailshed.terms import TrafficClass
+
+
+def fifo() -> None:
+    """All mail is of one class at the gate: that of the message which comes first."""
+    only: list[TrafficClass] = []
+
+    def blind(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Gate, traffic_class: TrafficClass, *args: Any, **kwargs: Any) -> Any:
+            if not only:
+                only.append(replace(traffic_class, name="any", rank=1, threshold=1.0))
+            return method(self, only[0], *args, **kwargs)
+
+        return call
+
+    for name in ("state", "try_acquire", "acquire"):
+        setattr(Gate, name, blind(getattr(Gate, name)))
+
+
+FAULTS = {"fifo": fifo}
+
+
+if __name__ == "__main__":
+    FAULTS[sys.argv[1]]()
+    raise SystemExit(main(sys.argv[2:]))

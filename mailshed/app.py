@@ -29,8 +29,9 @@ from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
 from mailshed.clock import SystemClock
 from mailshed.config.load import session_limits, verification_policy
-from mailshed.config.schema import Backend as BackendSection
-from mailshed.config.schema import Config, Listener
+from mailshed.config.schema import Config
+from mailshed.config.sections import Backend as BackendSection
+from mailshed.config.sections import Listener
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
 from mailshed.control.limit import FixedLimit

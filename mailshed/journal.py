@@ -29,7 +29,7 @@ from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.reply import Reply
 from mailshed.maillog import Delays, Mail, MailLog
 from mailshed.message import Message
-from mailshed.metrics.catalog import Disposition, Fate, Outcome, PostponedLabel, Source
+from mailshed.metrics.labels import Disposition, Fate, Outcome, PostponedLabel, Source
 from mailshed.metrics.recorder import Metrics
 from mailshed.spool.store import Report, Settlement, SpoolRecipient, SpoolRecord
 from mailshed.terms import Ending, Reason, SpoolState, Stage

@@ -7,7 +7,7 @@ nothing is set is none, so that nobody's use of it is remembered.
 from ipaddress import ip_network
 from math import inf
 
-from mailshed.config import schema
+from mailshed.config import schema, sections
 from mailshed.config.policy import AdmissionPolicy, Network, Quota, QuotaPolicy
 
 EVERYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -34,7 +34,7 @@ def admission_policy(config: schema.Config) -> AdmissionPolicy:
     )
 
 
-def _quota(section: schema.Quota) -> Quota | None:
+def _quota(section: sections.Quota) -> Quota | None:
     if section.soft is None and section.hard is None:
         return None
     return Quota(

@@ -17,7 +17,7 @@ from mailshed.config.scalars import explain_ambiguity, read_scalar
 from mailshed.config.schema import Config
 
 SCHEMA = "mailshed.config/1"
-_AS_THEY_ARE = frozenset(["integer", "number", "1", "boolean"])
+_AS_THEY_ARE = frozenset(["integer", "number", "1"])
 
 
 def render(config: Config, *, with_defaults: bool = False) -> str:
@@ -67,7 +67,7 @@ def _list(key: Key, items: Iterable[Any], *, with_units: bool) -> list[Any]:
 
 
 def _scalar(key: Key, value: Any, *, with_units: bool) -> Any:
-    if value is None or key.kind in _AS_THEY_ARE:
+    if value is None or isinstance(value, bool) or key.kind in _AS_THEY_ARE:
         return value
     if not with_units and isinstance(value, int | float):
         return value

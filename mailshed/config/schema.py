@@ -11,21 +11,17 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PrivateAttr, model_validator
 
 from mailshed.config.fields import (
     AddressEntry,
     Count,
     Domain,
     Duration,
-    EndpointField,
-    FilePath,
     FileReference,
     Flag,
     HeaderName,
     HeaderValue,
-    Host,
     Hostname,
     MailAddress,
     Name,
@@ -39,18 +35,21 @@ from mailshed.config.fields import (
     Version,
     is_hostname,
 )
+from mailshed.config.sections import (
+    Admin,
+    Backend,
+    Limits,
+    Listener,
+    Log,
+    Metrics,
+    Quotas,
+    Section,
+    Spool,
+    Verification,
+    fault,
+)
 from mailshed.config.sources import Sources
-from mailshed.config.units import format_duration
 from mailshed.mail.pattern import is_pattern
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-def _fault(message: str, *path: str) -> PydanticCustomError:
-    """Make a fault that a section finds in the whole of itself, but that lies at `path` in it."""
-    return PydanticCustomError("relation", "{message}", {"message": message, "path": path})
 
 
 def _default_hostname() -> str:
@@ -62,293 +61,7 @@ def _default_hostname() -> str:
     return "localhost.localdomain"
 
 
-class Listener(_Section):
-    """Where clients connect."""
-
-    name: Name = Field(description="Name in logs and metrics.")
-    bind: EndpointField = Field(description="Address and port to listen on.")
-    clients: Literal["mta", "user_agent", "device"] = Field(
-        "mta",
-        description="What connects here: a mail server (tries again after a 4xx), a mail program "
-        "or a device (do not, so their mail is spooled instead).",
-    )
-
-
-class Backend(_Section):
-    """The mail server behind us: an SMTP server, or a Maildir for trials."""
-
-    name: Name = Field(description="Name in logs and metrics.")
-    host: Host | None = Field(None, description="Host name or address of the SMTP server.")
-    port: Count = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
-    maildir: FilePath | None = Field(
-        None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
-    )
-    in_flight_max: Count = Field(
-        20,
-        ge=1,
-        le=10_000,
-        description="Messages handed over at the same time; Exchange allows one source 20.",
-    )
-    connect_timeout: Duration = Field(
-        10.0, gt=0, description="Seconds for the connection and the server's greeting."
-    )
-    command_timeout: Duration = Field(
-        30.0, gt=0, description="Seconds for the reply to EHLO, MAIL, RCPT and DATA."
-    )
-    dot_timeout: Duration = Field(
-        540.0,
-        gt=0,
-        description="Seconds for the reply to the final dot. Clients wait 600 for ours (RFC 5321, "
-        "4.5.3.2.6), of which a wait for a slot and the envelope take some.",
-    )
-    idle_timeout: Duration = Field(
-        10.0, gt=0, description="Seconds after which an unused connection is closed."
-    )
-    messages_per_connection: Count = Field(
-        100, ge=1, description="Messages after which a connection is replaced by a new one."
-    )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.host is None) == (self.maildir is None):
-            raise ValueError("needs either host (with port) or maildir")
-        return self
-
-
-class Spool(_Section):
-    """Where acknowledged mail waits for the backend."""
-
-    path: FilePath = Field(
-        description="Folder of the spool, on a local disk; created with mode 0700."
-    )
-    octets_max: Size = Field(
-        10 * 1024**3, ge=1024**2, description="Most octets of mail data the spool may hold."
-    )
-    messages_max: Count = Field(1_000_000, ge=1, description="Most messages the spool may hold.")
-    disk_reserve: Size = Field(
-        256 * 1024**2,
-        ge=0,
-        description="Octets of free disk below which no mail is spooled, so that marks can be; "
-        "a quarter more is kept for clinical mail.",
-    )
-    lifetime: Duration = Field(
-        4 * 86400.0, gt=0, description="Seconds after which undelivered mail is returned."
-    )
-    retry_min: Duration = Field(
-        30.0, gt=0, description="Seconds before a deferred message is tried again, at least."
-    )
-    retry_max: Duration = Field(
-        900.0, gt=0, description="Seconds before a deferred message is tried again, at most."
-    )
-    allow_network_filesystem: bool = Field(
-        False,
-        strict=True,
-        description="Whether the folder may be on a network file system, where nobody can promise "
-        "that a commit is durable.",
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.retry_min > self.retry_max:
-            message = f"must not be greater than retry_max ({format_duration(self.retry_max)})"
-            raise _fault(message, "retry_min")
-        if self.retry_max >= self.lifetime:
-            message = f"must be less than lifetime ({format_duration(self.lifetime)})"
-            raise _fault(f"{message}, or mail expires untried", "retry_max")
-        return self
-
-
-class Metrics(_Section):
-    """The operations port: /metrics, /healthz, /readyz."""
-
-    bind: EndpointField = Field(description="Address and port of the operations HTTP server.")
-
-
-class Admin(_Section):
-    """The socket that `mailshed status` and `mailshed queue` talk to."""
-
-    socket: FilePath | None = Field(
-        None, description="Path of the Unix socket; by default admin.sock in the spool's folder."
-    )
-
-
-class Limits(_Section):
-    """Bounds on everything a client can make grow."""
-
-    sessions_max: Count = Field(
-        5000,
-        ge=1,
-        description="SMTP sessions at the same time; then 421. "
-        "The last 5 % of them are for clinical networks.",
-    )
-    message_size_max: Size = Field(
-        50 * 1024**2, ge=64 * 1024, description="Largest message, in octets; then 552."
-    )
-    recipients_max: Count = Field(
-        1000, ge=100, description="Recipients of one message; then 452 (RFC 5321 asks for 100)."
-    )
-    errors_max: Count = Field(
-        20, ge=1, description="Refused commands in one session; then 421 and the end."
-    )
-    command_timeout: Duration = Field(
-        300.0, gt=0, description="Seconds a client may take for its next command; then 421."
-    )
-    data_timeout: Duration = Field(
-        180.0, gt=0, description="Seconds without progress in mail data; then 421."
-    )
-    data_rate_min: Count = Field(
-        500, ge=0, description="Octets per second that mail data must reach after a minute."
-    )
-    respond_by: Duration = Field(
-        60.0,
-        gt=0,
-        le=600,
-        description="Seconds after its final dot at which a mail server has its reply, even if the "
-        "backend has not answered: its message is kept, and the answer settles the copy. Up to "
-        "240 if the backend is known to need longer.",
-    )
-    respond_by_user_agent: Duration = Field(
-        20.0,
-        gt=0,
-        le=600,
-        description="The same for a mail program or a device; up to 45.",
-    )
-    content_memory_max: Size = Field(
-        64 * 1024**2, ge=1024**2, description="Memory for all mail data in transit; then disk."
-    )
-    content_memory_per_message: Size = Field(
-        256 * 1024, ge=64 * 1024, description="Memory for one message's data; then disk."
-    )
-    content_disk_max: Size = Field(
-        2 * 1024**3, ge=0, description="Disk for all mail data in transit; then 452."
-    )
-    shutdown_timeout: Duration = Field(
-        100.0, gt=0, description="Seconds that open transactions may take to finish at a stop."
-    )
-
-
-class Verification(_Section):
-    """Whether recipients of our domains exist, found out before RCPT is answered."""
-
-    mode: Literal["call_ahead", "file", "none"] = Field(
-        "call_ahead",
-        description="Ask the backend (MAIL, RCPT and RSET) and remember what it says; or look into "
-        "recipients_file; or take every address of domains. A Maildir is never asked.",
-    )
-    recipients_file: FilePath | None = Field(
-        None,
-        description="All recipients there are, one address a line, or @domain for a whole domain; "
-        "read at the start and at a reload.",
-    )
-    sender: MailAddress = Field(
-        "", description="Reverse-path of the questions to the backend; by default the null one."
-    )
-    wait_trusted: Duration = Field(
-        2.0,
-        ge=0,
-        le=60,
-        description="Seconds that a message of a trusted client or of a clinical network may wait "
-        "for answers about its recipients; then they are believed.",
-    )
-    wait_stranger: Duration = Field(
-        5.0,
-        ge=0,
-        le=60,
-        description="Seconds that a recipient of any other client may wait for an answer; then "
-        "450.",
-    )
-    positive_ttl: Duration = Field(
-        86400.0, gt=0, description="Seconds for which a mailbox that exists is known."
-    )
-    negative_ttl: Duration = Field(
-        600.0, gt=0, description="Seconds for which a mailbox that does not exist is known."
-    )
-    entries_max: Count = Field(
-        100_000,
-        ge=100,
-        le=10_000_000,
-        description="Addresses that are remembered, 200 to 500 octets each.",
-    )
-    unknown_max: Count = Field(
-        20,
-        ge=1,
-        description="Unknown recipients that a stranger's address may name in unknown_window; each "
-        "further one is answered a second late, and twice as many end the session with 421.",
-    )
-    unknown_window: Duration = Field(
-        600.0, gt=0, description="Seconds after which a client's unknown recipients are forgotten."
-    )
-
-    @model_validator(mode="after")
-    def _file_is_used(self) -> Self:
-        if self.mode == "file" and self.recipients_file is None:
-            raise _fault("is needed for mode: file", "recipients_file")
-        if self.mode != "file" and self.recipients_file is not None:
-            raise _fault("is not read unless mode is file", "recipients_file")
-        return self
-
-
-class Quota(_Section):
-    """What counts as too much, in recipients a minute; a burst of it is never too much."""
-
-    soft: Count | None = Field(
-        None,
-        ge=1,
-        description="More than that has half a share of its class's slots; by default any number "
-        "is right.",
-    )
-    hard: Count | None = Field(
-        None,
-        ge=1,
-        description="More than that is not relayed: it is spooled, or its sender keeps it if the "
-        "class's over_quota says so; by default never.",
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.soft is not None and self.hard is not None and self.soft > self.hard:
-            raise _fault(f"must not be greater than hard ({self.hard})", "soft")
-        return self
-
-
-class ClassQuota(Quota):
-    """The quota of one class."""
-
-    traffic_class: Text = Field(alias="class", description="The class.")
-
-
-class Quotas(_Section):
-    """Who may send how much while the backend is under pressure; clinical mail is only counted."""
-
-    burst: Duration = Field(
-        600.0, gt=0, le=86400, description="Seconds' worth of a quota that may come at once."
-    )
-    per_sender: Quota = Field(
-        default_factory=lambda: Quota(soft=60, hard=600),
-        description="Of one user, or of one reverse-path.",
-    )
-    per_network: Quota = Field(
-        default_factory=Quota, description="Of all clients of one /24, or /64 of IPv6."
-    )
-    per_class: tuple[ClassQuota, ...] = Field((), description="Of all mail of a class.")
-    entries_max: Count = Field(
-        200_000,
-        ge=1000,
-        le=10_000_000,
-        description="Senders, networks and classes that are remembered, some 300 octets each.",
-    )
-
-
-class Log(_Section):
-    """One event a line on standard error."""
-
-    format: Literal["text", "json"] = Field("text", description="key=value text, or JSON.")
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity that is logged."
-    )
-
-
-class TrafficClassSection(_Section):
+class TrafficClassSection(Section):
     """One class of mail and what it is promised."""
 
     name: Name = Field(description="Name in rules, logs and metrics.")
@@ -433,7 +146,7 @@ def _default_classes() -> tuple[TrafficClassSection, ...]:
     )
 
 
-class SenderRateSection(_Section):
+class SenderRateSection(Section):
     """Mail that comes like bulk mail: from one sender, to many recipients, in a short time."""
 
     recipients: Count = Field(ge=1, description="Holds for more recipients than these,")
@@ -445,7 +158,7 @@ PATTERNS_MAX = 50
 """Patterns in one list of a rule: each is compared with every recipient."""
 
 
-class RuleSection(_Section):
+class RuleSection(Section):
     """One classification rule; all conditions given must hold, and the first rule wins."""
 
     name: Name = Field(description="Name in logs.")
@@ -519,9 +232,9 @@ class RuleSection(_Section):
         for name, values in self.headers.items():
             if values == ():
                 message = "an empty list matches nothing; write null for any value"
-                raise _fault(message, "headers", name)
+                raise fault(message, "headers", name)
             if (first := seen.setdefault(name.lower(), name)) is not name:
-                raise _fault(f'is the same field as "{first}"', "headers", name)
+                raise fault(f'is the same field as "{first}"', "headers", name)
         return self
 
     @model_validator(mode="after")
@@ -529,7 +242,7 @@ class RuleSection(_Section):
         for name in ("priority", "recipients", "size"):
             lower, upper = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if lower is not None and upper is not None and lower > upper:
-                raise _fault(f"must not be greater than {name}_max", f"{name}_min")
+                raise fault(f"must not be greater than {name}_max", f"{name}_min")
         return self
 
     @model_validator(mode="after")
@@ -537,18 +250,18 @@ class RuleSection(_Section):
         for name in ("senders", "recipients", "users"):
             texts = [each for each in getattr(self, name) if not isinstance(each, FileReference)]
             if sum(map(is_pattern, texts)) > PATTERNS_MAX:
-                raise _fault(f"has more than {PATTERNS_MAX} patterns, which would be slow", name)
+                raise fault(f"has more than {PATTERNS_MAX} patterns, which would be slow", name)
         return self
 
 
-class PolicyFile(_Section):
+class PolicyFile(Section):
     """A file of rules: the shipped policy, or a site's own in its place."""
 
     version: Version = Field(description="Version of this format.")
     rules: tuple[RuleSection, ...] = Field((), description="The rules, in order.")
 
 
-class Classification(_Section):
+class Classification(Section):
     """What is a message? Ordered rules over evidence; the site's first, then the policy's."""
 
     networks: dict[Name, tuple[NetworkEntry, ...]] = Field(
@@ -565,7 +278,7 @@ class Classification(_Section):
     default: Text = Field("personal", description="Class of mail that no rule names.")
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     version: Version = Field(description="Version of this format.")

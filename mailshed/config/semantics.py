@@ -16,16 +16,8 @@ from pydantic import BaseModel, ValidationError
 from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import Endpoint, parse_network
 from mailshed.config.policy import Network
-from mailshed.config.schema import (
-    Backend,
-    Classification,
-    Config,
-    Limits,
-    Listener,
-    Metrics,
-    Spool,
-    TrafficClassSection,
-)
+from mailshed.config.schema import Classification, Config, TrafficClassSection
+from mailshed.config.sections import Backend, Limits, Listener, Metrics, Spool
 from mailshed.config.units import format_duration
 
 M = TypeVar("M", bound=BaseModel)

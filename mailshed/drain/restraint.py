@@ -18,7 +18,7 @@ from mailshed.drain.budget import RetryBudget
 from mailshed.drain.mailboxes import Mailboxes, Trial, is_full
 from mailshed.drain.retry import RetryPolicy, retry_delay
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, InDoubt, TransactionResult
-from mailshed.metrics.catalog import PostponedLabel
+from mailshed.metrics.labels import PostponedLabel
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import Reason
 

@@ -64,9 +64,9 @@ class HeaderView:
         A name may hold anything that stood before a colon.
         """
         return [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, values in self._fields.items()
-            for value in values
+            (name.decode("latin-1"), value)
+            for name in self._fields
+            for value in self.values_of(name)
         ]
 
     def values(self, name: str) -> list[str]:

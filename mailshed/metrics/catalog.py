@@ -12,10 +12,8 @@ anything else a peer can choose. Whatever has a limit is exported with it, as us
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, get_args
 
-from mailshed.admission.decision import Action
-from mailshed.admission.quota import Layer, Level
+from mailshed.metrics.labels import CLOSED_SETS
 
 PREFIX = "mailshed_"
 
@@ -43,71 +41,6 @@ SIZE_BUCKETS = (
     *(1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0),
     *(10485760.0, 26214400.0, 52428800.0),
 )
-
-Result = Literal["accepted", "refused"]
-Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
-Disposition = Literal["relayed", "spooled"]
-Source = Literal["live", "spool"]
-Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
-ReportLabel = Literal["failed", "delayed"]
-PostponedLabel = Literal["mailbox", "retry_budget"]
-Verification = Literal[
-    "cached_known",
-    "cached_unknown",
-    "known",
-    "unknown",
-    "listed",
-    "unlisted",
-    "accepts_all",
-    "unverified_taken",
-    "unverified_deferred",
-]
-Timeliness = Literal["on_time", "late"]
-
-VERBS = (
-    *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
-    *("rset", "noop", "quit", "vrfy", "starttls", "auth", "other"),
-)
-"""Commands that are a label of their own; `connect` is the greeting, `dot` the end of mail data."""
-CODES = frozenset(
-    {
-        *("220", "221", "235", "250", "251", "252", "334", "354", "421", "450", "451", "452"),
-        *("454", "455", "500", "501", "502", "503", "504", "521", "530", "534", "535", "538"),
-        *("550", "551", "552", "553", "554", "555"),
-    }
-)
-"""Reply codes that are a label of their own; any other is `other`."""
-CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
-STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "dot", "quit")
-STAGE_TIMES = ("connect", "envelope", "content", "service")
-STATES = ("queued", "deferred", "hold", "corrupt")
-TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
-RESOURCES = (
-    *("backend_slots", "sessions", "spool_bytes", "spool_messages", "spool_disk"),
-    *("content_memory", "content_disk", "event_loop", "files", "memory", "live_waiting"),
-)
-CLOSED_SETS: dict[str, tuple[str, ...]] = {
-    "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
-    "outcome": get_args(Outcome),
-    "disposition": get_args(Disposition),
-    "action": get_args(Action),
-    "source": get_args(Source),
-    "kind": get_args(ReportLabel),
-    "cause": get_args(PostponedLabel),
-    "timeliness": get_args(Timeliness),
-    "verb": VERBS,
-    "code": (*sorted(CODES), "other"),
-    "code_class": CODE_CLASSES,
-    "stage": (*STAGES, *STAGE_TIMES),
-    "state": (*STATES, "busy", "idle"),
-    "term": TERMS,
-    "resource": RESOURCES,
-    "quota": tuple(each.value for each in Layer),
-    "level": tuple(each.value for each in Level),
-}
-"""Values of the labels that are not names from the configuration (`reason`: `terms.Reason`)."""
-CONFIGURED = frozenset({"class", "listener", "backend", "hash", "version"})
-"""Labels whose values come from the configuration or from the release."""
 
 
 class Kind(Enum):

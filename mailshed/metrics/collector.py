@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mailshed.metrics.catalog import FAMILIES, RESOURCES, STATES, TERMS, Kind
+from mailshed.metrics.catalog import FAMILIES, Kind
+from mailshed.metrics.labels import RESOURCES, STATES, TERMS
 from mailshed.metrics.snapshot import Snapshot, SnapshotHolder
 
 Samples = Iterable[tuple[tuple[str, ...], float]]

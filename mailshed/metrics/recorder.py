@@ -24,15 +24,14 @@ from prometheus_client.utils import floatToGoString
 
 from mailshed.admission.decision import Action
 from mailshed.mail.delivery import StageTimes
-from mailshed.metrics.catalog import (
+from mailshed.metrics.catalog import FAMILIES, Kind
+from mailshed.metrics.labels import (
     CODE_CLASSES,
     CODES,
-    FAMILIES,
     STAGE_TIMES,
     VERBS,
     Disposition,
     Fate,
-    Kind,
     Outcome,
     PostponedLabel,
     ReportLabel,

@@ -50,7 +50,7 @@ from mailshed.mail.delivery import Delivered, TransactionResult
 from mailshed.mail.envelope import Client
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
-from mailshed.metrics.catalog import Verification
+from mailshed.metrics.labels import Verification
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.call_ahead import CallAhead
 from mailshed.relay.gate import Gate

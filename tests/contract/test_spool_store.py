@@ -322,8 +322,8 @@ class TestDue:
         await add(store, next_attempt_wall=WALL + 30)
         assert sorted(await store.beyond(WALL + 30, 10)) == sorted([far.queue_id, other.queue_id])
         assert len(await store.beyond(WALL + 30, 1)) == 1
-        for queue_id in (far.queue_id, other.queue_id):
-            assert await store.amend(queue_id, QueueAction.RETRY, WALL)
+        for record in (far, other):
+            assert await store.amend(record.queue_id, QueueAction.RETRY, WALL)
         assert await store.beyond(WALL + 30, 10) == []
 
 

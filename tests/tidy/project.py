@@ -23,8 +23,12 @@ def documents() -> list[Path]:
 
 
 def sources(folder: str) -> list[Path]:
-    """Every Python file below a top-level folder."""
-    return sorted((ROOT / folder).rglob("*.py"))
+    """Every Python file below a top-level folder, hidden folders such as caches left out."""
+    return [
+        path
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    ]
 
 
 def name(path: Path) -> str:

@@ -11,7 +11,7 @@ from mailshed import __version__
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.control.signals.process import ProcessUsage
 from mailshed.metrics import Snapshot, Totals, Usage
-from mailshed.metrics.catalog import RESOURCES
+from mailshed.metrics.labels import RESOURCES
 from mailshed.picture import (
     ORDINARY_MESSAGE,
     TOTALS_PATIENCE,

@@ -3,7 +3,8 @@ from pydantic import BaseModel
 
 from mailshed.config.describe import homes, key_at, keys, section_at, write_value
 from mailshed.config.faults import KeyPath
-from mailshed.config.schema import Backend, Config, RuleSection, Spool
+from mailshed.config.schema import Config, RuleSection
+from mailshed.config.sections import Backend, Spool
 
 
 @pytest.mark.parametrize(

@@ -49,24 +49,6 @@ def test_default_host_name_can_greet_whatever_the_host_is_called(
     assert Config.model_validate(MINIMAL).hostname == hostname
 
 
-@pytest.mark.parametrize(
-    "section",
-    [
-        {"mode": "file"},
-        {"mode": "call_ahead", "recipients_file": "recipients"},
-        {"recipients_file": "recipients"},
-        {"mode": "off"},
-        {"sender": "not an address"},
-        {"wait_stranger": "2m"},
-        {"entries_max": 10},
-        {"unknown_max": 0},
-    ],
-)
-def test_recipients_are_verified_in_one_way(section: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        Config.model_validate({**MINIMAL, "verification": section})
-
-
 def test_is_frozen() -> None:
     config = Config.model_validate(MINIMAL)
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mailshed.metrics.catalog import RESOURCES
 from mailshed.metrics.collector import SnapshotCollector
+from mailshed.metrics.labels import RESOURCES
 from mailshed.metrics.snapshot import SnapshotHolder
 from tests.support.clock import ManualClock
 from tests.support.snapshots import busy_snapshot

@@ -40,6 +40,13 @@ def test_a_rate_is_of_the_last_minute_to_one_step() -> None:
     assert history.note(160.0 + STEP_SECONDS, ended, {})["bulk"].accepted_rate == 0
 
 
+def test_a_note_of_exactly_a_minute_ago_is_where_the_minute_begins() -> None:
+    history = History()
+    history.note(0.0, {"bulk": Totals()}, {})
+    history.note(10.0, {"bulk": Totals(relayed=700)}, {})
+    assert history.note(70.0, {"bulk": Totals(relayed=760)}, {})["bulk"].accepted_rate == 1.0
+
+
 def test_a_young_service_is_measured_since_its_start() -> None:
     recent = play(History(), range(21), Totals(relayed=2))
     assert recent.accepted_rate == pytest.approx(2.0)

@@ -1,0 +1,320 @@
+"""The sections of the configuration that are about places and bounds, each a frozen model.
+
+Where clients connect, where mail goes and waits, what may grow how far. `schema` joins them with
+the sections about classes and rules, and says how values are written.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mailshed.config.fields import (
+    Count,
+    Duration,
+    EndpointField,
+    FilePath,
+    Host,
+    MailAddress,
+    Name,
+    Size,
+    Text,
+)
+from mailshed.config.units import format_duration
+
+
+class Section(BaseModel):
+    """One mapping of the file: frozen, and without keys that are not here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+def fault(message: str, *path: str) -> PydanticCustomError:
+    """Make a fault that a section finds in the whole of itself, but that lies at `path` in it."""
+    return PydanticCustomError("relation", "{message}", {"message": message, "path": path})
+
+
+class Listener(Section):
+    """Where clients connect."""
+
+    name: Name = Field(description="Name in logs and metrics.")
+    bind: EndpointField = Field(description="Address and port to listen on.")
+    clients: Literal["mta", "user_agent", "device"] = Field(
+        "mta",
+        description="What connects here: a mail server (tries again after a 4xx), a mail program "
+        "or a device (do not, so their mail is spooled instead).",
+    )
+
+
+class Backend(Section):
+    """The mail server behind us: an SMTP server, or a Maildir for trials."""
+
+    name: Name = Field(description="Name in logs and metrics.")
+    host: Host | None = Field(None, description="Host name or address of the SMTP server.")
+    port: Count = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
+    maildir: FilePath | None = Field(
+        None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
+    )
+    in_flight_max: Count = Field(
+        20,
+        ge=1,
+        le=10_000,
+        description="Messages handed over at the same time; Exchange allows one source 20.",
+    )
+    connect_timeout: Duration = Field(
+        10.0, gt=0, description="Seconds for the connection and the server's greeting."
+    )
+    command_timeout: Duration = Field(
+        30.0, gt=0, description="Seconds for the reply to EHLO, MAIL, RCPT and DATA."
+    )
+    dot_timeout: Duration = Field(
+        540.0,
+        gt=0,
+        description="Seconds for the reply to the final dot. Clients wait 600 for ours (RFC 5321, "
+        "4.5.3.2.6), of which a wait for a slot and the envelope take some.",
+    )
+    idle_timeout: Duration = Field(
+        10.0, gt=0, description="Seconds after which an unused connection is closed."
+    )
+    messages_per_connection: Count = Field(
+        100, ge=1, description="Messages after which a connection is replaced by a new one."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.host is None) == (self.maildir is None):
+            raise ValueError("needs either host (with port) or maildir")
+        return self
+
+
+class Spool(Section):
+    """Where acknowledged mail waits for the backend."""
+
+    path: FilePath = Field(
+        description="Folder of the spool, on a local disk; created with mode 0700."
+    )
+    octets_max: Size = Field(
+        10 * 1024**3, ge=1024**2, description="Most octets of mail data the spool may hold."
+    )
+    messages_max: Count = Field(1_000_000, ge=1, description="Most messages the spool may hold.")
+    disk_reserve: Size = Field(
+        256 * 1024**2,
+        ge=0,
+        description="Octets of free disk below which no mail is spooled, so that marks can be; "
+        "a quarter more is kept for clinical mail.",
+    )
+    lifetime: Duration = Field(
+        4 * 86400.0, gt=0, description="Seconds after which undelivered mail is returned."
+    )
+    retry_min: Duration = Field(
+        30.0, gt=0, description="Seconds before a deferred message is tried again, at least."
+    )
+    retry_max: Duration = Field(
+        900.0, gt=0, description="Seconds before a deferred message is tried again, at most."
+    )
+    allow_network_filesystem: bool = Field(
+        False,
+        strict=True,
+        description="Whether the folder may be on a network file system, where nobody can promise "
+        "that a commit is durable.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.retry_min > self.retry_max:
+            message = f"must not be greater than retry_max ({format_duration(self.retry_max)})"
+            raise fault(message, "retry_min")
+        if self.retry_max >= self.lifetime:
+            message = f"must be less than lifetime ({format_duration(self.lifetime)})"
+            raise fault(f"{message}, or mail expires untried", "retry_max")
+        return self
+
+
+class Metrics(Section):
+    """The operations port: /metrics, /healthz, /readyz."""
+
+    bind: EndpointField = Field(description="Address and port of the operations HTTP server.")
+
+
+class Admin(Section):
+    """The socket that `mailshed status` and `mailshed queue` talk to."""
+
+    socket: FilePath | None = Field(
+        None, description="Path of the Unix socket; by default admin.sock in the spool's folder."
+    )
+
+
+class Limits(Section):
+    """Bounds on everything a client can make grow."""
+
+    sessions_max: Count = Field(
+        5000,
+        ge=1,
+        description="SMTP sessions at the same time; then 421. "
+        "The last 5 % of them are for clinical networks.",
+    )
+    message_size_max: Size = Field(
+        50 * 1024**2, ge=64 * 1024, description="Largest message, in octets; then 552."
+    )
+    recipients_max: Count = Field(
+        1000, ge=100, description="Recipients of one message; then 452 (RFC 5321 asks for 100)."
+    )
+    errors_max: Count = Field(
+        20, ge=1, description="Refused commands in one session; then 421 and the end."
+    )
+    command_timeout: Duration = Field(
+        300.0, gt=0, description="Seconds a client may take for its next command; then 421."
+    )
+    data_timeout: Duration = Field(
+        180.0, gt=0, description="Seconds without progress in mail data; then 421."
+    )
+    data_rate_min: Count = Field(
+        500, ge=0, description="Octets per second that mail data must reach after a minute."
+    )
+    respond_by: Duration = Field(
+        60.0,
+        gt=0,
+        le=600,
+        description="Seconds after its final dot at which a mail server has its reply, even if the "
+        "backend has not answered: its message is kept, and the answer settles the copy. Up to "
+        "240 if the backend is known to need longer.",
+    )
+    respond_by_user_agent: Duration = Field(
+        20.0,
+        gt=0,
+        le=600,
+        description="The same for a mail program or a device; up to 45.",
+    )
+    content_memory_max: Size = Field(
+        64 * 1024**2, ge=1024**2, description="Memory for all mail data in transit; then disk."
+    )
+    content_memory_per_message: Size = Field(
+        256 * 1024, ge=64 * 1024, description="Memory for one message's data; then disk."
+    )
+    content_disk_max: Size = Field(
+        2 * 1024**3, ge=0, description="Disk for all mail data in transit; then 452."
+    )
+    shutdown_timeout: Duration = Field(
+        100.0, gt=0, description="Seconds that open transactions may take to finish at a stop."
+    )
+
+
+class Verification(Section):
+    """Whether recipients of our domains exist, found out before RCPT is answered."""
+
+    mode: Literal["call_ahead", "file", "none"] = Field(
+        "call_ahead",
+        description="Ask the backend (MAIL, RCPT and RSET) and remember what it says; or look into "
+        "recipients_file; or take every address of domains. A Maildir is never asked.",
+    )
+    recipients_file: FilePath | None = Field(
+        None,
+        description="All recipients there are, one address a line, or @domain for a whole domain; "
+        "read at the start and at a reload.",
+    )
+    sender: MailAddress = Field(
+        "", description="Reverse-path of the questions to the backend; by default the null one."
+    )
+    wait_trusted: Duration = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Seconds that a message of a trusted client or of a clinical network may wait "
+        "for answers about its recipients; then they are believed.",
+    )
+    wait_stranger: Duration = Field(
+        5.0,
+        ge=0,
+        le=60,
+        description="Seconds that a recipient of any other client may wait for an answer; then "
+        "450.",
+    )
+    positive_ttl: Duration = Field(
+        86400.0, gt=0, description="Seconds for which a mailbox that exists is known."
+    )
+    negative_ttl: Duration = Field(
+        600.0, gt=0, description="Seconds for which a mailbox that does not exist is known."
+    )
+    entries_max: Count = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="Addresses that are remembered, 200 to 500 octets each.",
+    )
+    unknown_max: Count = Field(
+        20,
+        ge=1,
+        description="Unknown recipients that a stranger's address may name in unknown_window; each "
+        "further one is answered a second late, and twice as many end the session with 421.",
+    )
+    unknown_window: Duration = Field(
+        600.0, gt=0, description="Seconds after which a client's unknown recipients are forgotten."
+    )
+
+    @model_validator(mode="after")
+    def _file_is_used(self) -> Self:
+        if self.mode == "file" and self.recipients_file is None:
+            raise fault("is needed for mode: file", "recipients_file")
+        if self.mode != "file" and self.recipients_file is not None:
+            raise fault("is not read unless mode is file", "recipients_file")
+        return self
+
+
+class Quota(Section):
+    """What counts as too much, in recipients a minute; a burst of it is never too much."""
+
+    soft: Count | None = Field(
+        None,
+        ge=1,
+        description="More than that has half a share of its class's slots; by default any number "
+        "is right.",
+    )
+    hard: Count | None = Field(
+        None,
+        ge=1,
+        description="More than that is not relayed: it is spooled, or its sender keeps it if the "
+        "class's over_quota says so; by default never.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.soft is not None and self.hard is not None and self.soft > self.hard:
+            raise fault(f"must not be greater than hard ({self.hard})", "soft")
+        return self
+
+
+class ClassQuota(Quota):
+    """The quota of one class."""
+
+    traffic_class: Text = Field(alias="class", description="The class.")
+
+
+class Quotas(Section):
+    """Who may send how much while the backend is under pressure; clinical mail is only counted."""
+
+    burst: Duration = Field(
+        600.0, gt=0, le=86400, description="Seconds' worth of a quota that may come at once."
+    )
+    per_sender: Quota = Field(
+        default_factory=lambda: Quota(soft=60, hard=600),
+        description="Of one user, or of one reverse-path.",
+    )
+    per_network: Quota = Field(
+        default_factory=Quota, description="Of all clients of one /24, or /64 of IPv6."
+    )
+    per_class: tuple[ClassQuota, ...] = Field((), description="Of all mail of a class.")
+    entries_max: Count = Field(
+        200_000,
+        ge=1000,
+        le=10_000_000,
+        description="Senders, networks and classes that are remembered, some 300 octets each.",
+    )
+
+
+class Log(Section):
+    """One event a line on standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="key=value text, or JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )

@@ -1,0 +1,75 @@
+"""What labels may say: closed sets of words, the same in code, on /metrics and in the rules.
+
+A label whose values are not here comes from the configuration (`CONFIGURED`), and there is no third
+kind: what a peer could choose would let it fill the memory of whoever scrapes.
+"""
+
+from typing import Literal, get_args
+
+from mailshed.admission.decision import Action
+from mailshed.admission.quota import Layer, Level
+
+Result = Literal["accepted", "refused"]
+Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
+Disposition = Literal["relayed", "spooled"]
+Source = Literal["live", "spool"]
+Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
+ReportLabel = Literal["failed", "delayed"]
+PostponedLabel = Literal["mailbox", "retry_budget"]
+Verification = Literal[
+    "cached_known",
+    "cached_unknown",
+    "known",
+    "unknown",
+    "listed",
+    "unlisted",
+    "accepts_all",
+    "unverified_taken",
+    "unverified_deferred",
+]
+Timeliness = Literal["on_time", "late"]
+
+VERBS = (
+    *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
+    *("rset", "noop", "quit", "vrfy", "starttls", "auth", "other"),
+)
+"""Commands that are a label of their own; `connect` is the greeting, `dot` the end of mail data."""
+CODES = frozenset(
+    {
+        *("220", "221", "235", "250", "251", "252", "334", "354", "421", "450", "451", "452"),
+        *("454", "455", "500", "501", "502", "503", "504", "521", "530", "534", "535", "538"),
+        *("550", "551", "552", "553", "554", "555"),
+    }
+)
+"""Reply codes that are a label of their own; any other is `other`."""
+CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
+STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "dot", "quit")
+STAGE_TIMES = ("connect", "envelope", "content", "service")
+STATES = ("queued", "deferred", "hold", "corrupt")
+TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
+RESOURCES = (
+    *("backend_slots", "sessions", "spool_bytes", "spool_messages", "spool_disk"),
+    *("content_memory", "content_disk", "event_loop", "files", "memory", "live_waiting"),
+)
+CLOSED_SETS: dict[str, tuple[str, ...]] = {
+    "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
+    "outcome": get_args(Outcome),
+    "disposition": get_args(Disposition),
+    "action": get_args(Action),
+    "source": get_args(Source),
+    "kind": get_args(ReportLabel),
+    "cause": get_args(PostponedLabel),
+    "timeliness": get_args(Timeliness),
+    "verb": VERBS,
+    "code": (*sorted(CODES), "other"),
+    "code_class": CODE_CLASSES,
+    "stage": tuple(dict.fromkeys((*STAGES, *STAGE_TIMES))),
+    "state": (*STATES, "busy", "idle"),
+    "term": TERMS,
+    "resource": RESOURCES,
+    "quota": tuple(each.value for each in Layer),
+    "level": tuple(each.value for each in Level),
+}
+"""Values of the labels that are not names from the configuration (`reason`: `terms.Reason`)."""
+CONFIGURED = frozenset({"class", "listener", "backend", "hash", "version"})
+"""Labels whose values come from the configuration or from the release."""

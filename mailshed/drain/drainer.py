@@ -74,7 +74,7 @@ class Drainer:
         self._clock = clock
         self._hand = Hand()
         self._marks = Marks(spool, journal)
-        self._restraint = Restraint()
+        self._restraint = Restraint(lambda: self.policy.retry)
         self._ages = AgeClock(clock, self._clock_stepped)
         self._attempts = Attempts(
             policy=lambda: self.policy,
@@ -252,7 +252,8 @@ class Drainer:
     async def _fill(self) -> None:
         """Take due messages in hand, class by class, the best first."""
         wall = self._clock.wall()
-        for name in sorted(self._stale, key=self._rank_of):
+        by_name = self.policy.classification.by_name
+        for name in sorted(self._stale, key=lambda name: by_name(name).rank):
             in_hand = self._hand.ids_of(name)
             wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - len(in_hand)
             self._stale.discard(name)
@@ -263,9 +264,6 @@ class Drainer:
         due = await self._spool.next_due()
         if due is not None:
             self._look_within(due - wall if due > wall else HIDDEN_INTERVAL)
-
-    def _rank_of(self, name: str) -> int:
-        return self.policy.classification.by_name(name).rank
 
     def _take(self, record: SpoolRecord) -> None:
         if self._is_stopping:
@@ -293,8 +291,6 @@ class Drainer:
     def _clock_stepped(self, seconds: float) -> None:
         self._journal.clock_stepped(seconds)
         self._look_at_all()
-
-    # What came of it.
 
     def _settled(
         self, record: SpoolRecord, result: TransactionResult, settlement: Settlement

@@ -11,9 +11,9 @@ nothing drains; to go on would be to duplicate without bound.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from mailshed.errors import SpoolError, SpoolSick
+from mailshed.errors import SpoolError, SpoolFull, SpoolSick
 from mailshed.journal import Journal
 from mailshed.spool.store import SpoolRecord, SpoolStore
 
@@ -53,11 +53,12 @@ class Marks:
             self.unsettled -= 1
 
     async def write(self, record: SpoolRecord, write: Callable[[], Awaitable[None]]) -> None:
-        """Write a mark, however long the spool takes to be well again.
+        """Write a mark, however long the spool takes to be well again, or the disk to have room.
 
         Only the end of the service ends the attempts (SpoolError); then the mark is lost, and the
         message is sent once more after the start. A mark that a well spool refuses again and again
-        would end all draining for ever; its message is put aside instead.
+        would end all draining for ever; its message is put aside instead, and that is tried until
+        it succeeds.
         """
         try:
             await write()
@@ -75,15 +76,17 @@ class Marks:
         while True:
             await asyncio.sleep(SICK_PAUSE)
             try:
-                await write()
+                if refusals < REFUSALS_MAX:
+                    await write()
+                else:
+                    await self._spool.quarantine(record.queue_id)
             except SpoolError as error:
                 if self.is_stopping:
                     raise
-                refusals = 0 if isinstance(error, SpoolSick) else refusals + 1
-                if refusals >= REFUSALS_MAX:
+                if isinstance(error, SpoolSick | SpoolFull):
+                    continue  # it will be well again, or have room
+                refusals += 1
+                if refusals == REFUSALS_MAX:
                     self._journal.attempt_failed(record, error)
-                    with suppress(SpoolError):
-                        await self._spool.quarantine(record.queue_id)
-                    return
             else:
                 return

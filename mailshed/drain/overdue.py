@@ -24,7 +24,7 @@ from mailshed.drain.hand import Hand
 from mailshed.drain.notify import ReportContext, delay_report, may_report
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import expire
-from mailshed.errors import SpoolError
+from mailshed.errors import SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.spool.store import Report, SpoolRecord, SpoolStore
 
@@ -109,44 +109,52 @@ class Overdue:
 
     async def _note_delay(
         self, record: SpoolRecord, wall: float, is_told: bool, is_backend_away: bool
-    ) -> None:
+    ) -> bool:
         report = None
         if is_told:
             context = await self._report_context(record)
             report = delay_report(record, context, wall, is_backend_away=is_backend_away)
-        if await self._is_written(self._spool.note_delay(record.queue_id, report)):
-            self._journal.delayed(record, report, wall - record.received_wall)
-            if report is not None:
-                self._on_report(report)
+        if not await self._is_written(self._spool.note_delay(record.queue_id, report)):
+            return False
+        self._journal.delayed(record, report, wall - record.received_wall)
+        if report is not None:
+            self._on_report(report)
+        return True
 
     async def _expire(self) -> bool:
-        """Give up messages whose time is up and that nobody is working on; True if all of them."""
+        """Give up messages whose time is up and that nobody is working on.
+
+        False if there may be more that can be given up now.
+        """
         wall = self._clock.wall()
         age_wall = self._ages.wall(self._policy().reports.lifetime)
         with self._hand.query():
             expired = await self._spool.expired(age_wall, EXPIRY_BATCH, self._hand.ids)
-            await _in_parallel([partial(self._give_up, record, wall) for record in expired])
-        return len(expired) < EXPIRY_BATCH
+            done = await _in_parallel([partial(self._give_up, each, wall) for each in expired])
+        return len(expired) < EXPIRY_BATCH or not any(done)
 
-    async def _give_up(self, record: SpoolRecord, wall: float) -> None:
+    async def _give_up(self, record: SpoolRecord, wall: float) -> bool:
         grip = self._hand.take(record.queue_id, record.traffic_class)
         if grip is None:
-            return
+            return False
         grip.is_firm = True
         try:
             settlement = expire(record, wall=wall, report=await self._report_context(record))
-            is_written = await self._is_written(self._spool.settle(settlement))
+            if not await self._is_written(self._spool.settle(settlement)):
+                return False
         finally:
             self._hand.let_go(grip)
-        if is_written:
-            self._journal.expired(record, settlement, wall - record.received_wall)
-            for report in settlement.reports:
-                self._on_report(report)
+        self._journal.expired(record, settlement, wall - record.received_wall)
+        for report in settlement.reports:
+            self._on_report(report)
+        return True
 
     async def _is_written(self, writing: Awaitable[None]) -> bool:
         """Wait for `writing`; if it fails though the spool is well, the others go on."""
         try:
             await writing
+        except SpoolFull:
+            return False  # of which more than enough is said elsewhere; there is time
         except SpoolError as error:
             if self._spool.unhealthy_reason() is not None:
                 raise
@@ -155,10 +163,13 @@ class Overdue:
         return True
 
 
-async def _in_parallel(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+async def _in_parallel(works: Sequence[Callable[[], Awaitable[bool]]]) -> list[bool]:
     """Do all of it, some at a time, up to the first error."""
+    done: list[bool] = []
     for start in range(0, len(works), WIDTH):
         running = (work() for work in works[start : start + WIDTH])
-        for error in await asyncio.gather(*running, return_exceptions=True):
-            if error is not None:
-                raise error
+        for outcome in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done.append(outcome)
+    return done

@@ -12,6 +12,7 @@ may have changed meanwhile. Then a message of which some mailboxes are held goes
 Pure: `now` is monotonic seconds, chance a number in [0, 1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mailshed.drain.budget import RetryBudget
@@ -50,22 +51,22 @@ class Permit:
         """Whether it is of the best rank: no budget, and short pauses."""
         return self.record.rank == 0
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether it is a retry that the budget has to pay."""
+        return is_retry(self.record) and not self.is_urgent and not self.is_free
+
 
 class Restraint:
-    """What holds mail for one backend back."""
+    """What holds mail for one backend back. `retry` is the policy of the pauses in force."""
 
-    def __init__(self) -> None:
+    def __init__(self, retry: Callable[[], RetryPolicy]) -> None:
+        self._retry = retry
         self.budget = RetryBudget()
         self.mailboxes = Mailboxes()
 
     def admit(
-        self,
-        record: SpoolRecord,
-        now: float,
-        random_unit: float,
-        retry: RetryPolicy,
-        *,
-        is_free: bool,
+        self, record: SpoolRecord, now: float, random_unit: float, *, is_free: bool
     ) -> Permit | Postponed:
         """Say whether a due message may wait for a slot.
 
@@ -76,28 +77,27 @@ class Restraint:
             return permit
         if not self.mailboxes.ready(record.recipients, now, is_urgent=permit.is_urgent):
             return self._send_away(permit, now)
-        if is_retry(record) and not permit.is_urgent:
-            if not self.budget.reserve(now):
-                # The pause it would have if it had been tried, and had failed.
-                seconds = retry_delay(record.attempts, random_unit, retry)
-                return Postponed(seconds=seconds, cause="retry_budget")
-            permit.has_token = True
+        if permit.needs_token and self.budget.tokens(now) < 1:
+            return self._wait_for_token(permit, random_unit)
         return permit
 
-    def begin(self, permit: Permit, now: float) -> SpoolRecord | Postponed:
+    def begin(self, permit: Permit, now: float, random_unit: float) -> SpoolRecord | Postponed:
         """Say who of the message may be tried, now that it has a slot; it is then under way."""
         recipients, is_urgent = permit.record.recipients, permit.is_urgent
         ready = recipients
         if not permit.is_free:
             ready = self.mailboxes.ready(recipients, now, is_urgent=is_urgent)
         if not ready:
-            self.drop(permit, now)
             return self._send_away(permit, now)
+        if permit.needs_token:
+            if not self.budget.reserve(now):
+                return self._wait_for_token(permit, random_unit)
+            permit.has_token = True
         permit.trial = self.mailboxes.begin(ready, is_urgent=is_urgent)
         return permit.record if ready == recipients else replace(permit.record, recipients=ready)
 
     def drop(self, permit: Permit, now: float) -> None:
-        """The message is not tried after all."""
+        """The message is not tried after all, or no longer."""
         if permit.trial is not None:
             permit.trial.end()
             permit.trial = None
@@ -129,6 +129,11 @@ class Restraint:
         fared = zip(record.recipients, result.recipients, strict=True)
         left = [who for who, how in fared if isinstance(how, Deferred | InDoubt)]
         return self.mailboxes.pause(left, now, is_urgent=is_urgent) if left else None
+
+    def _wait_for_token(self, permit: Permit, random_unit: float) -> Postponed:
+        """The pause it would have if it had been tried, and had failed."""
+        seconds = retry_delay(permit.record.attempts, random_unit, self._retry())
+        return Postponed(seconds=seconds, cause="retry_budget")
 
     def _send_away(self, permit: Permit, now: float) -> Postponed:
         recipients, is_urgent = permit.record.recipients, permit.is_urgent

@@ -65,7 +65,6 @@ class Turns:
             record,
             self._clock.monotonic(),
             self._rng.random(),
-            self._policy().retry,
             is_free=is_wished or left <= 0,
         )
         if isinstance(permit, Postponed):
@@ -89,7 +88,7 @@ class Turns:
         if self._marks.is_stopping or not self.has_place:
             self._gate.release(slot, None)
             return
-        ready = self._restraint.begin(permit, self._clock.monotonic())
+        ready = self._restraint.begin(permit, self._clock.monotonic(), self._rng.random())
         if isinstance(ready, Postponed):
             self._gate.release(slot, None)
             await self._postpone(record, ready, grip)

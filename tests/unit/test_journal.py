@@ -414,6 +414,55 @@ class TestAttempted:
         assert (line["held"], line["detail"]) == (held, "timed out")
 
 
+class TestReports:
+    """Each report is counted with what it reports, under the class of its cause."""
+
+    def report(self) -> Report:
+        return Report(record=spool_record(is_generated=True), content=b"")
+
+    def count(self, book: JournalBook, kind: str) -> float:
+        return book.count("reports_total", **{"class": "telework", "kind": kind})
+
+    def test_of_a_delay(self, book: JournalBook) -> None:
+        report, record = self.report(), spool_record(names=TELEWORK)
+        book.journal.delayed(record, report, 900.0)
+        line = book.log.one("delayed")
+        assert (line["id"], line["age"]) == (record.queue_id, 900)
+        assert line["report"] == report.record.queue_id
+        assert self.count(book, "delayed") == 1
+
+    def test_of_a_delay_that_nobody_is_told_of(self, book: JournalBook) -> None:
+        book.journal.delayed(spool_record(names=TELEWORK), None, 900.0)
+        assert "report" not in book.log.one("delayed")
+        assert self.count(book, "delayed") == 0
+
+    def test_of_a_failure(self, book: JournalBook) -> None:
+        record = spool_record(names=TELEWORK)
+        settlement = Settlement(
+            queue_id=record.queue_id,
+            endings={0: Ending.EXPIRED},
+            attempts=0,
+            next_attempt_wall=WALL,
+            reports=(self.report(),),
+        )
+        book.journal.expired(record, settlement, 345600.0)
+        assert self.count(book, "failed") == 1
+
+
+def test_what_was_postponed_is_counted_by_its_cause(book: JournalBook) -> None:
+    record = spool_record(names=TELEWORK)
+    book.journal.postponed(record, "mailbox", 60.0)
+    line = book.log.one("postponed")
+    assert (line["id"], line["cause"], line["next"]) == (record.queue_id, "mailbox", 60)
+    labels = {"class": "telework", "cause": "mailbox"}
+    assert book.count("messages_postponed_total", **labels) == 1
+
+
+def test_a_clock_that_was_set_is_a_line(book: JournalBook) -> None:
+    book.journal.clock_stepped(-3600.04)
+    assert book.log.one("clock_stepped")["seconds"] == -3600
+
+
 def test_our_own_faults_are_reported_once_with_a_name(book: JournalBook) -> None:
     made, record, error = envelope(), spool_record(), RuntimeError("bug")
     book.journal.failed(made, error)

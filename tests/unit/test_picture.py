@@ -10,6 +10,7 @@ import pytest
 from mailshed import __version__
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.control.signals.process import ProcessUsage
+from mailshed.mail.reply import make
 from mailshed.metrics import Snapshot, Totals, Usage
 from mailshed.metrics.labels import RESOURCES
 from mailshed.picture import (
@@ -23,9 +24,9 @@ from mailshed.picture import (
 )
 from mailshed.spool.store import SpoolTotals
 from tests.support.builders import BULK, CLINICAL, WALL, spool_record
-from tests.support.fake_backend import be_away
+from tests.support.fake_backend import be_away, defer
 from tests.support.middle import Middle, hold_slots
-from tests.support.virtual_time import in_virtual_time, settle_down
+from tests.support.virtual_time import in_virtual_time, settle_down, until
 
 
 class Studio:
@@ -60,6 +61,8 @@ class Studio:
             ),
             process=lambda _now: self.process,
             clock=middle.clock,
+            held_mailboxes=lambda: middle.drainer.held_mailboxes,
+            retry_tokens=lambda: middle.drainer.retry_tokens,
         )
         self.lag = EventLoopLag(0.25)
 
@@ -97,6 +100,20 @@ async def test_shows_what_the_composition_root_knows(studio: Studio) -> None:
     assert (snapshot.tasks_failed_total, snapshot.log_lines_dropped_total) == (4, 5)
     assert snapshot.sessions == Usage(used=3, limit=10)
     assert snapshot.listeners == ("smtp 127.0.0.1:25",)
+
+
+@in_virtual_time
+async def test_shows_what_holds_the_drain_back(studio: Studio) -> None:
+    calm = await studio.take()
+    assert calm.held_mailboxes == Usage(used=0, limit=10_000)
+    assert calm.retry_tokens == Usage(used=200, limit=200)
+    middle = studio.middle
+    middle.backend.always(defer(make(452, "4.2.2 Mailbox full")))
+    await middle.keep(spool_record(attempts=1))
+    async with middle.draining():
+        await until(lambda: middle.backend.asked)
+        await settle_down()
+        assert (await studio.take()).held_mailboxes.used == 1
 
 
 @in_virtual_time

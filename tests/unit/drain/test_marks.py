@@ -2,19 +2,19 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from mailshed.errors import SpoolSick
+from mailshed.errors import SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.store import Settlement
-from tests.support.builders import (
-    CLASSES,
-    OK,
-    spool_record,
-)
-from tests.support.middle import Middle
+from mailshed.terms import QueueId, SpoolState
+from tests.support.builders import CLASSES, OK, WALL, spool_record
+from tests.support.middle import Middle, state_of
 from tests.support.virtual_time import in_virtual_time, until
 from tests.support.watched_spool import WatchedSpool
+
+HOUR = 3600.0
 
 
 class TestMarks:
@@ -93,3 +93,54 @@ class TestMarks:
         ((name, error),) = middle.faults
         assert name == f"drain {queue_id}"
         assert isinstance(error, SpoolSick)
+
+    @in_virtual_time
+    async def test_on_a_full_disk_draining_stops_and_nothing_comes_twice(
+        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However long it is full: it is no fault of the messages."""
+        for _ in range(20):
+            await middle.keep(spool_record())
+
+        async def full(_: Any) -> None:
+            raise SpoolFull("the disk is full")
+
+        async with middle.draining():
+            with monkeypatch.context() as patch:
+                patch.setattr(spool, "settle", full)
+                patch.setattr(spool, "quarantine", full)
+                await asyncio.sleep(HOUR)
+                assert len(middle.backend.handed) <= middle.gate.limit
+            await until(lambda: not spool._messages)
+        assert max(Counter(middle.backend.handed_ids).values()) == 1
+        assert (await spool.totals()).ledger == {"personal": {"accepted": 20, "delivered": 20}}
+        assert middle.faults == []
+
+    @in_virtual_time
+    async def test_that_a_well_spool_refuses_for_ever_puts_its_message_aside(
+        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        odd = await middle.keep(spool_record(wall=WALL - 10))
+        others = [await middle.keep(spool_record()) for _ in range(10)]
+        settle, quarantine, asked = spool.settle, spool.quarantine, 0
+
+        async def picky(settlement: Settlement) -> None:
+            if settlement.queue_id == odd:
+                raise SpoolError("constraint failed")
+            await settle(settlement)
+
+        async def reluctant(queue_id: QueueId) -> None:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise SpoolError("not now")
+            await quarantine(queue_id)
+
+        monkeypatch.setattr(spool, "settle", picky)
+        monkeypatch.setattr(spool, "quarantine", reluctant)
+        async with middle.draining():
+            await until(lambda: not set(others) & spool._messages.keys())
+            assert state_of(middle, odd) is SpoolState.CORRUPT
+        assert middle.backend.handed_ids.count(odd) == 1
+        ((name, error),) = middle.faults
+        assert (name, str(error)) == (f"drain {odd}", "constraint failed")

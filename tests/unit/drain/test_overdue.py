@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mailshed.drain.overdue import DELAY_REPORTS_PER_SENDER
-from mailshed.errors import SpoolError
+from mailshed.drain.overdue import DELAY_REPORTS_PER_SENDER, EXPIRY_BATCH
+from mailshed.errors import SpoolError, SpoolFull
 from mailshed.mail.delivery import Deferred, DeliveryResult
 from mailshed.mail.reply import make
-from mailshed.spool.store import Report
+from mailshed.spool.store import Report, Settlement
 from mailshed.terms import QueueId, Stage
 from tests.support.builders import (
     BUSY,
@@ -27,7 +27,7 @@ from tests.support.reports import bounce_processor, fields, text_of
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 from tests.support.watched_spool import WatchedSpool
 
-HOUR, DAY = 3600.0, 86400.0
+HOUR = 3600.0
 
 
 class TestExpiry:
@@ -146,7 +146,7 @@ class TestDelay:
             assert "the mail server cannot be reached" in text_of(report.content)
             assert report.record.reverse_path == b""
             assert [each.address for each in report.record.recipients] == [b"alice@example.org"]
-            await asyncio.sleep(2 * DAY)
+            await asyncio.sleep(6 * HOUR)
             assert middle.spool.generated() == [report], "one is enough, and none about it"
             middle.backend.always(take)
             await until(lambda: len(middle.backend.handed) == 2)
@@ -268,3 +268,47 @@ class TestDelay:
         async with middle.draining():
             await until(lambda: len(middle.log.of("delayed")) == 2, 300)
         assert [str(error) for _, error in middle.faults] == ["no"]
+
+    @in_virtual_time
+    async def test_on_a_full_disk_waits_in_silence(
+        self, middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = spool_record(report_wall=WALL + 100)
+        await middle.keep(record)
+        middle.backend.always(be_away)
+
+        async def full(_queue_id: QueueId, _report: Report | None) -> None:
+            raise SpoolFull("disk")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(spool, "note_delay", full)
+            async with middle.draining():
+                await asyncio.sleep(600)
+                assert middle.faults == []
+                patch.undo()
+                await until(lambda: middle.log.of("delayed"), 120)
+
+
+@in_virtual_time
+async def test_a_crowd_that_cannot_be_given_up_is_no_reason_to_spin(
+    middle: Middle, spool: WatchedSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(EXPIRY_BATCH + 10):
+        await middle.keep(spool_record(expires_wall=WALL + 50, is_trusted=False))
+    middle.backend.always(be_away)
+    asked = 0
+
+    async def full(_settlement: Settlement) -> None:
+        nonlocal asked
+        asked += 1
+        raise SpoolFull("disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "settle", full)
+        async with middle.draining():
+            await asyncio.sleep(600)
+            looks = 10 * (1 + 6)  # one a minute, and one for each whose wait for a slot ends then
+            assert asked <= looks * EXPIRY_BATCH
+            patch.undo()
+            await until(lambda: not spool._messages, 200)
+    assert middle.faults == []

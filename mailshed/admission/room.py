@@ -54,7 +54,7 @@ def is_pressed(in_flight: int, limit: int, waiting: int) -> bool:
 
 
 def places_to_wait(limit: int) -> int:
-    """How many live messages below rank 0 may wait; the mail of more goes to the spool at once."""
+    """How many live messages of a rank and better ones may wait; more of it is spooled at once."""
     return max(WAITING_MIN, limit // WAITING_PARTS)
 
 

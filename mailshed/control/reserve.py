@@ -12,9 +12,11 @@ smallest r, up to half of the limit, for which that is within `TARGET_WAIT`. Wit
 of service it is 0, since strict priority alone gives 25 ms and a reserve would waste 5 % of the
 backend; with 4 slots and 5 s of service it is 1 or 2.
 
-The arrival rate is the 99th percentile of the last hour in windows of ten seconds, the service time
-the median of the latest messages, of any class. Both move slowly, so the number is worked out anew
-only every few seconds. Before there is a service time to speak of, nothing is reserved.
+The arrival rate is the 99th percentile of the last hour in windows of ten seconds, but no more than
+twice the busiest of the last minute: after a surge of rank 0 the others get their slots back, or
+the way back to normal would take longer than the surge. The service time is the median of the
+latest messages, of any class. Both move slowly, so the number is worked out anew only every few
+seconds. Before there is a service time to speak of, nothing is reserved.
 
 Pure: `now` is monotonic seconds, durations are seconds.
 """
@@ -28,6 +30,9 @@ PERCENTILE = 0.99
 WINDOW_SECONDS = 10.0
 WINDOWS = 360
 """An hour of them."""
+RECENT_WINDOWS = 6
+RECENT_FACTOR = 2
+"""More than so many times the busiest of the recent windows is not expected."""
 SERVICE_TIMES = 128
 """How many of the latest are remembered."""
 SERVICE_TIMES_MIN = 10
@@ -69,10 +74,12 @@ class Reserve:
         return smallest_reserve(limit, self._rate(now), median(self._services))
 
     def _rate(self, now: float) -> float:
-        """Arrivals of rank 0 a second, by the busiest windows of the last hour."""
+        """Arrivals of rank 0 a second, by the busiest windows of the last hour and minute."""
         self._roll(now)
-        ordered = sorted(self._arrivals)
-        return ordered[int(PERCENTILE * (len(ordered) - 1))] / WINDOW_SECONDS
+        windows = list(self._arrivals)
+        usual = sorted(windows)[int(PERCENTILE * (len(windows) - 1))]
+        recent = max(windows[-RECENT_WINDOWS:])
+        return min(usual, RECENT_FACTOR * recent) / WINDOW_SECONDS
 
     def _roll(self, now: float) -> None:
         """Begin a new window, or several, if the present one is over."""

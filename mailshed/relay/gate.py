@@ -85,7 +85,8 @@ class Gate:
         self._probe_timer: asyncio.TimerHandle | None = None
         self._bounded: set[_Waiter] = set()
         """Those who wait for a limited time."""
-        self._live_waiting = 0
+        self._live_waiting: Counter[int] = Counter()
+        """Messages that wait while their client does, by rank."""
         """Those of them below rank 0."""
         self._is_closed = False
         self.is_observing = False
@@ -106,11 +107,11 @@ class Gate:
     @property
     def live_waiting(self) -> int:
         """Messages below rank 0 that wait for a slot while their client does."""
-        return self._live_waiting
+        return self._live_waiting.total() - self._live_waiting[0]
 
     @property
     def live_waiting_limit(self) -> int:
-        """Most of them; the mail of more goes to the spool at once."""
+        """Where so many of a class's rank and better ones wait, more of it is spooled at once."""
         return room.places_to_wait(self.limit)
 
     @property
@@ -156,6 +157,14 @@ class Gate:
         """Messages of one class that wait for a slot."""
         return self._scheduler.waiting(traffic_class)
 
+    def _waiting_before(self, traffic_class: TrafficClass) -> int:
+        """Live messages of this rank and better ones that wait, rank 0 aside.
+
+        Those of worse ranks do not count: a flood of them must not send better mail to the spool.
+        """
+        rank = traffic_class.rank
+        return sum(count for each, count in self._live_waiting.items() if 0 < each <= rank)
+
     def open_to(self, traffic_class: TrafficClass) -> int:
         """Slots in use below which a message of this class may start, guarantees aside."""
         state = self._occupancy(self._clock.monotonic())
@@ -170,7 +179,7 @@ class Gate:
             self._has_room(traffic_class, size, occupancy),
             self._is_closed or not self._breaker.may_enter(now),
             room.is_pressed(occupancy.in_flight, occupancy.limit, waiting),
-            self._live_waiting < room.places_to_wait(occupancy.limit),
+            self._waiting_before(traffic_class) < room.places_to_wait(occupancy.limit),
         )
 
     def try_acquire(self, traffic_class: TrafficClass, size: int = 0) -> Slot | None:
@@ -226,8 +235,7 @@ class Gate:
         if timeout is not None:
             timer = loop.call_later(timeout, self._give_up, waiter)
             self._bounded.add(waiter)
-        is_counted = is_live and traffic_class.rank > 0
-        self._live_waiting += is_counted
+        self._live_waiting[traffic_class.rank] += is_live
         self._dispatch()  # a probe may be due
         try:
             return await waiter.granted
@@ -236,7 +244,7 @@ class Gate:
             raise
         finally:
             self._bounded.discard(waiter)
-            self._live_waiting -= is_counted
+            self._live_waiting[traffic_class.rank] -= is_live
             if timer is not None:
                 timer.cancel()
 

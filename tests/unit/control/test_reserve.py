@@ -153,13 +153,29 @@ def test_the_number_is_worked_out_anew_only_now_and_then() -> None:
 
 
 def test_the_busiest_time_of_the_last_hour_counts() -> None:
-    """The rate is not averaged over quiet minutes, and is forgotten after the hour."""
+    """The rate is not averaged over quieter minutes, and is forgotten after the hour."""
     made = Reserve()
     for number in range(600):
         made.note_arrival(number / 6)  # six a second for a hundred seconds
     assert made._rate(100.0) == pytest.approx(6.0)
+    for second in range(100, 1700):
+        for part in range(4):
+            made.note_arrival(second + part / 4)
     assert made._rate(1700.0) == pytest.approx(6.0)
-    assert made._rate(100.0 + WINDOWS * WINDOW_SECONDS) == 0.0
+    for second in range(1700, 4000):
+        for part in range(4):
+            made.note_arrival(second + part / 4)
+    assert made._rate(4000.0) == pytest.approx(4.0)
+
+
+def test_after_a_surge_the_others_get_their_slots_back() -> None:
+    made = Reserve()
+    for number in range(600):
+        made.note_arrival(number / 6)
+    for second in range(100, 200):
+        made.note_arrival(float(second))
+    assert made._rate(200.0) == pytest.approx(2.0), "twice the busiest of the last minute"
+    assert made._rate(200.0 + 7 * WINDOW_SECONDS) == 0.0
 
 
 def test_a_single_message_is_not_a_rate() -> None:

@@ -169,13 +169,21 @@ async def test_those_who_wait_are_counted(bench: Bench) -> None:
         await bench.wait(made)
     assert (bench.gate.waiting, bench.gate.waiting_of(LATER)) == (6, 2)
     assert (bench.gate.live_waiting, bench.gate.live_waiting_limit) == (2, 4), "below rank 0"
-    assert bench.gate.state(ANY).has_place_to_wait
+    assert bench.gate.state(LATER).has_place_to_wait
     last = [await bench.wait(ANY, timeout=DEADLINE) for _ in range(2)]
-    assert not bench.gate.state(ANY).has_place_to_wait
+    assert not bench.gate.state(LATER).has_place_to_wait
     last[0].cancel()
     await settle()
-    assert bench.gate.state(ANY).has_place_to_wait
+    assert bench.gate.state(LATER).has_place_to_wait
     assert bench.gate.live_waiting == 3
+
+
+async def test_a_flood_of_a_worse_rank_leaves_better_mail_its_places(bench: Bench) -> None:
+    bench.fill()
+    for _ in range(bench.gate.live_waiting_limit):
+        await bench.wait(LATER, timeout=DEADLINE)
+    assert not bench.gate.state(LATER).has_place_to_wait
+    assert bench.gate.state(ANY).has_place_to_wait
 
 
 async def test_a_class_that_waits_for_its_share_does_not_keep_others_waiting(

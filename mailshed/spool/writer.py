@@ -35,7 +35,7 @@ from mailshed.spool.accounts import COMMIT_OCTETS, Changes
 from mailshed.spool.backlog import Backlog
 from mailshed.spool.database import Database
 from mailshed.spool.jobs import Job, StoreMessage, write_ledger
-from mailshed.spool.recovery import Opened, require, sweep, take_stock
+from mailshed.spool.recovery import Opened, prove, require, sweep, take_stock
 from mailshed.spool.rows import is_full, is_refused_write
 from mailshed.spool.schema import pragma
 
@@ -326,7 +326,9 @@ class Writer:
             self._connection = self._database.open(is_start=is_start)
             sweep(self._connection, self._retract)
             require(self._connection, self._acknowledged)
-            self._empty_log()
+            self._unless_full(prove)
+            # So that what a fault left in the WAL is settled now.
+            self._unless_full(lambda _: self._checkpoint("TRUNCATE"))
             opened = take_stock(self._connection)
         except Exception as error:  # noqa: BLE001 -- whoever asked waits for the answer
             # First, so that closing leaves alone what has not been verified.
@@ -339,10 +341,10 @@ class Writer:
         self._retract.clear()
         return opened
 
-    def _empty_log(self) -> None:
-        """Move the WAL into the database, so that what a fault left in it is settled now."""
+    def _unless_full(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do what a full disk may put off: it can be read, and is to be drained."""
         try:
-            self._checkpoint("TRUNCATE")
+            work(self._open_connection)
         except sqlite3.OperationalError as error:
             if not self._is_full(error):
                 raise

@@ -58,6 +58,10 @@ def _daemon(folder: Path, disk: SmallDisk, server: Postfix) -> Daemon:
     )
 
 
+# Full for this class, or so nearly full that its senders had better keep it.
+_NOT_NOW = ("452 4.3.1 ", "451 4.3.2 ")
+
+
 class Clients:
     """Clients that send one message at a time, and the book of what they were told."""
 
@@ -109,8 +113,8 @@ def test_on_a_disk_that_fills_clinical_mail_has_the_last_room_and_mail_is_taken_
         assert clients.send("bulk").startswith("250 ")
 
         disk.fill(leave=ABOVE_RESERVE)
-        wait_until(lambda: clients.send("bulk").startswith("452 4.3.1 "), "bulk mail is refused")
-        assert clients.send("personal").startswith("452 4.3.1 ")
+        wait_until(lambda: clients.send("bulk").startswith(_NOT_NOW), "bulk mail is refused")
+        assert clients.send("personal").startswith(_NOT_NOW)
         assert clients.send("clinical").startswith("250 ")
 
         disk.fill()

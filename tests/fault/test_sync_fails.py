@@ -147,5 +147,6 @@ def test_a_disk_that_never_syncs_again_leaves_relaying_and_no_promises(tmp_path:
     assert all(each.fate is Fate.REFUSED for each in alone), "nobody had this mail"
     events = _check_log(daemon)
     assert "spooled" not in events[events.index("spool_sick") :]
+    assert "spool_recovered" not in events, "well, on a disk that does not sync"
     found = audit(straces.read(tmp_path / "trace"))
     assert {queue_id: each for queue_id, each in found.promises.items() if each != "kept"} == {}

@@ -301,7 +301,7 @@ async def test_a_disk_down_to_the_reserve_binds(
 
 MIB = 1024**2
 ROOMY = SpoolTotals(
-    octets_max=100 * MIB, messages_max=1000, disk_free=300 * MIB, disk_reserve=256 * MIB
+    octets_max=100 * MIB, messages_max=1000, disk_free=900 * MIB, disk_reserve=256 * MIB
 )
 
 
@@ -309,7 +309,12 @@ ROOMY = SpoolTotals(
     ("changes", "reason", "is_for_clinical"),
     [
         ({}, "", True),
-        ({"disk_free": 256 * MIB + 1}, "", True),
+        ({"disk_free": 320 * MIB}, "", True),
+        (
+            {"disk_free": 256 * MIB + 1},
+            "256 MiB of disk are free, 320 MiB are reserved; the last of it is for clinical mail",
+            True,
+        ),
         ({"disk_free": 256 * MIB}, "256 MiB of disk are free, 256 MiB are reserved", False),
         ({"messages": 969}, "", True),
         (

@@ -10,7 +10,7 @@ import pytest
 from mailshed.errors import SpoolSick
 from mailshed.spool.accounts import Changes, Holding
 from mailshed.spool.jobs import insert_message, write_ledger
-from mailshed.spool.recovery import require, sweep, take_stock
+from mailshed.spool.recovery import prove, require, sweep, take_stock
 from mailshed.spool.schema import CHUNK_BITS, DATABASE, open_writer
 from mailshed.terms import SpoolState
 from tests.support.builders import BULK, spool_record
@@ -71,3 +71,13 @@ def test_an_empty_database_has_nothing(tmp_path: Path) -> None:
     with closing(open_writer(tmp_path / DATABASE)) as connection:
         opened = take_stock(connection)
     assert (opened.contents, opened.next_id) == (Changes(), 1)
+
+
+def test_a_proof_writes_and_leaves_nothing_behind(connection: sqlite3.Connection) -> None:
+    before = connection.total_changes
+    prove(connection)
+    assert connection.total_changes == before + 2
+    assert connection.execute("SELECT message_id FROM incoming").fetchall() == [(3,)]
+    connection.execute("INSERT INTO incoming VALUES (0)")  # as after a proof that broke off
+    sweep(connection, [])
+    prove(connection)

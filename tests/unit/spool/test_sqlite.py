@@ -430,6 +430,20 @@ class TestSickness:
         await add(spool)
         await spool.close()
 
+    async def test_a_disk_that_reads_well_and_does_not_sync_is_not_well(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        kept = await add(spool)
+        faults.fail("COMMIT", io_error())
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        faults.fail("INSERT INTO incoming VALUES (0)", io_error())
+        with pytest.raises(SpoolSick):
+            await spool.recover()
+        assert spool.unhealthy_reason() is not None
+        await spool.recover()
+        assert [each.queue_id for each in await spool.due(4e9, "personal", 10)] == [kept.queue_id]
+
     async def test_what_nobody_foresaw_is_answered_when_it_recovers(
         self, spool: SqliteSpool, faults: Faults
     ) -> None:

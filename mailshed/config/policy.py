@@ -91,6 +91,16 @@ class ClassificationPolicy:
                 return traffic_class
         return self.default
 
+    def of_spooled(self, name: str, rank: int) -> TrafficClass:
+        """The class of a message that was spooled as `name` with `rank`.
+
+        A class that the configuration has lost does not make clinical mail (rank 0) ordinary.
+        """
+        found = self.by_name(name)
+        if rank > 0 or found.name == name:
+            return found
+        return next((each for each in self.classes if each.rank == 0), found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayPolicy:

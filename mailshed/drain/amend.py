@@ -58,7 +58,8 @@ class Amendments:
             changed = [
                 each for each, result in zip(batch, results, strict=True) if result == CHANGED
             ]
-            self._on_amended(action, changed)
+            if changed:
+                self._on_amended(action, changed)
             for result in results:
                 if isinstance(result, SpoolError):
                     raise result

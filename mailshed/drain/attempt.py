@@ -11,6 +11,7 @@ the message is tried again after its pause, and held the second time.
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 from mailshed.clock import Clock
 from mailshed.drain import reading
@@ -89,10 +90,10 @@ class Attempts:
 
         Raises SpoolError only at the end of the service, when the mark is lost.
         """
-        pause = self._restraint.end(
-            permit, record, result, self._clock.monotonic(), self._rng.random()
-        )
         try:
+            pause = self._restraint.end(
+                permit, record, result, self._clock.monotonic(), self._rng.random()
+            )
             await self._settle(record, result, waited, pause)
         except SpoolError:
             raise
@@ -154,12 +155,20 @@ class Attempts:
         self._on_settled(record, result, settlement)
 
     async def cannot_read(self, record: SpoolRecord, error: SpoolError) -> None:
-        """Put a damaged message aside; with one that cannot be read now, wait a moment."""
+        """Put a damaged message aside; let one that cannot be read now wait, behind the others."""
         if isinstance(error, SpoolCorrupt):
             self._journal.spool_corrupt(record, str(error))
             await self._marks.write(record, lambda: self._spool.quarantine(record.queue_id))
-        else:
+        elif self._spool.unhealthy_reason() is not None:
             await asyncio.sleep(SICK_PAUSE)  # still in hand, so that it is not tried in a circle
+        else:
+            self._journal.attempt_failed(record, error)
+            pause = self._policy().retry.delay_min
+            left = record.expires_wall - self._age_wall()
+            settlement = postpone(record, wall=self._clock.wall(), left=left, pause=pause)
+            with suppress(SpoolError):
+                await self._spool.settle(settlement)
+            await asyncio.sleep(SICK_PAUSE)
 
     async def report_context(
         self, record: SpoolRecord, *, with_header: bool = True

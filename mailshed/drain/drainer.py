@@ -224,7 +224,13 @@ class Drainer:
         horizon = max(self.policy.retry.delay_max, LONGEST_WAIT) + LOOK_INTERVAL
         lost = await self._spool.beyond(wall + horizon, STRAY_BATCH)
         if lost:
-            await self._amendments.amend(QueueAction.RETRY, lost)
+            try:
+                await self._amendments.amend(QueueAction.RETRY, lost)
+            except SpoolError as error:
+                if self._spool.unhealthy_reason() is not None:
+                    raise
+                self._journal.drain_failed(error)  # all other mail goes on
+                return
             self._wishes.difference_update(lost)  # due, but nobody's wish
         if len(lost) == STRAY_BATCH:
             self._look_within(0.0)  # the rest, after a turn of others

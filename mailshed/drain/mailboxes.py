@@ -139,9 +139,9 @@ class Mailboxes:
             for each in recipients
             if (mailbox := self._failed.get(_key(each, is_urgent))) is not None
         ]
-        if not untils or len(untils) < len(recipients):
-            return None
-        return max(0.0, min(untils))
+        if not untils or len(untils) < len(recipients) or min(untils) <= _ROUNDING:
+            return None  # a hold that is over says nothing about what kept them this time
+        return min(untils)
 
     def _wait(self, recipient: SpoolRecipient, now: float, is_urgent: bool) -> float:
         mailbox = self._failed.get(_key(recipient, is_urgent))

@@ -126,8 +126,10 @@ class Restraint:
         self.mailboxes.learn(
             record.recipients, result.recipients, now, random_unit, is_urgent=is_urgent
         )
+        if any(isinstance(how, InDoubt) for how in result.recipients):
+            return None  # it may have arrived: that is worth a rest, whoever's mailbox is full
         fared = zip(record.recipients, result.recipients, strict=True)
-        left = [who for who, how in fared if isinstance(how, Deferred | InDoubt)]
+        left = [who for who, how in fared if isinstance(how, Deferred)]
         return self.mailboxes.pause(left, now, is_urgent=is_urgent) if left else None
 
     def _wait_for_token(self, permit: Permit, random_unit: float) -> Postponed:

@@ -113,7 +113,8 @@ def settle_attempt(
         deferred=deferred,
         state=SpoolState.HOLD if is_held else SpoolState.DEFERRED,
         attempts=record.attempts + was_dialog,
-        next_attempt_wall=wall + _in_its_time(pause, left),
+        # What may have arrived has its rest even if its time is up: at once, it would come twice.
+        next_attempt_wall=wall + (pause if is_doubtful else _in_its_time(pause, left)),
         in_doubt=in_doubt,
         reports=_reports(record, failed, report, wall),
     )

@@ -103,7 +103,8 @@ class Turns:
 
     async def _wait_for_slot(self, record: SpoolRecord, patience: float) -> Slot | None:
         """Wait as long as the message lives; None if its time is up, or at a stop."""
-        traffic_class = self._policy().classification.by_name(record.traffic_class)
+        classification = self._policy().classification
+        traffic_class = classification.of_spooled(record.traffic_class, record.rank)
         try:
             async with asyncio.timeout(patience):
                 return await self._gate.acquire(

@@ -56,6 +56,8 @@ class Settle(Job):
         named = settlement.endings.keys() | settlement.deferred.keys()
         if not named & found.states.keys():
             return
+        if settlement.endings and not settlement.endings.keys() & found.states.keys():
+            return  # it reached the disk when its commit failed; its reports are there, or gone
         for position, ending in settlement.endings.items():
             if position in found.states:
                 changes.count(found.traffic_class, ending.value, 1)

@@ -165,6 +165,8 @@ class Writer:
         """Carry out an order and answer it, whatever happens."""
         if order.is_stop:
             self._is_stopped = True
+            if self._retract:  # a last try: what is left over would be delivered after the start
+                self._open(is_start=False)
             if self._close():
                 self._database.note_stopped()
             order.answer(SpoolError("closed"))
@@ -206,6 +208,7 @@ class Writer:
         else:
             self._remember(outcome.changes)
         self._deliver(outcome)
+        self._in_hand = []  # it has been promised: what fails from here on is not its fault
         if outcome.sick is not None:
             self._database.distrust()
             return
@@ -375,7 +378,7 @@ class Writer:
         """Do what can wait on a full disk, and what makes the writer sick if it fails (None)."""
         try:
             return work()
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 -- out of memory is no sqlite3.Error
             if not self._is_full(error):
                 self._deliver(self._fall_sick(error, []))
                 self._database.distrust()

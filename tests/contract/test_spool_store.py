@@ -358,6 +358,22 @@ class TestSettle:
         with pytest.raises(SpoolCorrupt):
             await joined(store.content(record.queue_id))
 
+    async def test_a_mark_that_is_repeated_changes_nothing_and_reports_once(
+        self, store: SpoolStore
+    ) -> None:
+        """As when its commit failed, and yet had reached the disk."""
+        record = await add(store, "a@example.net", "b@example.net")
+        report = report_about(record)
+        mark = settlement(
+            record, endings={0: Ending.BOUNCED}, deferred={1: "busy"}, reports=(report,)
+        )
+        await store.settle(mark)
+        await store.settle(mark)
+        totals = await store.totals()
+        assert ledger(totals) == {"accepted": 2, "generated": 1, "bounced": 1}
+        assert sum(row.messages for row in totals.by_class) == 2
+        assert await joined(store.content(report.record.queue_id)) == report.content
+
     async def test_keeps_the_deferred_with_their_reply_and_the_new_numbers(
         self, store: SpoolStore
     ) -> None:

@@ -119,6 +119,8 @@ class MemorySpool:
         present = {r.index for r in stored.record.recipients}
         if not present & (settlement.endings.keys() | settlement.deferred.keys()):
             return
+        if settlement.endings and not present & settlement.endings.keys():
+            return  # settled before
         if any(report.record.queue_id in self._messages for report in settlement.reports):
             raise SpoolError("a report's queue id is in the spool already")
         remaining = []

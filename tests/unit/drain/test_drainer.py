@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from mailshed.drain.drainer import HIDDEN_INTERVAL
 from mailshed.drain.retry import RetryPolicy, settle_attempt
-from mailshed.errors import ClientGone
+from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.mail.delivery import (
     Bounced,
     Deferred,
@@ -23,7 +24,7 @@ from mailshed.mail.delivery import (
 from mailshed.mail.reply import make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import Settlement, SpoolRecord
-from mailshed.terms import ClientKind, QueueId, Reason, SpoolState, Stage
+from mailshed.terms import ClientKind, QueueAction, QueueId, Reason, SpoolState, Stage
 from tests.support.builders import (
     BULK,
     BUSY,
@@ -49,6 +50,7 @@ from tests.support.fake_backend import (
     take,
     vanish,
 )
+from tests.support.memory_spool import MemorySpool
 from tests.support.middle import Middle, drain_policy, state_of
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 from tests.support.watched_spool import WatchedSpool
@@ -563,3 +565,48 @@ async def test_every_recipient_comes_to_exactly_one_end_whatever_happens(
     assert ledger["delivered"] == sum(
         1 for queue_id, _ in answered if queue_id not in storm.relayed
     )
+
+
+class Unreadable(MemorySpool):
+    """Has messages that cannot be read, on a disk that is well otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[QueueId] = set()
+
+    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
+        if queue_id in self.lost:
+            raise SpoolError("disk I/O error")
+        async for piece in super().content(queue_id):
+            yield piece
+
+
+@in_virtual_time
+async def test_messages_that_cannot_be_read_stand_in_nobodys_way(tmp_path: Path) -> None:
+    """More of them than are offered at a time, all older than the one that can be read."""
+    spool = Unreadable()
+    middle = Middle(tmp_path, slots=4, spool=spool)
+    for age in range(20):
+        record = spool_record(names=CLINICAL, wall=WALL - 1000 - age)
+        spool.lost.add(await middle.keep(record))
+    good = await middle.keep(spool_record(names=CLINICAL, wall=WALL - 1))
+    async with middle.draining():
+        await until(lambda: middle.backend.handed_ids == [good], within=120.0)
+    assert all(queue_id in spool for queue_id in spool.lost), "kept, and not quarantined"
+    assert {str(error) for _, error in middle.faults} == {"disk I/O error"}
+
+
+class Stubborn(MemorySpool):
+    """Refuses every amendment."""
+
+    async def amend(self, queue_id: QueueId, action: QueueAction, wall: float) -> bool:
+        raise SpoolFull("the disk is full")
+
+
+@in_virtual_time
+async def test_a_stray_that_cannot_be_brought_back_stops_nobody_else(tmp_path: Path) -> None:
+    middle = Middle(tmp_path, spool=Stubborn())
+    await middle.keep(spool_record(next_attempt_wall=WALL + 90_000.0))
+    good = await middle.keep(spool_record(names=CLINICAL))
+    async with middle.draining():
+        await until(lambda: middle.backend.handed_ids == [good], within=30.0)

@@ -16,7 +16,7 @@ from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult,
 from mailshed.mail.reply import make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import SpoolRecord
-from mailshed.terms import Reason, Stage
+from mailshed.terms import Reason, SpoolState, Stage
 from tests.support.builders import (
     BULK,
     CLINICAL,
@@ -28,7 +28,7 @@ from tests.support.builders import (
     delivered,
     spool_record,
 )
-from tests.support.fake_backend import be_away, defer, sort_out, take
+from tests.support.fake_backend import Answer, be_away, defer, sort_out, take, vanish
 from tests.support.middle import Middle
 from tests.support.virtual_time import in_virtual_time, until
 from tests.support.watched_spool import WatchedSpool
@@ -414,3 +414,23 @@ async def test_a_spool_that_cannot_postpone_loses_nothing(
         spool.is_marking = True
         await until(lambda: queue_id not in spool)
     assert middle.faults == []
+
+
+@pytest.mark.parametrize("then", [defer(NOT_NOW), vanish])
+@in_virtual_time
+async def test_a_hold_that_is_over_makes_no_later_failure_a_hurry(
+    tmp_path: Path, then: Answer
+) -> None:
+    """The mailbox was full once; what fails now has the pause of any other failure."""
+    middle = Middle(tmp_path)
+    middle.backend.once(defer(FULL))
+    middle.backend.always(then)
+    ended: list[float] = []
+    middle.backend.on_answer = lambda _message, _result: ended.append(middle.clock.monotonic())
+    queue_id = await middle.keep(spool_record(names=CLINICAL))
+    async with middle.draining():
+        await until(lambda: len(ended) == 2)
+        await asyncio.sleep(RETRY.delay_min - 1)
+        assert len(ended) == 2
+        assert middle.spool.record(queue_id).recipients[0].state is SpoolState.DEFERRED
+        middle.backend.always(take)

@@ -430,6 +430,36 @@ class TestSickness:
         await add(spool)
         await spool.close()
 
+    @pytest.mark.parametrize("error", [MemoryError(), ValueError("odd"), io_error()])
+    async def test_what_was_promised_outlives_a_checkpoint_that_fails(
+        self, tmp_path: Path, faults: Faults, error: Exception
+    ) -> None:
+        """The group is acknowledged by then; nothing takes it back."""
+        spool = sqlite_spool(
+            tmp_path, connection_factory=faults.factory(), disk_reserve=4, measure_disk=_plenty
+        )
+        await spool.open()
+        faults.fail("PRAGMA wal_checkpoint(PASSIVE)", error)
+        kept = await add(spool)
+        async with asyncio.timeout(60):
+            while spool.unhealthy_reason() is None:  # noqa: ASYNC110 -- another thread sees to it
+                await asyncio.sleep(0.01)
+        await spool.recover()
+        assert [each.queue_id for each in await spool.due(4e9, "personal", 10)] == [kept.queue_id]
+        await spool.close()
+
+    async def test_mail_that_was_refused_is_not_there_after_a_stop_without_recovery(
+        self, spool: SqliteSpool, faults: Faults, tmp_path: Path
+    ) -> None:
+        faults.fail("COMMIT", io_error(), is_after=True)
+        with pytest.raises(SpoolSick):
+            await add(spool)
+        await spool.close()
+        again = sqlite_spool(tmp_path)
+        await again.open()
+        assert await again.due(4e9, "personal", 10) == []
+        await again.close()
+
     async def test_a_disk_that_reads_well_and_does_not_sync_is_not_well(
         self, spool: SqliteSpool, faults: Faults
     ) -> None:
@@ -1300,3 +1330,7 @@ def _no_leaked_threads() -> Iterator[None]:
     before = spool_threads()
     yield
     assert spool_threads() == before
+
+
+def _plenty(_: Path) -> int:
+    return 1 << 40

@@ -455,7 +455,7 @@ class TestSickness:
         with pytest.raises(SpoolSick):
             await add(spool)
         await spool.close()
-        again = sqlite_spool(tmp_path)
+        again = sqlite_spool(tmp_path / "spool")
         await again.open()
         assert await again.due(4e9, "personal", 10) == []
         await again.close()

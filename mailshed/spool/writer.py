@@ -165,8 +165,6 @@ class Writer:
         """Carry out an order and answer it, whatever happens."""
         if order.is_stop:
             self._is_stopped = True
-            if self._retract:  # a last try: what is left over would be delivered after the start
-                self._open(is_start=False)
             if self._close():
                 self._database.note_stopped()
             order.answer(SpoolError("closed"))

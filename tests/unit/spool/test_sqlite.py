@@ -448,18 +448,6 @@ class TestSickness:
         assert [each.queue_id for each in await spool.due(4e9, "personal", 10)] == [kept.queue_id]
         await spool.close()
 
-    async def test_mail_that_was_refused_is_not_there_after_a_stop_without_recovery(
-        self, spool: SqliteSpool, faults: Faults, tmp_path: Path
-    ) -> None:
-        faults.fail("COMMIT", io_error(), is_after=True)
-        with pytest.raises(SpoolSick):
-            await add(spool)
-        await spool.close()
-        again = sqlite_spool(tmp_path / "spool")
-        await again.open()
-        assert await again.due(4e9, "personal", 10) == []
-        await again.close()
-
     async def test_a_disk_that_reads_well_and_does_not_sync_is_not_well(
         self, spool: SqliteSpool, faults: Faults
     ) -> None:

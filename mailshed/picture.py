@@ -32,7 +32,7 @@ from mailshed.metrics import (
 )
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
-from mailshed.spool.accounts import CLINICAL_PERCENT, CLINICAL_RESERVE_PERCENT
+from mailshed.spool.accounts import CLINICAL_PERCENT, ordinary_reserve
 from mailshed.spool.store import ClassTotals, SpoolStore, SpoolTotals
 from mailshed.terms import SpoolState, TrafficClass
 
@@ -280,7 +280,7 @@ def why_full(totals: SpoolTotals) -> tuple[str, bool]:
         if 0 < octets_max - octets_max * percent // 100 < octets:
             held, most = totals.octets // _MIB, octets_max // _MIB
             return f"it holds {held} of {most} MiB of mail{rest}", bool(percent)
-    ordinary = totals.disk_reserve + totals.disk_reserve * CLINICAL_RESERVE_PERCENT // 100
+    ordinary = ordinary_reserve(totals.disk_reserve)
     if totals.disk_free < ordinary:
         free, reserve = totals.disk_free // _MIB, ordinary // _MIB
         rest = "; the last of it is for clinical mail"

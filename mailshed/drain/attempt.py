@@ -102,15 +102,17 @@ class Attempts:
 
     async def postpone(self, record: SpoolRecord, postponed: Postponed) -> None:
         """Write down that a message is to be looked at again later, and was not tried."""
-        left = record.expires_wall - self._age_wall()
-        wall = self._clock.wall()
-        settlement = postpone(record, wall=wall, left=left, pause=postponed.seconds)
         try:
-            await self._spool.settle(settlement)
+            await self._put_off(record, postponed.seconds)
         except SpoolError:
             await asyncio.sleep(SICK_PAUSE)  # it is still due then
             return
         self._journal.postponed(record, postponed.cause, postponed.seconds)
+
+    async def _put_off(self, record: SpoolRecord, pause: float) -> None:
+        """Make a message due in `pause` seconds, without an attempt. Raises SpoolError."""
+        left = record.expires_wall - self._age_wall()
+        await self._spool.settle(postpone(record, wall=self._clock.wall(), left=left, pause=pause))
 
     def _doubt(self, record: SpoolRecord, error: Exception) -> TransactionResult:
         """What is known of a transaction after a fault of ours: nothing."""
@@ -163,11 +165,8 @@ class Attempts:
             await asyncio.sleep(SICK_PAUSE)  # still in hand, so that it is not tried in a circle
         else:
             self._journal.attempt_failed(record, error)
-            pause = self._policy().retry.delay_min
-            left = record.expires_wall - self._age_wall()
-            settlement = postpone(record, wall=self._clock.wall(), left=left, pause=pause)
             with suppress(SpoolError):
-                await self._spool.settle(settlement)
+                await self._put_off(record, self._policy().retry.delay_min)
             await asyncio.sleep(SICK_PAUSE)
 
     async def report_context(

@@ -87,7 +87,6 @@ class Gate:
         """Those who wait for a limited time."""
         self._live_waiting: Counter[int] = Counter()
         """Messages that wait while their client does, by rank."""
-        """Those of them below rank 0."""
         self._is_closed = False
         self.is_observing = False
         """Whether classes are not told apart."""

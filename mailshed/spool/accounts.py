@@ -86,6 +86,11 @@ def free_space(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def ordinary_reserve(disk_reserve: int) -> int:
+    """Octets of free disk below which mail of other ranks than 0 is not taken."""
+    return disk_reserve + disk_reserve * CLINICAL_RESERVE_PERCENT // 100
+
+
 class DiskGauge:
     """Free disk space, measured at most every `DISK_SECONDS`."""
 
@@ -207,9 +212,7 @@ class Accounts:
     def require_room(self, messages: int, octets: int, rank: int) -> None:
         """Raise SpoolFull if so much more, beside all that is arriving, does not fit."""
         percent = 0 if rank == 0 else CLINICAL_PERCENT
-        reserve = self.disk_reserve
-        if rank > 0:
-            reserve += self.disk_reserve * CLINICAL_RESERVE_PERCENT // 100
+        reserve = self.disk_reserve if rank == 0 else ordinary_reserve(self.disk_reserve)
         messages += self.messages + self.arriving_messages
         if messages > self.messages_max - self.messages_max * percent // 100:
             raise SpoolFull(f"the spool holds {self.messages} of {self.messages_max} messages")

@@ -62,9 +62,10 @@ from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
 from mailshed.message import Message
 from mailshed.relay.backend import Backend
-from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.gate import Gate
 from mailshed.relay.verify import Later, RecipientVerifier
 from mailshed.spool.store import SpoolStore
+from mailshed.station import Slot
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
 
@@ -292,7 +293,9 @@ class Pipeline:
             decision = self._observe(message, decision, state)
         match decision:
             case Relay():
-                slot, reason = self._gate.try_acquire(traffic_class, message.size), Reason.SATURATED
+                recipients = len(message.envelope.recipients)
+                slot = self._gate.try_acquire(traffic_class, message.size, recipients)
+                reason = Reason.SATURATED
             case Wait(seconds, reason):
                 slot = await self._wait(message, seconds, ruling.penalty)
             case Spool(reason):
@@ -360,7 +363,7 @@ class Pipeline:
             self._journal.aborted(message)
             raise
         finally:
-            self._gate.release(slot, result, message.size)
+            self._gate.release(slot, result)
             is_adopted = await adoption.end(result)
         self._journal.transaction(message.traffic_class.name, "live", result)
         return None if is_adopted else self._judge(message, result, waited)

@@ -1,35 +1,85 @@
-"""How many messages one backend may have in flight at a time.
+"""How many messages one backend may have in flight at a time: what every such limit has to offer.
 
-This is the seam of the control system: the gate asks `limit(now)` before it hands out a slot and
-tells `on_end(now, sample)` when a slot comes back. `FixedLimit` answers with the configured number
-and learns nothing; an adaptive limit answers from the samples. A limit has no clock and does no
-I/O, so a simulation can run the very object that the service runs.
+This is the seam of the control system. Whoever hands out slots asks `limit(now)`, tells of each
+message that starts and ends, and calls `tick` about four times a second, also when nothing ends.
+`FixedLimit` answers with the configured number and learns nothing; an adaptive limit answers from
+what it was told. A limit has no clock and does no I/O, so a simulation can run the very object that
+the service runs.
+
+Times are seconds, `now` is monotonic.
 """
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
+
+from mailshed.mail.delivery import StageTimes
 
 
 class SlotEnding(Enum):
     """How the holder of a slot fared, as far as the limit is concerned."""
 
-    COMPLETED = "completed"  # the backend gave a final answer, 2xx or 5xx
-    BUSY = "busy"  # the backend said 4xx: it, or this mailbox, has no room
+    COMPLETED = "completed"  # a final answer to the mail data, 2xx or 5xx
+    REJECTED = "rejected"  # 5xx before the mail data: the backend is well, and has done less
+    BUSY = "busy"  # the backend as a whole has no room: 451 4.3.x, 452 4.3.1
+    RECIPIENT = "recipient"  # this mailbox is busy or full: 4.2.x
+    POLICY = "policy"  # greylisting, too many recipients: 4.7.x, 4.5.3
     REFUSED = "refused"  # no connection, or 421
-    STALLED = "stalled"  # no answer in time
+    STALLED = "stalled"  # no answer in time, before our final dot
+    IN_DOUBT = "in_doubt"  # no answer to our final dot
     UNUSED = "unused"  # given back before anything was asked of the backend
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What one use of a slot teaches: seconds of service, octets and recipients it was for."""
+@dataclass(eq=False, slots=True)
+class Flight:
+    """One message that has a slot, from `on_start` to `on_end`."""
 
-    ending: SlotEnding
-    service: float
     size: int
+    """Octets in wire form."""
     recipients: int
+    is_first: bool
+    """Whether it is of rank 0."""
+    started_at: float
     in_flight: int
-    """Slots in use when this one started, itself included."""
+    """Slots in use when this one was taken, itself included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitChange:
+    """The limit has been changed, and why, in one word for logs and metrics."""
+
+    before: int
+    after: int
+    cause: str
+
+
+class Limit(Protocol):
+    """The limit of one backend."""
+
+    @property
+    def ceiling(self) -> int:
+        """Slots that are never exceeded, not even for rank 0."""
+        ...
+
+    def limit(self, now: float) -> int:
+        """Slots that may be in use at `now`, at least 1."""
+        ...
+
+    def expected(self, size: int, recipients: int) -> float | None:
+        """Seconds that the unloaded backend needs for such a message; None if not known yet."""
+        ...
+
+    def on_start(self, now: float, flight: Flight) -> None:
+        """Note that a message has taken a slot."""
+        ...
+
+    def on_end(self, now: float, flight: Flight, ending: SlotEnding, times: StageTimes) -> None:
+        """Learn from a slot that came back."""
+        ...
+
+    def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:
+        """Let time pass; `is_backlogged`: somebody waits for a slot, or there is spooled mail."""
+        ...
 
 
 class FixedLimit:
@@ -48,5 +98,16 @@ class FixedLimit:
         """Slots that may be in use at `now`."""
         return self._slots
 
-    def on_end(self, now: float, sample: Sample) -> None:
+    def expected(self, size: int, recipients: int) -> float | None:  # noqa: ARG002
+        """Nothing is measured here."""
+        return None
+
+    def on_start(self, now: float, flight: Flight) -> None:
+        """Note that a message has taken a slot: nothing follows from it."""
+
+    def on_end(self, now: float, flight: Flight, ending: SlotEnding, times: StageTimes) -> None:
         """Learn from a slot that came back: nothing, the number is fixed."""
+
+    def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:  # noqa: ARG002
+        """Let time pass: the number stays."""
+        return None

@@ -25,8 +25,9 @@ from mailshed.journal import Journal
 from mailshed.mail.delivery import Bounced, InDoubt, TransactionResult, everyone
 from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
 from mailshed.relay.backend import Backend, OutboundMessage
-from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.gate import Gate
 from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
+from mailshed.station import Slot
 
 
 class Attempts:
@@ -73,7 +74,7 @@ class Attempts:
         waited = max(0.0, self._clock.wall() - record.received_wall)
         with self._marks.missing():
             try:
-                result = await self._transmit(record, message, slot)
+                result = await self._transmit(message, slot)
             except SpoolError as error:  # in the middle of the content: nothing was handed over
                 await self.cannot_read(record, error)
                 return
@@ -120,15 +121,13 @@ class Attempts:
         doubt = InDoubt(f"internal error: {error!r}")
         return TransactionResult(recipients=everyone(doubt, len(record.recipients)))
 
-    async def _transmit(
-        self, record: SpoolRecord, message: OutboundMessage, slot: Slot
-    ) -> TransactionResult:
+    async def _transmit(self, message: OutboundMessage, slot: Slot) -> TransactionResult:
         """Run the transaction with the backend; the slot is free when it ends."""
         result: TransactionResult | None = None
         try:
             result = await self._backend.deliver(message)
         finally:
-            self._gate.release(slot, result, record.size)
+            self._gate.release(slot, result)
         return result
 
     async def _settle(

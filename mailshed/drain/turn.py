@@ -18,8 +18,9 @@ from mailshed.drain.overdue import LAST_CHANCE
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.errors import SpoolError
-from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolRecord, SpoolStore
+from mailshed.station import Slot
 
 
 class Turns:

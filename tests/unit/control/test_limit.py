@@ -2,13 +2,18 @@
 
 import pytest
 
-from mailshed.control.limit import FixedLimit, Sample, SlotEnding
+from mailshed.control.limit import FixedLimit, Flight, SlotEnding
+from mailshed.mail.delivery import StageTimes
 
 
 @pytest.mark.parametrize("ending", SlotEnding)
 def test_a_fixed_limit_learns_nothing(ending: SlotEnding) -> None:
     limit = FixedLimit(7)
-    limit.on_end(1.0, Sample(ending=ending, service=9.0, size=1, recipients=1, in_flight=7))
+    flight = Flight(size=1, recipients=1, is_first=False, started_at=1.0, in_flight=7)
+    limit.on_start(1.0, flight)
+    limit.on_end(10.0, flight, ending, StageTimes(service=9.0))
+    assert limit.tick(10.0, is_backlogged=True) is None
+    assert limit.expected(1, 1) is None
     assert [limit.limit(now) for now in (0.0, 1e9)] == [7, 7]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mailshed.admission.policy import BackendState
 from mailshed.admission.room import ELEPHANT_OCTETS, Occupancy, may_start
-from mailshed.control.limit import FixedLimit, Sample, SlotEnding
+from mailshed.control.limit import FixedLimit, Flight, SlotEnding
 from mailshed.control.reserve import REFRESH_SECONDS, SERVICE_TIMES_MIN
 from mailshed.mail.delivery import (
     Bounced,
@@ -23,7 +23,8 @@ from mailshed.mail.delivery import (
     TransactionResult,
 )
 from mailshed.mail.reply import make
-from mailshed.relay.gate import Gate, Slot
+from mailshed.relay.gate import Gate
+from mailshed.station import Slot
 from mailshed.terms import Stage, TrafficClass
 from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
 from tests.support.clock import ManualClock
@@ -41,14 +42,15 @@ class RecordingLimit(FixedLimit):
 
     def __init__(self, slots: int) -> None:
         super().__init__(slots)
-        self.samples: list[Sample] = []
+        self.samples: list[tuple[SlotEnding, float, int]] = []
+        """How each message ended, its service time, and the slots in use when it began."""
 
     def raise_to(self, slots: int) -> None:
         """Change the number, as an adaptive limit does."""
         self._slots = slots
 
-    def on_end(self, now: float, sample: Sample) -> None:
-        self.samples.append(sample)
+    def on_end(self, now: float, flight: Flight, ending: SlotEnding, times: StageTimes) -> None:
+        self.samples.append((ending, times.service, flight.in_flight))
 
 
 @dataclass
@@ -124,7 +126,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 async def test_hands_out_as_many_slots_as_there_are(bench: Bench) -> None:
     slots = bench.fill()
-    assert [slot.in_flight for slot in slots] == [1, 2, 3, 4, 5]
+    assert [slot.flight.in_flight for slot in slots] == [1, 2, 3, 4, 5]
     assert bench.gate.in_flight == LIMIT
     assert bench.gate.try_acquire(CLINICAL) is None
     bench.gate.release(slots[0], delivered())
@@ -207,7 +209,7 @@ async def test_elephants_have_a_quarter_of_the_slots_and_one_at_least(bench: Ben
     second = bench.group.create_task(bench.gate.acquire(ANY, 0.0, None, size=LARGE))
     await settle()
     assert bench.gate.try_acquire(ANY) is not None, "it does not stand in the way of others"
-    bench.gate.release(elephant, delivered(), LARGE)
+    bench.gate.release(elephant, delivered())
     await settle()
     assert granted(second).is_large
 
@@ -230,7 +232,7 @@ async def test_a_slow_backend_keeps_a_slot_for_clinical_mail(bench: Bench) -> No
 
 async def test_who_comes_while_there_is_room_does_not_wait(bench: Bench) -> None:
     task = await bench.wait()
-    assert granted(task).in_flight == 1
+    assert granted(task).flight.in_flight == 1
 
 
 async def test_a_slot_that_comes_back_goes_to_the_first_in_line(bench: Bench) -> None:
@@ -310,7 +312,7 @@ async def test_who_has_waited_long_enough_gets_nothing(bench: Bench) -> None:
 async def test_a_grant_in_time_is_not_taken_back_by_the_timer(bench: Bench) -> None:
     slots = bench.fill()
     task = await bench.wait(timeout=DEADLINE)
-    waiter = next(iter(bench.gate._scheduler._where))
+    waiter = next(iter(bench.gate.station._works))
     bench.gate.release(slots[0], delivered())
     bench.gate._give_up(waiter)  # the timer rings before the one who waits is awake
     assert (await task) is not None
@@ -326,7 +328,7 @@ async def test_when_clinical_mail_gives_up_those_behind_it_may_start(bench: Benc
     assert not behind.done()
     assert (await first) is None
     await settle()
-    assert granted(behind).in_flight == LIMIT + 1
+    assert granted(behind).flight.in_flight == LIMIT + 1
 
 
 async def test_no_patience_is_no_wait(bench: Bench) -> None:
@@ -387,7 +389,10 @@ async def test_one_that_is_cancelled_in_the_moment_after_its_grant_hands_the_slo
     assert first.cancelled()
     assert granted(second) is not None
     assert (bench.gate.in_flight, bench.gate.waiting) == (LIMIT, 0)
-    assert [sample.ending for sample in bench.limit.samples] == [SlotEnding.COMPLETED]
+    assert [ending for ending, _, _ in bench.limit.samples] == [
+        SlotEnding.COMPLETED,
+        SlotEnding.UNUSED,
+    ]
 
 
 # The end.
@@ -592,7 +597,7 @@ async def test_while_observing_it_is_first_come_first_served(bench: Bench) -> No
     await settle()
     served = [granted(task) for task in (*tasks, spooled)]
     assert [slot.traffic_class for slot in served] == [*order, BULK]
-    assert [slot.in_flight for slot in served] == [LIMIT] * 4
+    assert [slot.flight.in_flight for slot in served] == [LIMIT] * 4
 
 
 async def test_while_observing_a_backlog_does_not_come_before_what_is_live(bench: Bench) -> None:
@@ -737,8 +742,8 @@ IN_DOUBT = InDoubt("no answer within 600 s")
         ((CLOSING,), SlotEnding.REFUSED, True),
         ((SILENT, CLOSING), SlotEnding.REFUSED, True),
         ((SILENT,), SlotEnding.STALLED, True),
-        ((IN_DOUBT,), SlotEnding.STALLED, True),
-        ((NO, IN_DOUBT), SlotEnding.STALLED, True),
+        ((IN_DOUBT,), SlotEnding.IN_DOUBT, True),
+        ((NO, IN_DOUBT), SlotEnding.IN_DOUBT, True),
     ],
 )
 async def test_what_the_end_of_a_message_says_of_the_backend(
@@ -749,29 +754,20 @@ async def test_what_the_end_of_a_message_says_of_the_backend(
 ) -> None:
     result = TransactionResult(recipients=recipients, times=StageTimes(service=1.5))
     for slot in (bench.take(), bench.take()):
-        bench.gate.release(slot, result, size=1000)
+        bench.gate.release(slot, result)
     assert bench.gate.is_up is not is_failure
-    assert bench.limit.samples == [
-        Sample(
-            ending=ending,
-            service=1.5,
-            size=1000,
-            recipients=len(recipients),
-            in_flight=in_flight,
-        )
-        for in_flight in (1, 2)
-    ]
+    assert bench.limit.samples == [(ending, 1.5, 1), (ending, 1.5, 2)]
 
 
 async def test_a_backend_without_a_dialog_has_refused(bench: Bench) -> None:
     bench.gate.release(bench.take(), away())
-    assert bench.limit.samples[0].ending is SlotEnding.REFUSED
+    assert bench.limit.samples[0][0] is SlotEnding.REFUSED
 
 
 async def test_a_slot_that_was_not_used_teaches_nothing(bench: Bench) -> None:
     for slot in bench.fill():
         bench.gate.release(slot, None)
-    assert bench.limit.samples == []
+    assert {ending for ending, _, _ in bench.limit.samples} == {SlotEnding.UNUSED}
     assert bench.gate.is_up
 
 
@@ -799,7 +795,7 @@ async def test_people_are_told_how_the_backend_failed(
 def who_could_start(gate: Gate) -> list[TrafficClass]:
     """The classes of those who wait and may start now, by looking at everybody."""
     occupancy = Occupancy(gate.in_flight, 0, gate.limit, gate.ceiling, gate.reserve)
-    waiting = [each.traffic_class for each in gate._scheduler._where if not each.granted.done()]
+    waiting = [work.traffic_class for work in gate.station._works.values()]
     return [made for made in waiting if may_start(made, gate.in_flight_of(made), occupancy)]
 
 
@@ -861,7 +857,7 @@ class Traffic:
             gate._dispatch()  # the probe's timer is in real time; the clock is not
         await asyncio.sleep(0)
         assert len(self.holders) <= gate.in_flight <= LIMIT
-        if gate._breaker.may_enter(self.bench.clock.monotonic()):
+        if gate.station.breaker.may_enter(self.bench.clock.monotonic()):
             assert who_could_start(gate) == [], "somebody waits beside a free slot"
 
 
@@ -882,6 +878,7 @@ async def test_nothing_is_lost_whatever_happens(bench: Bench, seed: int) -> None
 
 def test_slots_are_told_apart() -> None:
     """Slots are held by identity: two that look alike are two rights."""
-    one, other = Slot(ANY, 1), Slot(ANY, 1)
+    flight = Flight(size=0, recipients=1, is_first=False, started_at=0.0, in_flight=1)
+    one, other = Slot(ANY, flight), Slot(ANY, flight)
     assert one != other
     assert len({one, other}) == 2

@@ -436,6 +436,7 @@ class Service:
         )
         return ControlLoop(
             take_snapshot=painter.take,
+            steer=self._steer,
             holder=self._holder,
             spool=self._spool,
             metrics=self.metrics,
@@ -445,6 +446,10 @@ class Service:
             show_status=self._notifier.status,
             on_failure=self._task_failed,
         )
+
+    def _steer(self) -> None:
+        """Let the station see that time passes."""
+        self._gate.tick(has_spooled=self._status.has_due_mail)
 
     def _build_call_ahead(
         self, section: BackendSection, hostname: str, clock: SystemClock

@@ -65,6 +65,11 @@ class Status:
     spool_fill: float = 0.0
     """How full the spool was then, by its fullest measure."""
 
+    @property
+    def has_due_mail(self) -> bool:
+        """Whether the spool held mail that is to be delivered."""
+        return any(part.messages for part in self.totals.by_class if part.state in _DUE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Painter:

@@ -2,7 +2,8 @@
 
 Every `SNAPSHOT_SECONDS` a tick measures its own lateness, swaps in a new snapshot for the
 operations thread, and notices what has changed since the last one: a backend that went away or came
-back, a spool that fell sick or is full. The systemd watchdog is fed first, so it sees the event
+back, a spool that fell sick or is full. As often, and apart from it, the limit sees that time
+passes. The systemd watchdog is fed first, so it sees the event
 loop and nothing else: not a tick that fails, not a disk that hangs.
 
 A sick spool is asked to recover about once a second, beside the ticks, because that reads the whole
@@ -23,6 +24,7 @@ from mailshed.metrics import SNAPSHOT_SECONDS, Metrics, Snapshot, SnapshotHolder
 
 LAG_WORTH_A_LINE = 1.0
 RECOVERY_PAUSE = 1.0
+STEER_SECONDS = 0.25
 STATUS_PAUSE = 5.0
 # A spool at its limit has room for a moment after each delivery; that is not the end of it.
 ROOM_PROOF = 10.0
@@ -47,6 +49,7 @@ class ControlLoop:
         self,
         *,
         take_snapshot: Callable[[EventLoopLag], Awaitable[Snapshot]],
+        steer: Callable[[], None],
         holder: SnapshotHolder,
         spool: WatchedSpool,
         metrics: Metrics,
@@ -57,6 +60,7 @@ class ControlLoop:
         on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self._take_snapshot = take_snapshot
+        self._steer = steer
         self._holder = holder
         self._spool = spool
         self._metrics = metrics
@@ -76,6 +80,7 @@ class ControlLoop:
         """Tick, and look after the spool, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat("control loop", self.tick, SNAPSHOT_SECONDS))
+            group.create_task(self._repeat("limit", self.steer, STEER_SECONDS))
             group.create_task(self._repeat("spool recovery", self.recover, RECOVERY_PAUSE))
 
     async def _repeat(self, name: str, step: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -103,6 +108,14 @@ class ControlLoop:
             await self._look(now)
         finally:
             self._lag.rest(self._clock.monotonic())
+
+    async def steer(self) -> None:
+        """Let the limit, and all that follows from it, see that time passes.
+
+        Apart from the picture, so that a fault in one does not stop the other. While this fails,
+        the limit stays as it was last.
+        """
+        self._steer()
 
     async def _look(self, now: float) -> None:
         self._note_spool()

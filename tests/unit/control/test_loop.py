@@ -55,8 +55,11 @@ class Rig:
         self.clock = LoopClock()
         self.snapshot = busy_snapshot()
         self.before_snapshot: Callable[[], Any] = lambda: None
+        self.steered: list[float] = []
+        self.steering_fault: Exception | None = None
         self.control = ControlLoop(
             take_snapshot=self._take,
+            steer=self._steer,
             holder=self.holder,
             spool=self.spool,
             metrics=Metrics(self.registry),
@@ -74,6 +77,11 @@ class Rig:
         return replace(
             self.snapshot, made_at=self.clock.monotonic(), loop_lag_seconds=lag.recent_max
         )
+
+    def _steer(self) -> None:
+        self.steered.append(self.clock.monotonic())
+        if self.steering_fault is not None:
+            raise self.steering_fault
 
     async def run_for(self, seconds: float) -> None:
         """Run the loop for so long."""
@@ -112,6 +120,19 @@ class TestTicks:
         assert rig.holder.current.made_at == pytest.approx(10 * SNAPSHOT_SECONDS)
 
     @in_virtual_time
+    async def test_steer_as_often_and_apart(self, rig: Rig) -> None:
+        """What fails in one of the two does not stop the other, and is said once."""
+        rig.steering_fault = ValueError("no such slot")
+        await rig.run_for(0.9)
+        assert rig.steered == pytest.approx([0, 0.25, 0.5, 0.75])
+        assert rig.fed == pytest.approx(rig.steered)
+        assert [(name, str(error)) for name, error in rig.faults] == [("limit", "no such slot")]
+        rig.steering_fault = None
+        rig.before_snapshot = lambda: 1 / 0
+        await rig.run_for(0.9)
+        assert len(rig.steered) == 8
+
+    @in_virtual_time
     async def test_and_nothing_else_feed_the_watchdog(self, rig: Rig) -> None:
         assert rig.fed == []
         await rig.run_for(1.0)
@@ -125,7 +146,7 @@ class TestTicks:
             raise error
 
         rig.before_snapshot = broken
-        await rig.run_for(5.0)
+        await rig.run_for(4.9)
         assert rig.faults == [("control loop", error)]
         assert len(rig.fed) == 20
         rig.before_snapshot = lambda: None
@@ -165,7 +186,7 @@ class TestTicks:
 
     @in_virtual_time
     async def test_tell_the_service_manager_a_line_now_and_then(self, rig: Rig) -> None:
-        await rig.run_for(20.0)
+        await rig.run_for(19.9)
         assert rig.statuses == [summary(rig.snapshot)] * 4
 
 

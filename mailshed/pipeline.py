@@ -41,7 +41,7 @@ from mailshed.classification.classifier import Classifier
 from mailshed.classification.senders import SenderHistory
 from mailshed.classification.subject import Known, Subject, subject_of
 from mailshed.clock import Clock
-from mailshed.config.policy import AdmissionPolicy, Network, RelayPolicy
+from mailshed.config.policy import AdmissionPolicy, RelayPolicy
 from mailshed.control.patience import Patience
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
@@ -58,6 +58,7 @@ from mailshed.mail.delivery import (
 )
 from mailshed.mail.envelope import Client, Envelope, Recipient
 from mailshed.mail.header import HeaderView
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
 from mailshed.message import Message
@@ -77,7 +78,7 @@ class Policies:
     hostname: str
     classifier: Classifier
     relay: RelayPolicy
-    clinical_networks: tuple[Network, ...]
+    clinical_networks: NetworkSet
     """Clients for whose mail data there is always room."""
     lifetime: float
     """Seconds that a spooled message may live."""
@@ -91,7 +92,7 @@ class Policies:
 
     def is_clinical(self, client: Client) -> bool:
         """Whether `client` is in a network whose mail is clinical."""
-        return any(client.address in network for network in self.clinical_networks)
+        return client.address in self.clinical_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +334,7 @@ class Pipeline:
         """
         client, terms = message.envelope.client, self.policies.admission
         action, reason = decision.action, decision.reason
-        if message.content.is_normalised and not any(
-            client.address in network for network in terms.normalize_networks
-        ):
+        if message.content.is_normalised and client.address not in terms.normalize_networks:
             action, reason = "reject", Reason.CONTENT
         self._journal.would(message.traffic_class.name, action, reason)
         if state.is_away:

@@ -17,6 +17,7 @@ from mailshed.errors import AddressSyntaxError
 from mailshed.mail.address import Mailbox, parse_mailbox
 from mailshed.mail.envelope import Client, Recipient
 from mailshed.mail.header import HeaderView
+from mailshed.mail.networks import NetworkSet
 from mailshed.terms import ClientKind
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def make_client(claims: Claims, config: "Config") -> Client:
     address = _ip_address(claims.address)
     is_trusted = claims.is_trusted
     if is_trusted is None:
-        is_known = any(address in network for network in config.trusted_networks)
+        is_known = address in NetworkSet(config.trusted_networks)
         is_trusted = is_known or bool(claims.user)
     return Client(
         session_id="",

@@ -8,9 +8,10 @@ from ipaddress import ip_network
 from math import inf
 
 from mailshed.config import schema, sections
-from mailshed.config.policy import AdmissionPolicy, Network, Quota, QuotaPolicy
+from mailshed.config.policy import AdmissionPolicy, Quota, QuotaPolicy
+from mailshed.mail.networks import NetworkSet
 
-EVERYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+EVERYWHERE = NetworkSet((ip_network("0.0.0.0/0"), ip_network("::/0")))
 """While observing, mail data is normalised wherever it comes from."""
 
 
@@ -30,7 +31,7 @@ def admission_policy(config: schema.Config) -> AdmissionPolicy:
             per_class={name: quota for name, quota in per_class.items() if quota is not None},
             entries_max=quotas.entries_max,
         ),
-        normalize_networks=config.normalize_networks,
+        normalize_networks=NetworkSet(config.normalize_networks),
     )
 
 

@@ -26,6 +26,7 @@ from mailshed.config.schema import Config
 from mailshed.config.semantics import draft, findings
 from mailshed.errors import ConfigError
 from mailshed.mail.domains import DomainSet
+from mailshed.mail.networks import NetworkSet
 
 __all__ = [
     "classification_policy",
@@ -77,7 +78,9 @@ def _check(document: Document) -> tuple[Config | None, list[Fault]]:
 
 def relay_policy(config: Config) -> RelayPolicy:
     """Make the rules of who may send where."""
-    return RelayPolicy(domains=DomainSet(config.domains), trusted_networks=config.trusted_networks)
+    return RelayPolicy(
+        domains=DomainSet(config.domains), trusted_networks=NetworkSet(config.trusted_networks)
+    )
 
 
 def verification_policy(config: Config) -> VerificationPolicy:
@@ -118,5 +121,7 @@ def session_limits(config: Config) -> SessionLimits:
         command_timeout=limits.command_timeout,
         data_timeout=limits.data_timeout,
         data_rate_min=limits.data_rate_min,
-        normalize_networks=EVERYWHERE if config.is_observing else config.normalize_networks,
+        normalize_networks=EVERYWHERE
+        if config.is_observing
+        else NetworkSet(config.normalize_networks),
     )

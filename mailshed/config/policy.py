@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from math import inf
 
 from mailshed.mail.domains import DomainSet
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.recipient_list import RecipientList
 from mailshed.terms import TrafficClass
 
@@ -75,9 +76,9 @@ class ClassificationPolicy:
     default: TrafficClass
 
     @property
-    def clinical_networks(self) -> tuple[Network, ...]:
+    def clinical_networks(self) -> NetworkSet:
         """Networks whose mail a rule makes clinical (rank 0), whatever else the rule asks for."""
-        return tuple(
+        return NetworkSet(
             network
             for rule in self.rules
             if rule.traffic_class.rank == 0
@@ -108,7 +109,7 @@ class RelayPolicy:
 
     domains: DomainSet
     """Domains we accept mail for from anyone."""
-    trusted_networks: tuple[Network, ...]
+    trusted_networks: NetworkSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ class AdmissionPolicy:
     lowest_defer_fill: float = inf
     """How full the spool may be before any class is deferred for it."""
     quotas: QuotaPolicy = QuotaPolicy()
-    normalize_networks: tuple[Network, ...] = ()
+    normalize_networks: NetworkSet = field(default_factory=NetworkSet)
     """Clients whose bare CR, LF and NUL are normalised also when enforcing."""
 
 
@@ -163,7 +164,7 @@ class SessionLimits:
     """Seconds without any progress in mail data."""
     data_rate_min: int
     """Octets per second that mail data must reach after the first `data_timeout` seconds."""
-    normalize_networks: tuple[Network, ...]
+    normalize_networks: NetworkSet
     """Clients whose bare CR, LF and NUL are normalised instead of refused."""
 
 
@@ -190,5 +191,5 @@ class VerificationPolicy:
     unknown_max: int
     """Unknown recipients that a stranger may name in a window before he is slowed down."""
     unknown_window: float
-    clinical_networks: tuple[Network, ...]
+    clinical_networks: NetworkSet
     """Clients that are treated as trusted ones are."""

@@ -64,13 +64,12 @@ class Handler:
         if not peer:
             return reply.SHUTTING_DOWN  # gone before we looked; nobody hears this
         address = _normal_address(peer[0])
-        networks = self._pipeline.policies.relay.trusted_networks
         session.client = Client(
             session_id=f"s{self._run}-{next(self._session_numbers):x}",
             listener=session.listener,
             address=address,
             port=peer[1],
-            is_trusted=any(address in network for network in networks),
+            is_trusted=address in self._pipeline.policies.relay.trusted_networks,
             kind=self._client_kinds[session.listener],
         )
         self._metrics.connection(session.listener, "accepted")
@@ -87,8 +86,7 @@ class Handler:
 
     def may_use_reserve(self, host: str) -> bool:
         """Whether this peer is in a network whose mail is clinical."""
-        address = _normal_address(host)
-        return any(address in network for network in self._pipeline.policies.clinical_networks)
+        return _normal_address(host) in self._pipeline.policies.clinical_networks
 
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""

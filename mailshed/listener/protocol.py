@@ -465,11 +465,10 @@ class SmtpSession(SMTP):
         return is_complete, refusal
 
     def _mail_data(self) -> MailDataReceiver:
-        networks = self.limits.normalize_networks
         return MailDataReceiver(
             self._reader,
             self.limits,
-            is_normalising=any(self.client.address in network for network in networks),
+            is_normalising=self.client.address in self.limits.normalize_networks,
             now=self.loop.time,
             expect_within=self._reset_timeout,
         )

@@ -194,8 +194,7 @@ class RecipientVerifier:
         return partial(self._wait, client, question, wait, found, is_privileged=is_privileged)
 
     def _is_privileged(self, client: Client) -> bool:
-        networks = self._policy.clinical_networks
-        return client.is_trusted or any(client.address in network for network in networks)
+        return client.is_trusted or client.address in self._policy.clinical_networks
 
     def _may_ask(self, *, is_privileged: bool) -> bool:
         gate = self._gate

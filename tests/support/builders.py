@@ -25,6 +25,7 @@ from mailshed.mail.delivery import Deferred, Delivered, DeliveryResult, Transact
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, Recipient, make_queue_id
 from mailshed.mail.header import HeaderView
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
@@ -172,7 +173,7 @@ def relay_policy(*domains: str, trusted: Sequence[str] = ("127.0.0.0/8",)) -> Re
     """Anyone may send to `domains` (by default example.net), `trusted` networks to all."""
     return RelayPolicy(
         domains=DomainSet(domains or ("example.net",)),
-        trusted_networks=tuple(ip_network(network) for network in trusted),
+        trusted_networks=NetworkSet(ip_network(network) for network in trusted),
     )
 
 
@@ -190,7 +191,7 @@ def verification_policy(*domains: str, **changes: Any) -> VerificationPolicy:
         entries_max=1000,
         unknown_max=20,
         unknown_window=600.0,
-        clinical_networks=(),
+        clinical_networks=NetworkSet(),
     )
     return replace(made, **changes)
 
@@ -205,7 +206,7 @@ def session_limits(**changes: Any) -> SessionLimits:
         command_timeout=60.0,
         data_timeout=60.0,
         data_rate_min=0,
-        normalize_networks=(),
+        normalize_networks=NetworkSet(),
     )
     return replace(made, **changes)
 

@@ -21,6 +21,7 @@ from mailshed.journal import Journal
 from mailshed.listener.handler import Handler
 from mailshed.mail.content import ContentStore
 from mailshed.mail.delivery import TransactionResult
+from mailshed.mail.networks import NetworkSet
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, new_registry
 from mailshed.pipeline import Pipeline, Policies
@@ -138,7 +139,7 @@ class LivePath:
                 hostname=HOSTNAME,
                 classifier=Classifier(classification_policy()),
                 relay=relay or relay_policy(),
-                clinical_networks=(),
+                clinical_networks=NetworkSet(),
                 lifetime=4 * 86400.0,
                 retry_pause=30.0,
                 respond_by=60.0,

@@ -26,6 +26,7 @@ from mailshed.drain.retry import RetryPolicy
 from mailshed.journal import Journal
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Envelope
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
@@ -152,7 +153,7 @@ class Middle:
                 hostname=HOSTNAME,
                 classifier=Classifier(classification_policy(*BY_HEADER)),
                 relay=relay_policy(),
-                clinical_networks=(),
+                clinical_networks=NetworkSet(),
                 lifetime=LIFETIME,
                 retry_pause=30.0,
                 respond_by=60.0,

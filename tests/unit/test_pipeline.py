@@ -25,6 +25,7 @@ from mailshed.mail.delivery import (
     TransactionResult,
 )
 from mailshed.mail.envelope import Client
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
@@ -890,7 +891,7 @@ class TestObserving:
     async def test_a_bare_line_ending_is_counted_unless_it_would_be_normalised_anyway(
         self, middle: Middle, network: tuple[str, ...], action: str
     ) -> None:
-        middle.set_admission(normalize_networks=tuple(map(ip_network, network)))
+        middle.set_admission(normalize_networks=NetworkSet(map(ip_network, network)))
         content = middle.content(wire(X_Class="personal"))
         content.is_normalised = True
         assert await middle.hand_over(middle.envelope(), content) == OK

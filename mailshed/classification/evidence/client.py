@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from mailshed.classification.networks import NetworkSet
 from mailshed.classification.subject import Condition, Known, Subject
 from mailshed.config.policy import Network, Rule
+from mailshed.mail.networks import NetworkSet
 
 SHOWN_MAX = 3
 """How many networks of a list are shown to people."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailshed.config.admission import EVERYWHERE
 from mailshed.config.load import (
     classification_policy,
     load,
@@ -15,6 +16,7 @@ from mailshed.config.load import (
 )
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError
+from mailshed.mail.networks import NetworkSet
 
 DATA = Path(__file__).parent / "data"
 EXAMPLES = Path(__file__).parents[3] / "config"
@@ -176,7 +178,7 @@ def test_relay_policy_holds_lower_case_domains_and_trusted_networks(tmp_path: Pa
     assert "example.org" in policy.domains
     assert "ward.example.org" in policy.domains
     assert "example.com" not in policy.domains
-    assert any(ip_address("127.0.0.1") in network for network in policy.trusted_networks)
+    assert ip_address("127.0.0.1") in policy.trusted_networks
 
 
 def test_session_limits_are_the_limits_of_the_file(tmp_path: Path) -> None:
@@ -188,9 +190,9 @@ def test_session_limits_are_the_limits_of_the_file(tmp_path: Path) -> None:
 
     assert limits.sessions_max == 7
     assert limits.command_timeout == 60.0
-    assert limits.normalize_networks == (ip_network("10.1.0.0/16"),)
+    assert limits.normalize_networks == NetworkSet([ip_network("10.1.0.0/16")])
     observing = session_limits(load_text(tmp_path, text + "mode: observe\n"))
-    assert observing.normalize_networks == (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    assert observing.normalize_networks == EVERYWHERE
     assert limits.message_size_max == 50 * 1024**2
 
 
@@ -205,7 +207,7 @@ classification:
     assert policy.recipients is None
     assert policy.sender == b""
     assert "example.org" in policy.domains
-    assert policy.clinical_networks == (ip_network("10.1.0.0/16"),)
+    assert policy.clinical_networks == NetworkSet([ip_network("10.1.0.0/16")])
     none = verification_policy(load_text(tmp_path, MINIMAL + "verification: {mode: none}\n"))
     assert not none.is_calling
     assert none.recipients is None

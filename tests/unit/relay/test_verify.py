@@ -32,6 +32,7 @@ from mailshed.mail.delivery import (
     TransactionResult,
 )
 from mailshed.mail.envelope import Client
+from mailshed.mail.networks import NetworkSet
 from mailshed.mail.recipient_list import parse_recipients
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
@@ -266,7 +267,7 @@ class TestSilence:
     @in_virtual_time
     async def test_a_clinical_network_is_treated_as_a_trusted_one(self) -> None:
         """Its mail never gets an early 4xx."""
-        bench = Bench(clinical_networks=(ip_network("203.0.113.0/24"),))
+        bench = Bench(clinical_networks=NetworkSet([ip_network("203.0.113.0/24")]))
         bench.oracle.answer = lambda _: None
         assert await bench.rcpt(WARD) == (None, 2.0)
 
@@ -398,7 +399,7 @@ class TestBackend:
 
     @in_virtual_time
     async def test_short_of_room_is_not_asked_for_trusted_clients(self) -> None:
-        bench = Bench(slots=2, clinical_networks=(ip_network("203.0.113.0/24"),))
+        bench = Bench(slots=2, clinical_networks=NetworkSet([ip_network("203.0.113.0/24")]))
         bench.occupy(2)
         assert is_pressed(bench.gate)
         assert await bench.rcpt(TRUSTED) == (None, 0.0)
@@ -535,7 +536,7 @@ class TestHarvest:
 
     @in_virtual_time
     async def test_trusted_and_clinical_clients_are_exempt(self) -> None:
-        bench = Bench(unknown_max=1, clinical_networks=(ip_network("203.0.113.0/24"),))
+        bench = Bench(unknown_max=1, clinical_networks=NetworkSet([ip_network("203.0.113.0/24")]))
         bench.oracle.answer = lambda _: UNKNOWN
         for who in (TRUSTED, WARD):
             for _ in range(5):

@@ -7,9 +7,10 @@ list for IPv4 and one for IPv6, so that a lookup costs the logarithm of their nu
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
 
 
 class NetworkSet:
@@ -17,7 +18,7 @@ class NetworkSet:
 
     __slots__ = ("_ends", "_starts")
 
-    def __init__(self, networks: Iterable[Network]) -> None:
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
         by_version: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for network in networks:
             interval = (int(network.network_address), int(network.broadcast_address))
@@ -31,6 +32,18 @@ class NetworkSet:
 
     def __bool__(self) -> bool:
         return any(self._starts.values())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same addresses are in both, however they are cut into networks."""
+        if not isinstance(other, NetworkSet):
+            return NotImplemented
+        return (self._starts, self._ends) == (other._starts, other._ends)
+
+    def __hash__(self) -> int:
+        return hash(tuple((version, *starts) for version, starts in self._starts.items()))
+
+    def __contains__(self, address: Address) -> bool:
+        return self.holds(address.version, int(address))
 
     def holds(self, version: int, number: int) -> bool:
         """Whether the address with this IP version and number is in one of the networks."""

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailshed.classification.networks import NetworkSet
+from mailshed.mail.networks import NetworkSet
 
 low_v4 = st.integers(0, 2**16 - 1)
 networks_v4 = st.tuples(low_v4, st.integers(16, 32)).map(
@@ -53,3 +53,14 @@ def test_an_empty_set_is_false_and_holds_nothing() -> None:
     assert not NetworkSet([])
     assert NetworkSet([ip_network("::1/128")])
     assert not holds(NetworkSet([]), "127.0.0.1")
+
+
+def test_the_same_addresses_make_the_same_set() -> None:
+    halves = NetworkSet([ip_network("10.0.0.0/9"), ip_network("10.128.0.0/9")])
+    whole = NetworkSet([ip_network("10.0.0.0/8")])
+    assert halves == whole
+    assert hash(halves) == hash(whole)
+    assert halves != NetworkSet([ip_network("10.0.0.0/9")])
+    assert ip_address("10.200.0.1") in whole
+    assert ip_address("11.0.0.1") not in whole
+    assert ip_address("::1") not in whole

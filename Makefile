@@ -103,9 +103,12 @@ bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
 bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue
 
-.PHONY: bench-overload
-bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm)
+.PHONY: bench-overload bench-overload-quick
+bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm, gcc)
 	$(BIN)/python -m tests.bench.overload
+
+bench-overload-quick: $(VENV)/.dev ## The same in two minutes, for development
+	$(BIN)/python -m tests.bench.overload --quick
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions

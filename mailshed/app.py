@@ -17,7 +17,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import uvloop
@@ -25,17 +25,22 @@ import uvloop
 from mailshed import __version__
 from mailshed.admin.audit import AuditLog
 from mailshed.admin.explain import Explainer
+from mailshed.admin.keeper import FILE_NAME as OVERRIDES
+from mailshed.admin.keeper import OverrideKeeper
 from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
 from mailshed.clock import SystemClock
 from mailshed.config.load import session_limits, verification_policy
+from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.config.sections import Backend as BackendSection
 from mailshed.config.sections import Listener
+from mailshed.config.surge import surge_policy
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
 from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
+from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
@@ -44,6 +49,7 @@ from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.listener.slow import SlowReplies
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.maillog import MailLog, configure_logging, is_journal
 from mailshed.metrics import (
@@ -66,18 +72,27 @@ from mailshed.relay.call_ahead import CallAhead, question_timeouts
 from mailshed.relay.connection import Address, open_connection
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
+from mailshed.relay.presets import PRESETS
+from mailshed.relay.probe import Prober
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.relay.verify import RecipientVerifier, is_pressed
 from mailshed.reload import Reloader, in_short
 from mailshed.spool.accounts import free_space
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
+from mailshed.statefile import StateFile
+from mailshed.steering import Steering
 from mailshed.supervisor import Supervisor
+from mailshed.surgewatch import FILE_NAME as SURGE_FILE
+from mailshed.surgewatch import SurgeWatch
 from mailshed.systemd import Notifier
 from mailshed.terms import ClientKind, Reason
 
 STDERR = 2
 """The file descriptor that the log goes to."""
+
+LOAD = (Reason.SATURATED, Reason.DIVERTED, Reason.OVERRIDE)
+"""Why a message is spooled though the backend is there and has nothing against it."""
 
 # At a stop, how much of the time is left for the drain's transactions after the sessions are done
 # (seconds): those with a connected client come first.
@@ -132,7 +147,14 @@ class Service:
             on_sync=self.metrics.spool_sync,
         )
         self._reloader = Reloader(reload, self._spool)
-        self._gate = Gate(limit=FixedLimit(section.in_flight_max), clock=clock, rng=rng)
+        self._prober = self._build_prober(section, config.hostname)
+        self._gate = Gate(
+            limit=FixedLimit(section.in_flight_max),
+            clock=clock,
+            rng=rng,
+            preset=PRESETS[section.preset],
+            prober=self._prober,
+        )
         self._gate.is_observing = config.is_observing
         self._verifier = RecipientVerifier(
             verification_policy(config),
@@ -161,6 +183,7 @@ class Service:
             clock=clock,
             rng=rng,
         )
+        self._surges = self._build_surges(config)
         self._pipeline = Pipeline(
             policies=pipeline_policies(config),
             gate=self._gate,
@@ -173,7 +196,9 @@ class Service:
             clock=clock,
             verifier=self._verifier,
             spool_fill=lambda: self._status.spool_fill,
+            count=self._surges.note,
         )
+        self._gate.station.shedding.classes = self._pipeline.policies.classifier.policy.classes
         limits = config.limits
         self._contents = ContentStore(
             memory=Budget(limits.content_memory_max),
@@ -189,6 +214,18 @@ class Service:
             clock=clock,
             rng=rng,
             client_kinds={each.name: ClientKind(each.clients) for each in config.listeners},
+            slow_replies=SlowReplies(limits.slow_replies_max),
+        )
+        self._audit = AuditLog(config.spool.path)
+        self._overrides = OverrideKeeper(
+            file=StateFile(config.spool.path, OVERRIDES),
+            classes=lambda: self._pipeline.policies.classifier.policy.classes,
+            note=self._audit.append,
+            on_change=self._obey,
+            maillog=self.maillog,
+            clock=clock,
+            supervisor=self._supervisor,
+            on_failure=self._task_failed,
         )
         self._servers: list[SmtpServer] = []
         self._stopping_since = clock.monotonic()
@@ -216,6 +253,8 @@ class Service:
         for section in self.config.listeners:
             self._bind(section)
         await self._open_spool()
+        await self._surges.load()
+        await self._overrides.load()
         self._warn_of_observing()
         self._make_socket_folder()
         self.operations.start()
@@ -287,8 +326,10 @@ class Service:
             tasks = [
                 group.create_task(self._drainer.run(), name="drain"),
                 group.create_task(self._control.run(), name="control"),
+                group.create_task(self._overrides.run(), name="overrides"),
                 group.create_task(self._reload_on(hangup), name="reload"),
                 group.create_task(self._watch_lists(hangup), name="lists"),
+                group.create_task(self._surges.run(), name="surges"),
             ]
             await stop.wait()
             unfinished = await self._finish()
@@ -311,6 +352,7 @@ class Service:
             server.stop_accepting()
         self._drainer.stop()
         self._gate.close()
+        self._handler.slow_replies.end()
         self._verifier.stop()
         for_sessions = deadline - DRAIN_SHARE - self._clock.monotonic()
         await finish_sessions(sessions, max(0.0, for_sessions))
@@ -327,8 +369,11 @@ class Service:
         self._gate.close()
         await finish_sessions(self._handler.open_sessions, 0.0)
         await self._supervisor.cancel_all()
+        if self._prober is not None:
+            await self._prober.stop()
         await self._verifier.close()
         await self._backend.close()
+        await self._surges.close()
         await self._spool.close()
         self.operations.stop()
 
@@ -370,13 +415,17 @@ class Service:
             self.maillog.reload_refused(error=in_short(error))
             raise
         for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
+        for_surges = surge_policy(config)
         limits = session_limits(config)
         # From here on nothing fails and nothing waits, so there is no half of a configuration.
         self.config = config
         self._declare_metrics(config)
         self._pipeline.policies = for_pipeline
+        self._gate.station.shedding.classes = for_pipeline.classifier.policy.classes
+        self._handler.slow_replies.limit = config.limits.slow_replies_max
         self._drainer.policy = for_drain
         self._verifier.policy = for_verifier
+        self._surges.policy = for_surges
         self._gate.is_observing = config.is_observing
         for server in self._servers:
             server.factory.limits = limits
@@ -386,7 +435,28 @@ class Service:
         self._status.quota_keys_max = config.quotas.entries_max
         self._status.reload_ok = True
         self.maillog.reloaded(config=self._status.config_hash)
+        await self._overrides.fit()
+        self._overrides.renew()  # if `mode` has changed they act again, or no more
         return f"reloaded configuration {self._status.config_hash}"
+
+    def _build_surges(self, config: Config) -> SurgeWatch:
+        return SurgeWatch(
+            surge_policy(config),
+            file=StateFile(config.spool.path, SURGE_FILE),
+            on_quotas=self._limit_surges,
+            seconds_of=self._gate.station.expected,
+            maillog=self.maillog,
+            clock=self._clock,
+            on_failure=self._task_failed,
+        )
+
+    def _limit_surges(self, quotas: Mapping[str, Quota]) -> None:
+        self._pipeline.entrance.quotas.surges = quotas
+
+    def _obey(self, overrides: Overrides) -> None:
+        """Let mail go by these overrides from now on."""
+        self._gate.set_overrides(overrides)
+        self._drainer.on_overrides()
 
     # Parts that are only about seeing.
 
@@ -404,14 +474,16 @@ class Service:
                 show_messages=partial(show_messages, config.spool.path),
                 find_ids=partial(find_ids, config.spool.path),
                 amend=self._drainer.amend,
-                audit=AuditLog(config.spool.path),
+                audit=self._audit,
                 announce=self.maillog.operator,
                 reload=self.reload,
+                adopt_surge=self._surges.adopt,
                 explain=Explainer(
                     self._journal.decisions,
                     lambda: self._pipeline.policies.classifier,
                     config.spool.path,
                 ).explain,
+                overrides=self._overrides,
             ),
             on_failure=self._task_failed,
         )
@@ -426,17 +498,27 @@ class Service:
             contents=self._contents,
             classification=lambda: self._pipeline.policies.classifier.policy,
             sessions=lambda: len(self._handler.open_sessions),
+            overrides=self._overrides.snapshots,
             lines_dropped=lambda: sink.dropped_total,
             message_totals=self._message_totals,
             cached_recipients=self._cached_recipients,
             held_mailboxes=lambda: self._drainer.held_mailboxes,
             retry_tokens=lambda: self._drainer.retry_tokens,
+            surges=self._surges.snapshots,
+            slow_replies=self._slow_replies,
             process=ProcessMeter().look,
             clock=self._clock,
         )
+        steering = Steering(
+            gate=self._gate,
+            holder=self._holder,
+            maillog=self.maillog,
+            clock=self._clock,
+            has_due_mail=self._has_due_mail,
+        )
         return ControlLoop(
             take_snapshot=painter.take,
-            steer=self._steer,
+            steer=steering.tick,
             holder=self._holder,
             spool=self._spool,
             metrics=self.metrics,
@@ -447,9 +529,9 @@ class Service:
             on_failure=self._task_failed,
         )
 
-    def _steer(self) -> None:
-        """Let the station see that time passes."""
-        self._gate.tick(has_spooled=self._status.has_due_mail)
+    def _has_due_mail(self) -> bool:
+        held = () if self._gate.is_observing else self._overrides.current.held
+        return self._status.has_due_mail(held)
 
     def _build_call_ahead(
         self, section: BackendSection, hostname: str, clock: SystemClock
@@ -465,16 +547,31 @@ class Service:
             on_failure=self._task_failed,
         )
 
+    def _build_prober(self, section: BackendSection, hostname: str) -> Prober | None:
+        """What asks a backend that is away; a Maildir has nobody to answer."""
+        if section.host is None:
+            return None
+        address = Address(host=section.host, port=section.port, hostname=hostname)
+        return Prober(
+            partial(open_connection, address, question_timeouts(section.command_timeout)),
+            on_failure=self._task_failed,
+            preset=PRESETS[section.preset],
+        )
+
     def _cached_recipients(self) -> Usage:
         used, limit = self._verifier.cached
         return Usage(used=used, limit=limit)
+
+    def _slow_replies(self) -> tuple[Usage, int]:
+        slow = self._handler.slow_replies
+        return Usage(used=slow.sleeping, limit=slow.limit), slow.total
 
     def _message_totals(self, name: str) -> Totals:
         journal, metrics = self._journal, self.metrics
         return Totals(
             relayed=journal.relayed[name],
             spooled=journal.spooled_count[name],
-            shed=metrics.decided(name, "spool", Reason.SATURATED),
+            shed=sum(metrics.decided(name, "spool", reason) for reason in LOAD),
             deferred=metrics.decided(name, "defer"),
             drained=self._drainer.delivered[name],
             late=metrics.late(name),

@@ -16,6 +16,7 @@
     |   +-- ConnectionLost     the connection ended in mid-dialog
     |   +-- ProtocolViolation  the reply was not SMTP
     +-- AddressSyntaxError     a path or parameter breaks the grammar of RFC 5321
+    +-- StateError             what was learned before a restart cannot be read or saved
     +-- RequestError           what an operator asks of the queue cannot be understood
     +-- BudgetExceeded         the budget for mail data in transit is used up
     +-- ClientGone             the client left before our dot: nothing was promised
@@ -84,6 +85,10 @@ class ProtocolViolation(BackendError):
 
 class AddressSyntaxError(MailshedError):
     """A path or an ESMTP parameter breaks the grammar; the text may be shown to the client."""
+
+
+class StateError(MailshedError):
+    """What was learned before a restart cannot be read or saved; the text names the file."""
 
 
 class RequestError(MailshedError):

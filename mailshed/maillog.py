@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from mailshed.control.overrides import Override, OverrideKind
 from mailshed.logline import (
     VALUE_MAX,
     Fields,
@@ -35,7 +36,7 @@ from mailshed.logline import (
     text_line,
 )
 from mailshed.mail.privacy import mask
-from mailshed.terms import Reason, Stage
+from mailshed.terms import Reason, ShedLevel, Stage
 
 RECIPIENTS_MAX = 5
 """Recipients that are listed by address; the others are a number."""
@@ -277,6 +278,38 @@ class MailLog:
         fields |= {"ids": _listed(ids), "reason": reason}
         self._event("warning", "-", "operator", fields)
 
+    def override_set(self, override: Override, *, left: float, is_restored: bool = False) -> None:
+        """An override is in force, or again after a restart."""
+        fields = _override(override)
+        fields |= {"left": _rounded(left), "reason": override.reason, "request": override.request}
+        self._event("warning", "-", "override_restored" if is_restored else "override_set", fields)
+
+    def override_ended(
+        self, override: Override, cause: str, *, by: str = "", reason: str | None = None
+    ) -> None:
+        """An override is over: `cause` is expired, cancelled, replaced or not_configured."""
+        fields = _override(override)
+        fields |= {"cause": cause, "by": by or None, "reason": reason, "request": override.request}
+        self._event("warning", "-", "override_ended", fields)
+
+    def divert_begun(self, traffic_class: str, cause: str) -> None:
+        """New mail of a class goes to the spool at once: `cause` is load or waits."""
+        self._event("warning", "-", "divert_begun", {"class": traffic_class, "cause": cause})
+
+    def divert_ended(self, traffic_class: str) -> None:
+        """New mail of a class no longer does."""
+        self._event("info", "-", "divert_ended", {"class": traffic_class})
+
+    def shed_level(self, before: ShedLevel, now: ShedLevel) -> None:
+        """The shed level in force is `now`, and was `before`."""
+        level: LogLevel = "warning" if now >= ShedLevel.BULK_WAITS else "info"
+        fields: Fields = {"level": int(now), "means": now.name.lower(), "before": int(before)}
+        self._event(level, "-", "shed_level", fields)
+
+    def overrides_lost(self, *, detail: str) -> None:
+        """What overrides were in force cannot be read, so none is."""
+        self._event("error", "-", "overrides_lost", {"detail": detail})
+
     # The service itself.
 
     def started(
@@ -330,9 +363,14 @@ class MailLog:
         self._event("warning", "-", "backend_away", fields)
 
     def backend_back(self, backend: str, *, away_seconds: float) -> None:
-        """The backend answers again."""
+        """The backend answers again: it gets more and more mail."""
         fields: Fields = {"backend": backend, "away": _rounded(away_seconds)}
         self._event("warning", "-", "backend_back", fields)
+
+    def backend_restored(self, backend: str, *, seconds: float) -> None:
+        """The backend has all mail again, `seconds` after it went away."""
+        fields: Fields = {"backend": backend, "seconds": _rounded(seconds)}
+        self._event("info", "-", "backend_restored", fields)
 
     def call_ahead_failing(self, *, detail: str) -> None:
         """The backend does not say whether it has a mailbox: recipients are not verified now."""
@@ -365,6 +403,38 @@ class MailLog:
     def spool_has_room(self, *, full_seconds: float) -> None:
         """The spool takes mail again."""
         self._event("warning", "-", "spool_has_room", {"full": _rounded(full_seconds)})
+
+    def surge_began(
+        self,
+        traffic_class: str,
+        network: str,
+        *,
+        ratio: float | None,
+        messages: int,
+        expected: float,
+    ) -> None:
+        """Much more mail of a class comes than is usual, or of the part of it from a network."""
+        fields = _surge(traffic_class, network, ratio)
+        fields |= {"messages": messages, "expected": round(expected, 1)}
+        self._event("warning", "-", "surge_began", fields)
+
+    def surge_ended(
+        self, traffic_class: str, network: str, *, ratio: float | None, seconds: float
+    ) -> None:
+        """It is less than that again."""
+        fields = _surge(traffic_class, network, ratio) | {"seconds": round(seconds)}
+        self._event("info", "-", "surge_ended", fields)
+
+    def surge_adopted(
+        self, traffic_class: str, network: str, *, factor: float, by: str, reason: str
+    ) -> None:
+        """An operator says that so many times the mail is usual from now on."""
+        fields = _surge(traffic_class, network, factor) | {"user": by, "reason": reason}
+        self._event("warning", "-", "surge_adopted", fields)
+
+    def surges_lost(self, *, detail: str) -> None:
+        """What was learned of usual mail cannot be read: it is learned anew, which takes days."""
+        self._event("warning", "-", "surges_lost", {"detail": detail})
 
     def clock_stepped(self, *, seconds: float) -> None:
         """The wall clock was set, forwards or (negative) back."""
@@ -494,6 +564,25 @@ def _paths(recipients: Sequence[bytes]) -> str:
     if len(listed) < len(recipients):
         listed.append(f"+{len(recipients) - len(listed)}")
     return ",".join(listed)
+
+
+def _override(override: Override) -> dict[str, Value]:
+    value = override.value if override.kind in (OverrideKind.LEVEL, OverrideKind.LIMIT) else None
+    return {
+        "override": override.number,
+        "kind": override.kind.value,
+        "class": override.traffic_class or None,
+        "value": value,
+        "user": override.user,
+    }
+
+
+def _surge(traffic_class: str, network: str, ratio: float | None) -> dict[str, Value]:
+    return {
+        "class": traffic_class,
+        "network": network or None,
+        "ratio": None if ratio is None else round(ratio, 2),
+    }
 
 
 def _listed(ids: Sequence[str]) -> str | None:

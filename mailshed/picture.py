@@ -5,7 +5,7 @@ then, with the reason why it is sick: who looks at such a service needs the rest
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -15,6 +15,7 @@ from mailshed.admission.entrance import Entrance
 from mailshed.admission.learned import CLIENTS_MAX
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
+from mailshed.control.divert import UNKNOWN_LOAD
 from mailshed.control.saturation import LOOP_LAG_FULL, Level, disk_level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.control.signals.process import ProcessUsage
@@ -24,25 +25,26 @@ from mailshed.metrics import (
     BackendSnapshot,
     ClassSnapshot,
     History,
+    OverrideSnapshot,
     QueueSnapshot,
     Snapshot,
     SpoolSnapshot,
+    SurgeSnapshot,
     Totals,
     Usage,
 )
+from mailshed.outlook import DUE, drain, load_ratios, offered_ratio
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.spool.accounts import CLINICAL_PERCENT, ordinary_reserve
 from mailshed.spool.store import ClassTotals, SpoolStore, SpoolTotals
-from mailshed.terms import SpoolState, TrafficClass
+from mailshed.terms import TrafficClass
 
 # A snapshot does not wait for a slow disk longer than this (seconds).
 TOTALS_PATIENCE = 0.5
 # A spool without room for an ordinary message (octets) is full, though a note might still fit.
 ORDINARY_MESSAGE = 64 * 1024
 _MIB = 1024 * 1024
-# Mail that is to be delivered; the rest waits for a person and has no age to be late by.
-_DUE = (SpoolState.QUEUED, SpoolState.DEFERRED)
 
 
 @dataclass(slots=True)
@@ -65,10 +67,13 @@ class Status:
     spool_fill: float = 0.0
     """How full the spool was then, by its fullest measure."""
 
-    @property
-    def has_due_mail(self) -> bool:
-        """Whether the spool held mail that is to be delivered."""
-        return any(part.messages for part in self.totals.by_class if part.state in _DUE)
+    def has_due_mail(self, held: Collection[str] = ()) -> bool:
+        """Whether the spool held mail that is to be delivered now; not of the classes `held`."""
+        return any(
+            part.messages
+            for part in self.totals.by_class
+            if part.state in DUE and part.traffic_class not in held
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +95,12 @@ class Painter:
     """What the process uses; takes the monotonic time."""
     clock: Clock
     cached_recipients: Callable[[], Usage] = Usage
+    overrides: Callable[[], tuple[OverrideSnapshot, ...]] = tuple
     held_mailboxes: Callable[[], Usage] = Usage
     retry_tokens: Callable[[], Usage] = Usage
+    surges: Callable[[], tuple[SurgeSnapshot, ...]] = tuple
+    slow_replies: Callable[[], tuple[Usage, int]] = lambda: (Usage(), 0)
+    """How many there are now, of so many, and since the start."""
     history: History = field(default_factory=History)
 
     async def take(self, lag: EventLoopLag) -> Snapshot:
@@ -99,7 +108,9 @@ class Painter:
         status, wall = self.status, self.clock.wall()
         totals = await self._totals()
         now = self.clock.monotonic()
-        backend, process = self._backend(), self.process(now)
+        shedding = self.gate.station.shedding
+        backend, process = self._backend(now), self.process(now)
+        slow_replies, slow_replies_total = self.slow_replies()
         return Snapshot(
             made_at=now,
             wall=wall,
@@ -121,7 +132,14 @@ class Painter:
             cached_recipients=self.cached_recipients(),
             held_mailboxes=self.held_mailboxes(),
             retry_tokens=self.retry_tokens(),
+            surges=self.surges(),
+            pressure=shedding.pressure.value,
+            shed_level=shedding.level,
+            derived_level=shedding.derived_level,
+            slow_replies=slow_replies,
+            slow_replies_total=slow_replies_total,
             spool_fill=status.spool_fill,
+            overrides=self.overrides(),
             quota_keys=Usage(used=len(self.entrance.quotas), limit=status.quota_keys_max),
             retry_clients=Usage(used=len(self.entrance.retries), limit=CLIENTS_MAX),
             files=Usage(used=process.files, limit=process.files_max),
@@ -129,7 +147,8 @@ class Painter:
             loop_lag_seconds=lag.recent_max,
             tasks_failed_total=status.tasks_failed,
             log_lines_dropped_total=self.lines_dropped(),
-            saturation=self._saturation(backend, totals, lag, process),
+            saturation=self._saturation(backend, totals, lag, process)
+            | self._load(totals, now, wall),
         )
 
     async def _totals(self) -> SpoolTotals:
@@ -140,8 +159,21 @@ class Painter:
                 self.status.spool_fill = fill_of(self.status.totals)
         return self.status.totals
 
-    def _backend(self) -> BackendSnapshot:
+    def _load(self, totals: SpoolTotals, now: float, wall: float) -> dict[str, float]:
+        station = self.gate.station
+        return load_ratios(
+            station.shedding,
+            station.reading(now),
+            totals,
+            self.classification().classes,
+            is_away=not self.gate.is_up,
+            now=now,
+            wall=wall,
+        )
+
+    def _backend(self, now: float) -> BackendSnapshot:
         gate, connections = self.gate, self.backend.connections()
+        station = gate.station
         return BackendSnapshot(
             name=self.backend.name,
             target=bracketed(self.status.target),
@@ -157,7 +189,12 @@ class Painter:
             connections_idle=connections.idle,
             connections_opened_total=connections.opened_total,
             connections_failed_total=connections.failed_total,
+            offered_ratio=offered_ratio(station.shedding, station.reading(now), now),
+            drain_slots=station.shedding.ramp.slots,
             next_probe_seconds=gate.next_probe,
+            breaker=station.breaker.state.value,
+            stuck_senders=station.breaker.stuck(now),
+            endings=dict(gate.endings),
             last_error=gate.last_error,
         )
 
@@ -186,12 +223,31 @@ class Painter:
             )
             for name, parts in queued.items()
         ]
-        return tuple(sorted(made, key=lambda made_class: made_class.rank))
+        made.sort(key=lambda made_class: made_class.rank)
+        return tuple(self._with_load(made, totals, now))
+
+    def _with_load(
+        self, made: list[ClassSnapshot], totals: SpoolTotals, now: float
+    ) -> Iterator[ClassSnapshot]:
+        """Add how each class stands against the backend's capacity, and until when it drains."""
+        station = self.gate.station
+        loads = station.shedding.loads(now)
+        drains = drain(station.shedding, station.reading(now), totals, station.expected, now)
+        for each in made:
+            load = loads.get(each.name, UNKNOWN_LOAD)
+            yield replace(
+                each,
+                load=load.sigma,
+                headroom=load.headroom,
+                saturation=load.saturation,
+                drain_seconds=drains.get(each.name),
+            )
 
     def _class(
         self, traffic_class: TrafficClass, queued: list[ClassTotals], wall: float
     ) -> ClassSnapshot:
-        oldest = min((part.oldest_wall for part in queued if part.state in _DUE), default=wall)
+        kept = self.gate.station.shedding.keeps_back(traffic_class)
+        oldest = min((part.oldest_wall for part in queued if part.state in DUE), default=wall)
         return ClassSnapshot(
             name=traffic_class.name,
             rank=traffic_class.rank,
@@ -202,6 +258,7 @@ class Painter:
             queued_messages=_messages(queued),
             queued_octets=sum(part.octets for part in queued),
             oldest_age_seconds=max(0.0, wall - oldest),
+            kept_back=kept.value if kept is not None else "",
         )
 
     def _spool(self, totals: SpoolTotals) -> SpoolSnapshot:

@@ -2,6 +2,7 @@
 
 ::
 
+    on_mail      is its mail to come more slowly?                admission.entrance
     on_rcpt      may this client send there?                     admission.policy
                  does the mailbox exist?                         relay.verify
                  would it be told 4xx in any case?               admission.entrance
@@ -122,13 +123,22 @@ _NOT_KEPT = {Reason.BACKEND_AWAY: reply.BACKEND_AWAY, Reason.IN_DOUBT: reply.NO_
 
 
 # Why a message that could go to the spool may be left with its sender instead, if that fills.
-_SHEDDABLE = frozenset({Reason.SATURATED, Reason.BACKEND_AWAY, Reason.OVER_QUOTA})
+_SHEDDABLE = frozenset(
+    {
+        Reason.SATURATED,
+        Reason.DIVERTED,
+        Reason.OVERRIDE,
+        Reason.BACKEND_AWAY,
+        Reason.OVER_QUOTA,
+    }
+)
 
 
 class Pipeline:
     """The path of messages to one backend.
 
-    `spool_fill` says how full the spool is, 0 to 1.
+    `spool_fill` says how full the spool is, 0 to 1. `count` is told of each message that has its
+    class: the client, the class, octets and recipients.
     """
 
     def __init__(
@@ -145,6 +155,7 @@ class Pipeline:
         clock: Clock,
         verifier: RecipientVerifier | None = None,
         spool_fill: Callable[[], float] = lambda: 0.0,
+        count: Callable[[Client, str, int, int], None] = lambda *_: None,
     ) -> None:
         self.policies = policies
         self.entrance = Entrance(spool_fill)
@@ -159,6 +170,16 @@ class Pipeline:
         self._supervisor = supervisor
         self._journal = journal
         self._clock = clock
+        self._count = count
+
+    def on_mail(self, client: Client, *, sender: bytes) -> float:
+        """Seconds by which the reply to MAIL is to be late: under pressure, for bulk mail."""
+        policies, shedding = self.policies, self._gate.station.shedding
+        delay = shedding.reply_delay
+        if delay <= 0.0 or client.kind is not ClientKind.MTA or policies.admission.is_observing:
+            return 0.0
+        subject = Subject(client=client, reverse_path=_mailbox(sender), known=Known.MAIL)
+        return delay if shedding.can_wait(policies.classifier.reachable(subject)) else 0.0
 
     def on_rcpt(
         self, client: Client, mailbox: Mailbox, *, sender: bytes, waited: float = 0.0
@@ -206,7 +227,7 @@ class Pipeline:
         def reachable() -> tuple[TrafficClass, ...]:
             subject = Subject(
                 client=client,
-                reverse_path=parse_mailbox(sender.decode("ascii")) if sender else None,
+                reverse_path=_mailbox(sender),
                 recipients=(Recipient(mailbox=mailbox),),
                 priority=priority,
                 known=Known.RCPT,
@@ -219,7 +240,7 @@ class Pipeline:
             mailbox.raw,
             terms=policies.admission,
             reachable=reachable,
-            is_pressed=self._gate.is_pressed,
+            is_pressed=self._gate.quotas_bite,
             state_of=self._gate.state,
             now=self._clock.monotonic(),
         )
@@ -255,6 +276,9 @@ class Pipeline:
         subject = subject_of(envelope, header, size=content.size, sent=sent)
         verdict = classifier.classify(subject)
         self._journal.classified(classifier, subject, envelope, verdict)
+        self._count(
+            envelope.client, verdict.traffic_class.name, content.size, len(envelope.recipients)
+        )
         prefix = received_line(envelope, policies.hostname)
         message = Message(envelope, content, prefix, verdict, is_client_gone)
         if is_loop(header, policies.hostname):
@@ -279,12 +303,14 @@ class Pipeline:
     async def _enter(self, message: Message) -> Slot | _Kept | _Answered:
         """Get a slot if the message may enter, now or soon; else say what becomes of it."""
         terms, traffic_class = self.policies.admission, message.traffic_class
+        recipients = len(message.envelope.recipients)
+        self._gate.note_arrival(traffic_class, message.size, recipients)
         state = self._gate.state(traffic_class, message.size)
         sending = Sending(
             message.envelope.client,
             message.reverse_path,
             traffic_class,
-            len(message.envelope.recipients),
+            recipients,
         )
         ruling = self.entrance.decide(sending, state, terms, self._clock.monotonic())
         if ruling.excess is not None:
@@ -294,18 +320,19 @@ class Pipeline:
             decision = self._observe(message, decision, state)
         match decision:
             case Relay():
-                recipients = len(message.envelope.recipients)
-                slot = self._gate.try_acquire(traffic_class, message.size, recipients)
+                slot = self._gate.try_acquire(
+                    traffic_class, message.size, recipients, message.reverse_path
+                )
                 reason = Reason.SATURATED
             case Wait(seconds, reason):
                 slot = await self._wait(message, seconds, ruling.penalty)
             case Spool(reason):
-                return _Kept(self._current(reason))
+                return _Kept(self._current(reason, message.traffic_class))
             case Defer(reason, answer):
                 return self._turn_away(message, answer, reason, None)
             case _:
                 assert_never(decision)
-        return slot if slot is not None else _Kept(self._current(reason))
+        return slot if slot is not None else _Kept(self._current(reason, message.traffic_class))
 
     async def _wait(self, message: Message, seconds: float, penalty: float) -> Slot | None:
         return await self._gate.acquire(
@@ -318,10 +345,12 @@ class Pipeline:
             penalty=penalty,
         )
 
-    def _current(self, reason: Reason) -> Reason:
+    def _current(self, reason: Reason, traffic_class: TrafficClass) -> Reason:
         """Why there is no slot, as things are now: they may have changed while we waited."""
         if self._gate.is_closed:
             return Reason.SHUTDOWN
+        if self._gate.is_held(traffic_class):
+            return Reason.OVERRIDE
         return reason if self._gate.is_up else Reason.BACKEND_AWAY
 
     def _observe(
@@ -488,3 +517,8 @@ class Pipeline:
             )
         self._journal.turned_away(message, answer, reason, result)
         return _Answered(answer)
+
+
+def _mailbox(sender: bytes) -> Mailbox | None:
+    """A reverse-path as a mailbox; None for the null one."""
+    return parse_mailbox(sender.decode("ascii")) if sender else None

@@ -13,10 +13,14 @@ from mailshed.config.admission import admission_policy
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
 from mailshed.config.schema import Config
+from mailshed.config.sections import Backend
+from mailshed.control.adaptive import AdaptiveLimit
+from mailshed.control.limit import FixedLimit, Limit
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.report import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
+from mailshed.relay.presets import PRESETS
 from mailshed.spool.store import SpoolTotals
 
 # What is bound, opened or sized when the service starts, by its key in the file.
@@ -57,6 +61,20 @@ def drain_policy(config: Config) -> DrainPolicy:
             lifetime=config.spool.lifetime,
         ),
         remote_mta=config.backends[0].host or "",
+    )
+
+
+def limit_for(section: Backend) -> Limit:
+    """How many messages this backend may have in flight: a new limit, which knows nothing yet."""
+    most = section.in_flight_max
+    if section.limit == "fixed":
+        return FixedLimit(most)
+    return AdaptiveLimit(
+        highest=most,
+        lowest=min(section.in_flight_min, most),
+        start=min(section.in_flight_start, most),
+        response_max=section.response_max,
+        has_late_dot=PRESETS[section.preset].has_late_dot,
     )
 
 

@@ -10,7 +10,7 @@ Sizes are bytes in wire form (RFC 5321, 4.5.2: CRLF line endings, dot-stuffed).
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import NewType
 
 QueueId = NewType("QueueId", str)
@@ -41,6 +41,8 @@ class Reason(Enum):
 
     ROOM = "room"  # the backend had a free slot
     SATURATED = "saturated"  # no slot came free within the class's wait
+    DIVERTED = "diverted"  # more of its class and better ones comes than the backend takes
+    OVERRIDE = "override"  # an operator keeps its class back
     BACKEND_AWAY = "backend_away"  # the backend cannot be reached
     BACKEND_DEFERRED = "backend_deferred"  # the backend said 4xx
     BACKEND_REFUSED = "backend_refused"  # the backend said 5xx
@@ -95,6 +97,20 @@ class Ending(Enum):
     REMOVED = "removed"  # an operator deleted it
 
 
+class ShedLevel(IntEnum):
+    """How much is shed, in one word for people; they may force it too. Rank 0 is never shed.
+
+    Which class waits from which level on is in the configuration (`TrafficClass.waits_at_level`);
+    the names are those of the shipped classes.
+    """
+
+    NORMAL = 0  # nothing is shed
+    SLOW_BULK = 1  # mail servers that send bulk mail get slow replies
+    BULK_WAITS = 2  # bulk mail is spooled at once
+    WORK_WAITS = 3  # so is mail of telework and of applications
+    MOST_WAITS = 4  # so is all mail but that of clinical and continuity classes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficClass:
     """One class of mail and what it is promised.
@@ -110,6 +126,10 @@ class TrafficClass:
     `defer_fill` is how full the spool (0..1] may be before mail servers keep this class themselves
     (4xx) instead of having it spooled; None: whatever it holds.
     `defers_over_quota` says that they also keep what exceeds a hard quota, under pressure.
+    `wait_target` is the wait in seconds that is normal: if for some time nobody of the class has
+    waited less, waits end early; None: they never do.
+    `waits_at_level` is the shed level, if forced, from which on new mail of the class is spooled at
+    once; None: at none.
     """
 
     name: str
@@ -123,6 +143,8 @@ class TrafficClass:
     weight: float = 1.0
     defer_fill: float | None = None
     defers_over_quota: bool = False
+    wait_target: float | None = None
+    waits_at_level: int | None = None
 
     def wait_max(self, client_kind: ClientKind) -> float:
         """Seconds this class may wait for a slot on behalf of a client of `client_kind`."""

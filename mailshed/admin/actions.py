@@ -17,20 +17,17 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 from aiohttp import web
 
-from mailshed.admin.audit import Action, AuditError, Operator, done
-from mailshed.admin.peer import peer_of
+from mailshed.admin.audit import Action, Operator, done
+from mailshed.admin.audited import document_of, note_after, note_before, operator_of
 from mailshed.admin.queue import require_known_classes
 from mailshed.admin.request import EXPORT, MESSAGES_MAX, QueueRequest, parse_request
 from mailshed.admin.service import SERVICE, read_spool
 from mailshed.errors import RequestError, SpoolError
 from mailshed.spool.store import AmendResult
 from mailshed.terms import QueueAction, QueueId
-
-T = TypeVar("T")
 
 SCHEMA = "mailshed.queue-action/1"
 
@@ -40,7 +37,6 @@ of the same batch that were changed are not counted."""
 ACTION_DEADLINE = 120.0
 """Seconds for changing all of them."""
 FIND_DEADLINE = 30.0
-AUDIT_DEADLINE = 10.0
 SAMPLE = 10
 """Queue ids that a dry run names."""
 
@@ -177,7 +173,7 @@ async def _export(request: web.Request) -> web.Response:
 
 async def _export_done(request: web.Request) -> web.Response:
     """Note what became of an export: its `request`, and a `result` of numbers with an `error`."""
-    document = await _document(request)
+    document = await document_of(request)
     identity, result = document.get("request"), document.get("result")
     if not isinstance(identity, str) or _REQUEST_ID.fullmatch(identity) is None:
         raise RequestError("request: expected the one that the export was given")
@@ -191,7 +187,7 @@ async def _export_done(request: web.Request) -> web.Response:
         counts[name] = number
     text = str(result.get("error", ""))[:_TEXT_MAX]
     counts["error"] = "".join(each if each.isprintable() else " " for each in text)
-    operator = await _operator(request)
+    operator = await operator_of(request)
     is_noted = await _note_done(request, identity, EXPORT, operator, counts)
     request.app[SERVICE].commands.announce(
         verb=EXPORT, user=str(operator), request=identity, result=counts, ids=(), reason=None
@@ -203,19 +199,9 @@ async def _export_done(request: web.Request) -> web.Response:
 
 
 async def _read(request: web.Request) -> QueueRequest:
-    asked = parse_request(await _document(request))
+    asked = parse_request(await document_of(request))
     require_known_classes(request, asked.wanted)
     return asked
-
-
-async def _document(request: web.Request) -> dict[str, Any]:
-    try:
-        document = await request.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise RequestError("expected a JSON object")
-    return document
 
 
 async def _find(request: web.Request, asked: QueueRequest) -> list[QueueId]:
@@ -243,21 +229,14 @@ async def _begin(
     """Write `requested`; 503 if that is impossible, and nothing may be done."""
     service = request.app[SERVICE]
     action = Action(
-        operator=await _operator(request),
+        operator=await operator_of(request),
         verb=verb,
         wanted=asked.wanted,
         ids=ids,
         reason=asked.reason,
         destination=asked.destination,
     )
-    entry = action.requested(service.wall())
-    try:
-        await _in_executor(request, partial(service.commands.audit.append, entry))
-    except (AuditError, TimeoutError) as error:
-        raise web.HTTPServiceUnavailable(
-            text="nothing was done, since it could not be entered in the audit log: "
-            f"{str(error) or 'the disk does not answer'}"
-        ) from error
+    await note_before(request, action.requested(service.wall()))
     return action
 
 
@@ -278,25 +257,8 @@ async def _end(request: web.Request, action: Action, result: Counts) -> bool:
 async def _note_done(
     request: web.Request, identity: str, verb: str, operator: Operator, result: Counts
 ) -> bool:
-    service = request.app[SERVICE]
-    entry = done(identity, verb, operator, service.wall(), result)
-    try:
-        await _in_executor(request, partial(service.commands.audit.append, entry))
-    except (AuditError, TimeoutError) as error:
-        service.on_failure("audit log", error)
-        return False
-    return True
-
-
-async def _operator(request: web.Request) -> Operator:
-    peer = peer_of(request)
-    return await _in_executor(request, partial(Operator.of, peer.uid, peer.pid))
-
-
-async def _in_executor(request: web.Request, call: Callable[[], T]) -> T:
-    executor = request.app[SERVICE].executor
-    async with asyncio.timeout(AUDIT_DEADLINE):
-        return await asyncio.get_running_loop().run_in_executor(executor, call)
+    wall = request.app[SERVICE].wall()
+    return await note_after(request, done(identity, verb, operator, wall, result))
 
 
 def _answer(verb: str, **members: object) -> web.Response:

@@ -7,9 +7,9 @@ tells (SO_PEERCRED, SO_PEERGROUPS); the port gives no commands, so a browser can
 nothing.
 
 Everything is answered from the current snapshot, but for the queue (`queue` reads the spool,
-`actions` changes it) and the reload, which is run on the main loop; all have a deadline, after
-which the answer is 503. Patients' addresses leave here masked. Errors are JSON objects with
-`error`.
+`actions` changes it), the overrides and the reload, which are run on the main loop; all have a
+deadline, after which the answer is 503. Patients' addresses leave here masked. Errors are JSON
+objects with `error`.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ from typing import Any
 from aiohttp import web
 
 from mailshed.admin.actions import add_action_routes
+from mailshed.admin.overrides import add_override_routes
 from mailshed.admin.peer import may_administer, peer_of
 from mailshed.admin.queue import add_queue_routes
 from mailshed.admin.service import SERVICE, Service, read_spool
 from mailshed.admin.status import as_json, status_document
+from mailshed.admin.surges import add_surge_routes
 from mailshed.errors import ConfigError, RequestError
 from mailshed.metrics import Snapshot, render
 
@@ -55,6 +57,8 @@ def admin_app(service: Service) -> web.Application:
     app.router.add_post("/v1/reload", _reload)
     add_queue_routes(app)
     add_action_routes(app)
+    add_override_routes(app)
+    add_surge_routes(app)
     return app
 
 

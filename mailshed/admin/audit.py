@@ -1,8 +1,9 @@
-"""The audit log: who did what to the queue, when and why, as JSON lines in `audit.log`.
+"""The audit log: who did what to the mail, when and why, as JSON lines in `audit.log`.
 
 Two lines for each action, joined by `request`. `requested` is on disk before anything is done, so
 there is no action without a line; an action whose line cannot be written is refused. `done` has the
 outcome; if it is missing, the service ended in between, and the action may have been done in part.
+An override has a third, `ended`, when it ends without anybody asking for it.
 
 The file lies in the spool's folder, for its owner only. It is kept when the mail is gone: at
 `OCTETS_MAX` it is renamed to `audit.log.1`, and the `KEEP` latest are kept. The service appends to
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mailshed.control.overrides import Override
 from mailshed.errors import MailshedError
 from mailshed.mail.privacy import mask_text
 from mailshed.spool.filter import QueueFilter
@@ -94,6 +96,33 @@ def done(
 ) -> dict[str, object]:
     """The line after it was done: numbers of messages, and the `error` that ended it, or empty."""
     return {**_heading("done", request, verb, operator, wall), "result": dict(result)}
+
+
+def override_requested(
+    *,
+    request: str,
+    verb: str,
+    operator: Operator,
+    wall: float,
+    details: Mapping[str, object],
+    reason: str,
+) -> dict[str, object]:
+    """The line before an override is made or cancelled; `details` say which."""
+    heading = _heading("requested", request, verb, operator, wall)
+    return {**heading, **details, "reason": mask_text(reason)}
+
+
+def override_ended(
+    override: Override, cause: str, operator: Operator, wall: float
+) -> dict[str, object]:
+    """The line after an override has ended by itself; `operator` is the service."""
+    return {
+        **_heading("ended", override.request, f"override {cause}", operator, wall),
+        "override": override.number,
+        "kind": override.kind.value,
+        "class": override.traffic_class,
+        "of": override.user,
+    }
 
 
 def _heading(

@@ -1,7 +1,8 @@
 """The status document as one screen of text, 80 columns by 24 rows with eight classes.
 
-From the top: what runs, what is shed now and what limits it, each class (rates of the last minute,
-the queue and when it will be empty, counts of the last hour), the backend, the spool, the books.
+From the top: what runs, what is shed now and what limits it, operators' overrides, each class
+(rates of the last minute, the queue and when it will be empty, counts of the last hour), the
+backend, the spool, the books.
 
 Pure: a document in, text out, so that the command line, a test and a page can all show it. Members
 that an older service does not send count as zero or empty. Control characters are
@@ -15,15 +16,20 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from mailshed.control.saturation import USED_UP
+
 # The document as it comes out of JSON. Not imported from `status`, which needs the whole metrics
 # package: a command line that only prints must start fast.
 Document = dict[str, Any]
 
 COLUMNS = 80
+ROWS = 24
 # The main loop makes four snapshots a second; after eight missed ones it is not a hiccup.
 STALE_SECONDS = 2.0
 # A cause takes at most so many lines of a terminal: it must not push the table off the screen.
 _CAUSE_LINES = 2
+# As many lines as people may have overrides in mind.
+_OVERRIDE_LINES = 4
 # How full a resource is before it is named beside the fullest.
 _NOTABLE_RATIO = 0.5
 # No estimate is worth more (seconds).
@@ -35,15 +41,24 @@ _LEDGER_OUT = ("delivered", "bounced", "refused", "expired", "removed")
 def render(status: Document, width: int | None = COLUMNS) -> str:
     """The screen, without a final newline, for a terminal of `width` columns or for a file."""
     page = COLUMNS if width is None else width
-    lines = [
-        *_header(status, width),
-        *_cut(_level(status), width),
+    top = [*_header(status, width), *_cut(_level(status), width)]
+    rest = [
         *_classes(status, page),
         *_backends(status, width),
         *_spool(status, width),
         *_wrapped(_accounting(status), page),
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    overrides = _overrides(status, width, room=ROWS - len(top) - len(rest))
+    return "\n".join(line.rstrip() for line in (*top, *overrides, *rest))
+
+
+def override_words(override: Document) -> str:
+    """What it is, in as few words as can be: `hold bulk`, `level 2`, `limit telework 4`."""
+    kind = override.get("kind", "?")
+    about = [kind] if kind == "level" else [kind, override.get("traffic_class", "?")]
+    if kind in ("level", "limit"):
+        about.append(override.get("value", "?"))
+    return " ".join(map(str, about))
 
 
 def _header(status: Document, width: int | None) -> Iterator[str]:
@@ -70,6 +85,8 @@ def _header(status: Document, width: int | None) -> Iterator[str]:
 def _backends(status: Document, width: int | None) -> Iterator[str]:
     for backend in status.get("backends", ()):
         state = "up" if backend.get("is_up") else "AWAY"
+        if backend.get("breaker") == "half_open":
+            state = "COMING BACK"
         busy, idle = backend.get("connections_busy", 0), backend.get("connections_idle", 0)
         yield from _wrapped(
             f"BACKEND {backend['name']} {state}"
@@ -89,7 +106,15 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
 def _level(status: Document) -> str:
     """What is shed now, and the resource that is the reason."""
     parts = [_shedding(status)]
-    ratios = sorted(status.get("saturation", {}).items(), key=lambda item: -item[1])
+    if empty := _empty_in(status):
+        parts.append(empty)
+    known = status.get("saturation", {})
+    # An older service says how many slots are in use, and not how the backend is.
+    hidden = USED_UP if "backend" in known else ()
+    ratios = sorted(
+        ((name, ratio) for name, ratio in known.items() if name not in hidden),
+        key=lambda item: -item[1],
+    )
     if full := [_fill(status, name, ratio) for name, ratio in ratios if ratio >= 1]:
         parts.append(f"LIMITED BY {', '.join(full)}")
     elif ratios:
@@ -108,16 +133,33 @@ def _shedding(status: Document) -> str:
         row["name"]: row.get("recent", {}).get("shed_rate", 0) for row in status.get("classes", ())
     }
     shed = [f"{name} {_rate(rate)}/s" for name, rate in rates.items() if rate > 0]
-    return f"SHEDDING {', '.join(shed)}" if shed else "NORMAL, nothing is shed"
+    what = f"SHEDDING {', '.join(shed)}" if shed else "nothing is shed"
+    level, derived = status.get("shed_level", 0), status.get("derived_level", 0)
+    if level != derived:
+        return f"LEVEL {level} FORCED, {what}"
+    if level:
+        return f"LEVEL {level}, {what}"
+    return what if shed else f"NORMAL, {what}"
+
+
+def _empty_in(status: Document) -> str:
+    """Until when mail waits, if all backlogs shrink."""
+    waits = [row.get("drain_seconds", 0) for row in status.get("classes", ())]
+    if any(each is None for each in waits):
+        return ""
+    longest = max(waits, default=0)
+    return f"EMPTY IN {_age(longest)}" if 1 <= longest <= _ETA_MAX else ""
 
 
 def _fill(status: Document, name: str, ratio: float) -> str:
     """How full one resource is; slots of a backend that is away are not full but out of reach."""
     backends = status.get("backends", ())
-    if name != "backend_slots" or not backends:
+    if name not in ("backend", "backend_slots") or not backends:
         return f"{name} {ratio:.0%}"
     if not any(each.get("is_up") for each in backends):
         return f"backend {' '.join(each['name'] for each in backends)} away"
+    if name == "backend":
+        return f"backend {ratio:.0%}"
     fullest = max(backends, key=lambda each: (each.get("is_up"), each.get("in_flight", 0)))
     return f"{name} {fullest.get('in_flight', 0)}/{fullest.get('limit', 0)} on {fullest['name']}"
 
@@ -132,21 +174,53 @@ def _classes(status: Document, width: int) -> Iterator[str]:
         for queue in status.get("spool", {}).get("queues", ())
         if queue["state"] in ("hold", "corrupt") and queue["messages"]
     }
+    surges = {
+        surge["traffic_class"]: surge.get("ratio") or 0.0
+        for surge in status.get("surges", ())
+        if surge.get("is_alarm") and not surge.get("network")
+    }
     for row in status.get("classes", ()):
         recent = row.get("recent", {})
         queued = row.get("queued_messages", 0)
         oldest = row.get("oldest_age_seconds", 0)
+        eta = _eta(queued, recent.get("queue_rate", 0), row.get("drain_seconds"))
         line = _printable(
             f"{row['name'][:12]:12}{_rate(recent.get('accepted_rate', 0)):>6}"
             f"{_rate(recent.get('delivered_rate', 0)):>7}{_count(queued):>8}"
-            f"{_age(oldest) if oldest else '-':>7}{_eta(queued, recent.get('queue_rate', 0)):>7}"
+            f"{_age(oldest) if oldest else '-':>7}{eta:>7}"
             f"{_count(recent.get('hour_delivered', 0)):>8}"
             f"{_count(recent.get('hour_spooled', 0)):>10}"
         )[:width]
         notes = list(_notes(row, recent, is_held=row["name"] in held))
+        if surge := surges.get(row["name"]):
+            is_late = bool(notes) and notes[0].startswith("LATE")
+            notes.insert(int(is_late), f"{surge:.1f}x usual")
         while len(line) + 1 + len(",".join(notes)) > width and notes:
             notes.pop()
         yield f"{line} {','.join(notes)}"
+
+
+def _overrides(status: Document, width: int | None, room: int) -> list[str]:
+    """What operators have decided for a time, who and why; what ends first comes first.
+
+    On a terminal so many lines as there is room for, but one in any case. A service that is
+    stopping has other worries.
+    """
+    if status.get("is_stopping"):
+        return []
+    lines = []
+    for each in sorted(status.get("overrides", ()), key=lambda each: each.get("left_seconds", 0)):
+        left = _age(round(each.get("left_seconds", 0)))
+        who = f"({each.get('user')}: {each.get('reason')})"
+        lines += _cut(
+            f"OVERRIDE {each.get('id')}: {override_words(each)}, {left} left {who}", width
+        )
+    most = len(lines) if width is None else max(1, min(_OVERRIDE_LINES, room))
+    if len(lines) <= most:
+        return lines
+    shown = lines[: most - 1]
+    more = len(lines) - len(shown)
+    return [*shown, f"{f'and {more} more' if shown else more} overrides: mailshed override list"]
 
 
 def _notes(row: Document, recent: Document, *, is_held: bool) -> Iterator[str]:
@@ -164,10 +238,12 @@ def _notes(row: Document, recent: Document, *, is_held: bool) -> Iterator[str]:
         yield "not configured"
 
 
-def _eta(queued: int, growth: float) -> str:
-    """When the queue will be empty at the pace of the last minute."""
+def _eta(queued: int, growth: float, forecast: float | None) -> str:
+    """When the queue will be empty: by the service's forecast, else at the last minute's pace."""
     if not queued:
         return "-"
+    if forecast and forecast <= _ETA_MAX:
+        return _age(forecast)
     if growth >= 0:
         return "grows" if growth > 0 else "stands"
     seconds = queued / -growth

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from aiohttp import web
 
 from mailshed.admin.audit import AuditLog
+from mailshed.admin.keeper import OverrideKeeper
 from mailshed.admin.status import Document
 from mailshed.errors import SpoolError
 from mailshed.metrics import Metrics, SnapshotHolder
@@ -86,6 +87,14 @@ class Commands:
     """Returns a line for people; raises ConfigError if the file is faulty."""
     explain: Callable[[str], Document]
     """Why a message is of its class, by queue id; may block like the listings."""
+    adopt_surge: Callable[[str, str, str], Awaitable[Mapping[str, float]]]
+    """Take the surge of a class as usual, for a user and a reason.
+
+    Returns how many times what it was the usual now is, by network, "" for the whole class. Raises
+    RequestError if there is none, and StateError if that could not be saved.
+    """
+    overrides: OverrideKeeper
+    """Its `snapshots` may be read from anywhere; all else is for the main loop."""
 
 
 class RunOnMain(Protocol):

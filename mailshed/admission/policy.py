@@ -2,8 +2,9 @@
 
 Clinical mail (rank 0) and everything else follow the same rule here and differ by their numbers: a
 class that has room is relayed, one that has none waits as long as its class and client allow, then
-it is spooled. A backend that is away is not waited for. The places to wait are few, as nobody gains
-from a long line of connected clients; clinical mail always has one.
+it is spooled. A class that is kept back, since more of it comes than fits or since an operator said
+so, is spooled at once. A backend that is away is not waited for. The places to wait are few, as
+nobody gains from a long line of connected clients; clinical mail always has one.
 
 The spool is the answer to load. Only where it fills, or where a hard quota is exceeded while the
 backend is under pressure, does a class that allows it get a 4xx instead, and only from a sender
@@ -31,6 +32,9 @@ class BackendState(NamedTuple):
     """Most of the slots are in use, or somebody waits for one."""
     has_place_to_wait: bool = True
     """Not as many live messages wait as may."""
+    kept_back: Reason | None = None
+    """Why new mail of the class is to be spooled at once, whatever room there is; None: it is
+    not."""
 
 
 class Sender(NamedTuple):
@@ -51,6 +55,8 @@ def decide(
     is_first = traffic_class.rank == 0
     if sender.level is Level.HARD and backend.is_pressed and not is_first:
         return shed(traffic_class, sender, spool_fill, Reason.OVER_QUOTA)
+    if backend.kept_back is not None and not is_first:
+        return shed(traffic_class, sender, spool_fill, backend.kept_back)
     if backend.may_start:
         return Relay()
     wait = traffic_class.wait_max(sender.kind)

@@ -12,7 +12,8 @@ which is not judged here: with room for all, nobody is slowed down. Mail of rank
 an alarm, and never held back.
 
 Three layers have quotas of their own, and the worst finding counts: the sender, the client's
-network (/24, /64), the class. A sender is the user that has authenticated, else the reverse-path. A
+network (/24, /64), the class. A class in a surge has one more, in messages, which follows from what
+is usual (`control.surges`). A sender is the user that has authenticated, else the reverse-path. A
 stranger can write any sender, so a sender is known together with
 the network it writes from, unless the client is trusted; so is the null sender, which is everybody.
 
@@ -20,7 +21,7 @@ At most `entries_max` keys are remembered, the latest ones. Pure: `now` is monot
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ from mailshed.config.policy import Quota, QuotaPolicy
 from mailshed.mail.envelope import Client
 from mailshed.terms import TrafficClass
 
+SURGE_BURST = 60.0
+"""Seconds' worth of a surge's quota that may come at once: as much as is counted together."""
 _IPV4_HOST_BITS = 8
 _IPV6_HOST_BITS = 64
 
@@ -45,6 +48,7 @@ class Layer(Enum):
     SENDER = "sender"
     NETWORK = "network"
     CLASS = "class"
+    SURGE = "surge"
 
 
 class Excess(NamedTuple):
@@ -63,10 +67,25 @@ class Sending(NamedTuple):
     recipients: int = 1
 
 
+class _Share(NamedTuple):
+    """A quota that a message counts for, whose, and what the message costs.
+
+    `burst` seconds' worth of it may come at once.
+    """
+
+    layer: Layer
+    quota: Quota
+    key: Hashable
+    cost: int
+    burst: float
+
+
 class Quotas:
     """What all senders, networks and classes have used of their quotas."""
 
     def __init__(self) -> None:
+        self.surges: Mapping[str, Quota] = {}
+        """By the name of a class in a surge, in messages a second."""
         # For each key, until when its soft and its hard bucket are in use.
         self._used_until: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
@@ -80,9 +99,9 @@ class Quotas:
         One that exceeds a hard quota is not charged to those of the further layers.
         """
         found: Excess | None = None
-        for layer, quota, key in _quotas_of(policy, sending):
+        for layer, quota, key, cost, burst in self._shares(policy, sending):
             used = self._used_until.get(key, (now, now))
-            level, self._used_until[key] = _use(quota, used, sending.recipients, policy.burst, now)
+            level, self._used_until[key] = _use(quota, used, cost, burst, now)
             self._used_until.move_to_end(key)
             while len(self._used_until) > policy.entries_max:
                 self._used_until.popitem(last=False)
@@ -95,9 +114,9 @@ class Quotas:
     def look(self, policy: QuotaPolicy, sending: Sending, now: float) -> Excess | None:
         """What `charge` would return now, without charging."""
         found: Excess | None = None
-        for layer, quota, key in _quotas_of(policy, sending):
+        for layer, quota, key, cost, burst in self._shares(policy, sending):
             used = self._used_until.get(key, (now, now))
-            level, _ = _use(quota, used, sending.recipients, policy.burst, now)
+            level, _ = _use(quota, used, cost, burst, now)
             if level is Level.HARD:
                 return Excess(layer, level)
             if level is not None and found is None:
@@ -108,41 +127,45 @@ class Quotas:
         self, policy: QuotaPolicy, client: Client, sender: bytes, now: float
     ) -> bool:
         """Whether the sender, its network or some class is over its hard quota."""
-        used_until = self._used_until
-        whose: list[tuple[Quota | None, Hashable]] = [
-            (policy.per_sender, ("s", sender_key(client, sender))),
-            (policy.per_network, ("n", network_of(client))),
-            *((quota, ("c", name)) for name, quota in policy.per_class.items()),
+        used_until, burst = self._used_until, policy.burst
+        whose: list[tuple[Quota | None, Hashable, float]] = [
+            (policy.per_sender, ("s", sender_key(client, sender)), burst),
+            (policy.per_network, ("n", network_of(client)), burst),
+            *((quota, ("c", name), burst) for name, quota in policy.per_class.items()),
+            *((quota, ("u", name), SURGE_BURST) for name, quota in self.surges.items()),
         ]
         return any(
             quota is not None
             and (used := used_until.get(key)) is not None
-            and _use(quota, used, 1, policy.burst, now)[0] is Level.HARD
-            for quota, key in whose
+            and _use(quota, used, 1, seconds, now)[0] is Level.HARD
+            for quota, key, seconds in whose
         )
 
-
-def _quotas_of(policy: QuotaPolicy, sending: Sending) -> list[tuple[Layer, Quota, Hashable]]:
-    """The quotas that a message counts for, each with the key of whoever it is the quota of."""
-    client, sender, traffic_class, _ = sending
-    found: list[tuple[Layer, Quota, Hashable]] = []
-    if policy.per_sender is not None:
-        found.append((Layer.SENDER, policy.per_sender, ("s", sender_key(client, sender))))
-    if policy.per_network is not None:
-        found.append((Layer.NETWORK, policy.per_network, ("n", network_of(client))))
-    if policy.per_class and (quota := policy.per_class.get(traffic_class.name)) is not None:
-        found.append((Layer.CLASS, quota, ("c", traffic_class.name)))
-    return found
+    def _shares(self, policy: QuotaPolicy, sending: Sending) -> list[_Share]:
+        """The quotas that a message counts for, each with the key of whoever it is the quota of."""
+        client, sender, traffic_class, recipients = sending
+        name, burst = traffic_class.name, policy.burst
+        found: list[_Share] = []
+        if (quota := policy.per_sender) is not None:
+            key = ("s", sender_key(client, sender))
+            found.append(_Share(Layer.SENDER, quota, key, recipients, burst))
+        if (quota := policy.per_network) is not None:
+            found.append(_Share(Layer.NETWORK, quota, ("n", network_of(client)), recipients, burst))
+        if policy.per_class and (quota := policy.per_class.get(name)) is not None:
+            found.append(_Share(Layer.CLASS, quota, ("c", name), recipients, burst))
+        if self.surges and (quota := self.surges.get(name)) is not None:
+            found.append(_Share(Layer.SURGE, quota, ("u", name), 1, SURGE_BURST))
+        return found
 
 
 def _use(
-    quota: Quota, used_until: tuple[float, float], recipients: int, burst: float, now: float
+    quota: Quota, used_until: tuple[float, float], cost: int, burst: float, now: float
 ) -> tuple[Level | None, tuple[float, float]]:
     """What a message exceeds, and until when the soft and the hard bucket are in use after it."""
     soft, hard = used_until
     latest = now + burst
-    soft_next = max(soft, now) + recipients / quota.soft if quota.soft else now
-    hard_next = max(hard, now) + recipients / quota.hard if quota.hard else now
+    soft_next = max(soft, now) + cost / quota.soft if quota.soft else now
+    hard_next = max(hard, now) + cost / quota.hard if quota.hard else now
     # A bucket that is empty takes a message of any number of recipients.
     if hard_next > latest and hard > now:
         return Level.HARD, used_until

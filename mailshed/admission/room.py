@@ -1,7 +1,8 @@
 """Whether one more message of a class may start now: thresholds, guarantees, the clinical reserve.
 
 A *threshold* keeps a class out of the last slots (trunk reservation against lower classes): room
-for bulk ends first. A *guarantee* lets a class in up to its share whatever the others hold, so that
+for bulk ends first. Where slots come back fast anyway it is not in force, since it would idle them
+for nobody. A *guarantee* lets a class in up to its share whatever the others hold, so that
 thresholds starve nobody; what a class does not use of it is lent without asking and comes back with
 the next completion. The *reserve* is kept free of all but rank 0. And since a limit is an estimate
 and a ceiling is a fact, rank 0 may overdraw the limit, by a quarter or two slots, up to the
@@ -46,6 +47,8 @@ class Occupancy(NamedTuple):
     """Never more than so many, at least `limit`: what the backend or the operator allows."""
     reserve: int = 0
     """Slots that are kept for rank 0."""
+    is_brisk: bool = False
+    """Slots come back so fast that better classes gain nothing if some are kept free."""
 
 
 def is_pressed(in_flight: int, limit: int, waiting: int) -> bool:
@@ -76,24 +79,27 @@ def may_start(
     A class `is_starving` if it has waited for long without being served: then it may have one slot
     even if the limit is too small to give one to each class all the time.
     """
-    in_flight, elephants, limit, ceiling, reserve = occupancy
+    in_flight, elephants, limit, ceiling, reserve, is_brisk = occupancy
     if traffic_class.rank == 0:
         return in_flight < min(ceiling, limit + max(OVERDRAFT_MIN, limit // OVERDRAFT_PARTS))
     if in_flight == 0:
         return True  # an idle backend takes anything, whatever shares make of a small limit
     if is_large and elephants >= max(1, limit // ELEPHANT_PARTS):
         return False
-    if in_flight < threshold_slots(traffic_class, limit, reserve) - _MARGIN:
+    slots = threshold_slots(traffic_class, limit, reserve, is_brisk=is_brisk)
+    if in_flight < slots - _MARGIN:
         return True
     share = max(guaranteed_slots(traffic_class, limit), 1 if is_starving else 0)
     return own < share and in_flight < limit - reserve
 
 
-def threshold_slots(traffic_class: TrafficClass, limit: int, reserve: int) -> float:
+def threshold_slots(
+    traffic_class: TrafficClass, limit: int, reserve: int, *, is_brisk: bool = False
+) -> float:
     """While fewer slots than this are in use, the class may start; not always a whole number."""
     if traffic_class.rank == 0:
         return float(limit)
-    return traffic_class.threshold * limit - reserve
+    return (1.0 if is_brisk else traffic_class.threshold) * limit - reserve
 
 
 def guaranteed_slots(traffic_class: TrafficClass, limit: int) -> int:

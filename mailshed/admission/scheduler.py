@@ -12,7 +12,7 @@ personal mail by no more than its share, and no class starves unless rank 0 alon
 Costs are expected slot-seconds in units of an ordinary message. Items are opaque keys. Pure.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -72,7 +72,11 @@ class Scheduler(Generic[Item]):
 
     def waiting(self, traffic_class: TrafficClass) -> int:
         """How many of this class wait."""
-        lane = self._lanes.get(traffic_class.name)
+        return self.waiting_named(traffic_class.name)
+
+    def waiting_named(self, name: str) -> int:
+        """How many of the class of this name wait."""
+        lane = self._lanes.get(name)
         return len(lane.queue) if lane is not None else 0
 
     def must_queue(self, traffic_class: TrafficClass) -> bool:
@@ -126,16 +130,30 @@ class Scheduler(Generic[Item]):
             self.withdraw(item)
         return items
 
-    def next(self, occupancy: Occupancy, own: Mapping[str, int], wall: float) -> Item | None:
+    def next(
+        self,
+        occupancy: Occupancy,
+        own: Mapping[str, int],
+        wall: float,
+        *,
+        closed: Collection[str] = (),
+        is_held: Callable[[Item], bool] | None = None,
+    ) -> Item | None:
         """Take out the item that may start now, or None if none may.
 
-        `own` has the slots in use by class name; `wall` is now (Unix time).
+        `own` has the slots in use by class name; `wall` is now (Unix time). Classes named in
+        `closed` are passed over, and so are items that are held, together with those behind them of
+        the same sender; None: no item is.
         """
-        lanes = [lane for lane in self._lanes.values() if lane.queue]
+        lanes = [
+            lane
+            for lane in self._lanes.values()
+            if lane.queue and lane.traffic_class.name not in closed
+        ]
         lanes.sort(key=_turn)
         for lane in lanes:
             held = own.get(lane.traffic_class.name, 0)
-            served = self._take(lane, held, occupancy, wall)
+            served = self._take(lane, held, occupancy, wall, is_held)
             if served is not None:
                 self._forget(served.item)
                 self._charge(lane, served, lanes, wall)
@@ -156,7 +174,12 @@ class Scheduler(Generic[Item]):
         return lane
 
     def _take(
-        self, lane: _Lane[Item], held: int, occupancy: Occupancy, wall: float
+        self,
+        lane: _Lane[Item],
+        held: int,
+        occupancy: Occupancy,
+        wall: float,
+        is_held: Callable[[Item], bool] | None,
     ) -> Served[Item] | None:
         """The next item of one class, if it may start."""
         terms = lane.traffic_class
@@ -166,7 +189,11 @@ class Scheduler(Generic[Item]):
         if lane.large and not may_start(
             terms, held, occupancy, is_large=True, is_starving=is_starving
         ):
-            return lane.queue.take(lambda item: item not in self._large)
+            return lane.queue.take(
+                lambda item: item not in self._large and not (is_held and is_held(item))
+            )
+        if is_held is not None:
+            return lane.queue.take(lambda item: not is_held(item))
         return lane.queue.take()
 
     def _forget(self, item: Item) -> _Lane[Item] | None:

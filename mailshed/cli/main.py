@@ -16,10 +16,21 @@ from typing import NoReturn
 
 from mailshed import __version__
 from mailshed.cli.exit_codes import ExitCode, VerbFailed
-from mailshed.cli.verbs import config, explain, queue, serve, status
+from mailshed.cli.verbs import (
+    class_,
+    config,
+    explain,
+    override,
+    queue,
+    serve,
+    shed,
+    simulate,
+    status,
+    surge,
+)
 from mailshed.errors import ConfigError, MailshedError, StartError
 
-VERBS = (serve, status, queue, explain, config)
+VERBS = (serve, status, queue, shed, class_, override, surge, explain, config, simulate)
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

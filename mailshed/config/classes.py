@@ -27,10 +27,7 @@ def classification_policy(config: Config) -> ClassificationPolicy:
     classes = tuple(_traffic_class(section) for section in config.classes)
     by_name = {item.name: item for item in classes}
     sources = config.sources
-    networks = {
-        name: tuple(_entries(items, "networks", sources))
-        for name, items in config.classification.networks.items()
-    }
+    networks = named_networks(config)
     sections = list(_sections(config, by_name))
     networks[CLINICAL_NETWORKS] = tuple(
         network
@@ -46,6 +43,14 @@ def classification_policy(config: Config) -> ClassificationPolicy:
         ),
         default=by_name[config.classification.default],
     )
+
+
+def named_networks(config: Config) -> dict[str, tuple[Network, ...]]:
+    """The networks that the site has given names, with all lists filled in."""
+    return {
+        name: tuple(_entries(items, "networks", config.sources))
+        for name, items in config.classification.networks.items()
+    }
 
 
 def _sections(
@@ -152,4 +157,6 @@ def _traffic_class(section: TrafficClassSection) -> TrafficClass:
         weight=section.weight,
         defer_fill=section.defer_fill,
         defers_over_quota=section.over_quota == "defer",
+        wait_target=section.wait_target,
+        waits_at_level=section.waits_at_level,
     )

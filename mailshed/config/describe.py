@@ -64,7 +64,7 @@ def write_value(kind: str, value: Any) -> str:
         return format_duration(value)
     if kind == "size":
         return format_size(value)
-    if kind == "boolean":
+    if isinstance(value, bool):
         return str(value).lower()
     return str(value)
 

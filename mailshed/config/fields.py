@@ -11,9 +11,11 @@ Numbers are strict: YAML's `true` is not 1, and `"25"` is not 25.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, model_validator
 
@@ -37,6 +39,7 @@ _ENTRY = re.compile(r"[!-~]{1,254}")  # an address, a user name or a pattern: no
 FILE_PREFIX = "file:"
 """Begins an entry of a list that stands for all lines of a file."""
 _PORT = re.compile(r"[0-9]{1,5}")
+_DAY = re.compile(r"(?:[0-9]{4}-)?[0-9]{2}-[0-9]{2}", re.ASCII)
 # What a shell would replace and we do not: a leading tilde, and variables.
 _SHELL_WORD = re.compile(r"\A~[^/]*|\$(?:\w+|\{[^}]*\}?)")
 
@@ -242,6 +245,30 @@ def _parse_policy(value: object) -> str:
     return value
 
 
+def _parse_time_zone(value: str) -> str:
+    if value:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            raise ValueError(
+                "not a time zone of this system, for example Europe/Paris"
+                " (/usr/share/zoneinfo has them, of the package tzdata)"
+            ) from None
+    return value
+
+
+def _parse_holiday(value: object) -> object:
+    """Read `2026-04-06`, or `12-25` for that day of every year."""
+    fault = 'expected a day such as "2026-04-06", or "12-25" for that of every year'
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError(fault)
+    try:
+        date.fromisoformat(value if len(value) > len("12-25") else f"2000-{value}")
+    except ValueError:
+        raise ValueError(fault) from None
+    return value
+
+
 def _parse_version(value: object) -> object:
     if value != 1 or isinstance(value, bool | float):
         raise ValueError("expected 1, the version of this format")
@@ -274,4 +301,6 @@ UserEntry = Annotated[
 ]
 PolicyName = Annotated[str, BeforeValidator(_parse_policy), Kind("default, none or path")]
 EndpointField = Annotated[Endpoint, BeforeValidator(_parse_endpoint), Kind("address:port")]
+TimeZone = Annotated[str, AfterValidator(_parse_time_zone), Kind("time zone")]
+Holiday = Annotated[str, BeforeValidator(_parse_holiday), Kind("day")]
 Version = Annotated[Literal[1], BeforeValidator(_parse_version), Kind("1")]

@@ -150,6 +150,22 @@ class AdmissionPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SurgePolicy:
+    """What is watched for surges, and what follows from one."""
+
+    is_enabled: bool = True
+    time_zone: str = ""
+    """A name of the tz database; empty: the system's."""
+    holidays: frozenset[str] = frozenset()
+    """Days that count as Sundays: `2026-04-06`, or `12-25` for every year."""
+    quota: float | None = None
+    """Times the expected messages that a class may have under pressure; None: any number."""
+    classes: tuple[TrafficClass, ...] = ()
+    networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
+    """Those with a name, in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
     """Bounds of one SMTP session and of all sessions of the process."""
 

@@ -45,6 +45,7 @@ from mailshed.config.sections import (
     Quotas,
     Section,
     Spool,
+    Surge,
     Verification,
     fault,
 )
@@ -67,7 +68,10 @@ class TrafficClassSection(Section):
     name: Name = Field(description="Name in rules, logs and metrics.")
     rank: Count = Field(ge=0, le=99, description="Order; 0 first, and 0 is never shed.")
     threshold: Share = Field(
-        gt=0, le=1, description="Share of in_flight_max above which the class may not start."
+        gt=0,
+        le=1,
+        description="Share of in_flight_max above which the class may not start, where slots come "
+        "back slowly (some 0.1 s of service for each slot, and more).",
     )
     guarantee: Share = Field(
         0.0, ge=0, le=1, description="Share of in_flight_max that the class may have in any case."
@@ -97,6 +101,21 @@ class TrafficClassSection(Section):
     wait_max_user_agent: Duration | None = Field(
         None, ge=0, description="The same for a user agent; by default as wait_max."
     )
+    wait_target: Duration | None = Field(
+        None,
+        ge=0,
+        le=60,
+        description="Seconds that a wait for a slot may normally take: if for some seconds nobody "
+        "of the class has waited less, its new mail is spooled at once and twice that is the "
+        "longest wait; by default any wait is normal.",
+    )
+    waits_at_level: Count | None = Field(
+        None,
+        ge=2,
+        le=4,
+        description="Shed level (2 to 4) from which on, if an operator forces it, new mail of this "
+        "class is spooled at once; by default at none. Not for rank 0.",
+    )
     objective: Duration = Field(gt=0, description="Seconds from arrival to delivery, promised.")
     report_after: Duration | None = Field(
         None,
@@ -104,6 +123,12 @@ class TrafficClassSection(Section):
         description="Seconds after which the sender of a waiting message is told once that it is "
         "late, if it came from a trusted client; by default never.",
     )
+
+    @model_validator(mode="after")
+    def _first_is_never_shed(self) -> Self:
+        if self.rank == 0 and self.waits_at_level is not None:
+            raise fault("is not for rank 0, which is never shed", "waits_at_level")
+        return self
 
 
 # What each of the shipped classes has beside its promises.
@@ -115,6 +140,15 @@ _SHARES: dict[str, dict[str, object]] = {
     "application": {"guarantee": 0.1, "weight": 4.0, "defer_fill": 0.8},
     "telework": {"guarantee": 0.1, "weight": 3.0, "defer_fill": 0.7, "over_quota": "defer"},
     "bulk": {"weight": 1.0, "defer_fill": 0.5, "over_quota": "defer"},
+}
+# When its mail is kept back: beyond a normal wait, and from a forced level on.
+_KEPT_BACK: dict[str, dict[str, object]] = {
+    "continuity": {"wait_target": "500ms"},
+    "personal": {"wait_target": "500ms", "waits_at_level": 4},
+    "calendar": {"wait_target": "1s", "waits_at_level": 4},
+    "application": {"wait_target": "1s", "waits_at_level": 3},
+    "telework": {"wait_target": "1s", "waits_at_level": 3},
+    "bulk": {"wait_target": "0s", "waits_at_level": 2},
 }
 
 
@@ -140,6 +174,7 @@ def _default_classes() -> tuple[TrafficClassSection, ...]:
                 "objective": objective,
                 "report_after": report_after,
                 **_SHARES[name],
+                **_KEPT_BACK.get(name, {}),
             }
         )
         for name, rank, threshold, wait, wait_user_agent, objective, report_after in table
@@ -316,6 +351,7 @@ class Config(Section):
     quotas: Quotas = Field(
         default_factory=Quotas, description="Who may send how much under pressure."
     )
+    surge: Surge = Field(default_factory=Surge, description="How much mail is unusual.")
     classes: tuple[TrafficClassSection, ...] = Field(
         default_factory=_default_classes, min_length=1, description="Classes of mail."
     )

@@ -14,11 +14,15 @@ from mailshed.config.fields import (
     Duration,
     EndpointField,
     FilePath,
+    Flag,
+    Holiday,
     Host,
     MailAddress,
     Name,
+    Share,
     Size,
     Text,
+    TimeZone,
 )
 from mailshed.config.units import format_duration
 
@@ -55,11 +59,32 @@ class Backend(Section):
     maildir: FilePath | None = Field(
         None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
     )
+    preset: Literal["generic", "exchange", "postfix", "dovecot"] = Field(
+        "generic",
+        description="What kind of server it is: some say more in their replies than the codes do.",
+    )
     in_flight_max: Count = Field(
         20,
         ge=1,
         le=10_000,
         description="Messages handed over at the same time; Exchange allows one source 20.",
+    )
+    limit: Literal["fixed", "adaptive"] = Field(
+        "fixed",
+        description="Whether it is always in_flight_max, or as many as keep the server busy, found "
+        "out from its response times and refusals, up to in_flight_max.",
+    )
+    in_flight_min: Count = Field(
+        2, ge=1, le=10_000, description="The adaptive limit never falls below so many."
+    )
+    in_flight_start: Count = Field(
+        4, ge=1, le=10_000, description="The adaptive limit begins with so many."
+    )
+    response_max: Duration = Field(
+        5.0,
+        gt=0,
+        description="If the server is slower than usual and takes longer than this for clinical "
+        "mail, the adaptive limit falls, to half of what was good at the lowest.",
     )
     connect_timeout: Duration = Field(
         10.0, gt=0, description="Seconds for the connection and the server's greeting."
@@ -84,6 +109,14 @@ class Backend(Section):
     def _one_kind(self) -> Self:
         if (self.host is None) == (self.maildir is None):
             raise ValueError("needs either host (with port) or maildir")
+        return self
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        most = self.in_flight_max
+        for key in ("in_flight_min", "in_flight_start"):
+            if key in self.model_fields_set and getattr(self, key) > most:
+                raise fault(f"must not be greater than in_flight_max ({most})", key)
         return self
 
 
@@ -193,6 +226,12 @@ class Limits(Section):
     )
     content_disk_max: Size = Field(
         2 * 1024**3, ge=0, description="Disk for all mail data in transit; then 452."
+    )
+    slow_replies_max: Count = Field(
+        200,
+        ge=0,
+        description="Replies to MAIL that may be late at the same time, up to five seconds each, "
+        "so that mail servers send bulk and telework mail more slowly under pressure; 0 for none.",
     )
     shutdown_timeout: Duration = Field(
         100.0, gt=0, description="Seconds that open transactions may take to finish at a stop."
@@ -308,6 +347,27 @@ class Quotas(Section):
         ge=1000,
         le=10_000_000,
         description="Senders, networks and classes that are remembered, some 300 octets each.",
+    )
+
+
+class Surge(Section):
+    """Whether much more mail comes than is usual at this hour of the week, by class and network."""
+
+    enabled: Flag = Field(True, description="Learn what is usual, and tell what is not.")
+    time_zone: TimeZone = Field(
+        "", description="Where the people are who write the mail; by default the system's."
+    )
+    holidays: tuple[Holiday, ...] = Field(
+        (),
+        max_length=1000,
+        description='Days with the mail of a Sunday: "2026-04-06", or "12-25" for every year.',
+    )
+    quota: Share | None = Field(
+        1.2,
+        ge=1,
+        le=100,
+        description="A class in a surge has, under pressure, a hard quota of so many times the "
+        "messages that are expected of it; null: surges are only told. Never for rank 0.",
     )
 
 

@@ -11,7 +11,7 @@ Times are seconds, `now` is monotonic.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from mailshed.mail.delivery import StageTimes
 
@@ -79,6 +79,30 @@ class Limit(Protocol):
 
     def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:
         """Let time pass; `is_backlogged`: somebody waits for a slot, or there is spooled mail."""
+        ...
+
+
+class Reading(NamedTuple):
+    """What a limit has found out about its backend, for those who decide beside it."""
+
+    capacity: float | None = None
+    """Slot-seconds of work (of what `expected` says) that the backend does a second at its best."""
+    queue: float | None = None
+    """Messages of ours that queue inside the backend, by the last window of the limit."""
+    queue_low: float = 0.0
+    """With fewer of them there is room for more."""
+    queue_high: float = 0.0
+    """With more of them the limit falls."""
+    windows: int = 0
+    """How many windows there have been: another number, and there is a new `queue`."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A limit that learns about its backend has this besides."""
+
+    def reading(self, now: float) -> Reading:
+        """What is known at `now`."""
         ...
 
 

@@ -71,6 +71,8 @@ class ControlLoop:
         self._on_failure = on_failure
         self._lag = EventLoopLag(SNAPSHOT_SECONDS)
         self._away_since: dict[str, float] = {}
+        self._restoring_since: dict[str, float] = {}
+        """Backends that answer again and do not have all mail yet: since when they were away."""
         self._sick_since: float | None = None
         self._full_since: float | None = None
         self._room_since: float | None = None
@@ -157,8 +159,11 @@ class ControlLoop:
                     next_probe_seconds=backend.next_probe_seconds,
                 )
             elif backend.is_up and since is not None:
-                del self._away_since[backend.name]
+                self._restoring_since[backend.name] = self._away_since.pop(backend.name)
                 self._log.backend_back(backend.name, away_seconds=now - since)
+            if backend.breaker == "closed" and backend.name in self._restoring_since:
+                since = self._restoring_since.pop(backend.name)
+                self._log.backend_restored(backend.name, seconds=now - since)
 
     def _note_room(self, snapshot: Snapshot, now: float) -> None:
         """Log that the spool is full, or has had room for a while."""

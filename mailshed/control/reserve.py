@@ -18,6 +18,11 @@ the way back to normal would take longer than the surge. The service time is the
 latest messages, of any class. Both move slowly, so the number is worked out anew only every few
 seconds. Before there is a service time to speak of, nothing is reserved.
 
+The same service time says whether thresholds (`admission.room`) buy anything. When all slots are in
+use, the next one comes back within Exp(c s). If even the 99th percentile of that is less than a
+normal wait, a newcomer of a better class loses nothing when lower classes have the last slots too,
+and to keep them free would idle a tenth of a busy server and more.
+
 Pure: `now` is monotonic seconds, durations are seconds.
 """
 
@@ -26,6 +31,8 @@ from math import inf, log
 from statistics import median
 
 TARGET_WAIT = 1.0
+BRISK_WAIT = 0.5
+"""A normal wait: the shortest `wait_target` of the shipped classes that wait."""
 PERCENTILE = 0.99
 WINDOW_SECONDS = 10.0
 WINDOWS = 360
@@ -49,6 +56,8 @@ class Reserve:
         self._window_end = -inf
         self._services: deque[float] = deque(maxlen=SERVICE_TIMES)
         self._slots = 0
+        self.is_brisk = False
+        """Whether slots come back fast, as of the last answer of `slots`."""
         self._for_limit = 0
         self._until = -inf
 
@@ -69,9 +78,12 @@ class Reserve:
         return self._slots
 
     def _work_out(self, now: float, limit: int) -> int:
-        if limit <= 1 or len(self._services) < SERVICE_TIMES_MIN:
+        self.is_brisk = False
+        if len(self._services) < SERVICE_TIMES_MIN:
             return 0
-        return smallest_reserve(limit, self._rate(now), median(self._services))
+        service = median(self._services)
+        self.is_brisk = next_slot(limit, service) <= BRISK_WAIT
+        return smallest_reserve(limit, self._rate(now), service) if limit > 1 else 0
 
     def _rate(self, now: float) -> float:
         """Arrivals of rank 0 a second, by the busiest windows of the last hour and minute."""
@@ -105,6 +117,11 @@ def smallest_reserve(limit: int, rate: float, service: float) -> int:
         if wait <= TARGET_WAIT:
             return reserve
     return waits.index(min(waits))
+
+
+def next_slot(limit: int, service: float) -> float:
+    """The 99th percentile of the time until one of `limit` slots in use comes back, in seconds."""
+    return log(1.0 / (1.0 - PERCENTILE)) * service / limit
 
 
 def high_wait(limit: int, reserve: int, rate: float, service: float) -> float:

@@ -6,6 +6,9 @@ live mail of a better class goes first, the limit paces the whole, and a backend
 probed by one message at a time. There are no timers per message: one sleeper waits for the earliest
 next attempt of them all.
 
+A class that an operator holds is not offered, and what of it waits for a slot is put back; when
+that ends, all classes are looked at.
+
 Here is what is taken in hand and when; `attempt` is what happens then, `marks` when it must not.
 Who is given a slot and finds no place for one more missing mark gives it back at once.
 """
@@ -170,6 +173,13 @@ class Drainer:
         """Note that a message of this class has entered the spool."""
         self._look_at(traffic_class.name)
 
+    def on_overrides(self) -> None:
+        """Note that other classes are held now than before, or none."""
+        for grip in self._hand.waiting:
+            if grip.task is not None and self._is_held(grip.traffic_class, grip.rank):
+                grip.task.cancel()
+        self._look_at_all()
+
     def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
         """Take in hand a message that the backend has and that is about to be committed.
 
@@ -263,7 +273,8 @@ class Drainer:
             in_hand = self._hand.ids_of(name)
             wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - len(in_hand)
             self._stale.discard(name)
-            if wanted > 0:
+            is_lost = by_name(name).name != name  # it may be clinical mail all the same
+            if wanted > 0 and (is_lost or not self._is_held(name, 1)):
                 with self._hand.query():
                     for record in await self._spool.due(wall, name, wanted, in_hand):
                         self._take(record)
@@ -271,10 +282,15 @@ class Drainer:
         if due is not None:
             self._look_within(due - wall if due > wall else HIDDEN_INTERVAL)
 
+    def _is_held(self, name: str, rank: int) -> bool:
+        """Whether an operator keeps the class in the spool as which this mail is delivered."""
+        return self._gate.is_held(self.policy.classification.of_spooled(name, rank))
+
     def _take(self, record: SpoolRecord) -> None:
-        if self._is_stopping:
+        # The class may be held since a moment ago.
+        if self._is_stopping or self._is_held(record.traffic_class, record.rank):
             return
-        grip = self._hand.take(record.queue_id, record.traffic_class)
+        grip = self._hand.take(record.queue_id, record.traffic_class, record.rank)
         if grip is not None:
             work = self._handle(record, grip)
             grip.task = self._supervisor.spawn(work, name=f"drain {record.queue_id}")

@@ -27,6 +27,8 @@ class Grip:
 
     queue_id: QueueId
     traffic_class: str = ""
+    rank: int = 1
+    """That its class had when it was spooled."""
     is_firm: bool = False
     """Whether it is too late to call it back."""
     task: "asyncio.Task[None] | None" = None
@@ -59,6 +61,11 @@ class Hand:
             each.queue_id for each in self._grips.values() if each.traffic_class == traffic_class
         ]
 
+    @property
+    def waiting(self) -> list[Grip]:
+        """Those that can still be called back."""
+        return [each for each in self._grips.values() if not each.is_firm]
+
     @contextmanager
     def query(self) -> Iterator[None]:
         """Ask the spool for messages in here, and `take` them in here. One at a time."""
@@ -70,11 +77,11 @@ class Hand:
             self._is_asking = False
             self._let_go.clear()
 
-    def take(self, queue_id: QueueId, traffic_class: str) -> Grip | None:
+    def take(self, queue_id: QueueId, traffic_class: str, rank: int = 1) -> Grip | None:
         """Take a message in hand that a query has found; None if it is not as the query saw it."""
         if queue_id in self._grips or queue_id in self._let_go:
             return None
-        return self._hold(Grip(queue_id=queue_id, traffic_class=traffic_class))
+        return self._hold(Grip(queue_id=queue_id, traffic_class=traffic_class, rank=rank))
 
     def adopt(self, queue_id: QueueId, traffic_class: str) -> Grip:
         """Take in hand what the backend has already and the spool does not have yet."""

@@ -8,6 +8,8 @@ a task that no lost connection cancels. Whatever goes wrong in there, the client
 import asyncio
 import random
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 
@@ -15,6 +17,7 @@ from mailshed.clock import Clock
 from mailshed.errors import ClientGone
 from mailshed.listener.interface import Later
 from mailshed.listener.protocol import SmtpSession
+from mailshed.listener.slow import SlowReplies
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
@@ -42,12 +45,14 @@ class Handler:
         clock: Clock,
         rng: random.Random,
         client_kinds: dict[str, ClientKind],
+        slow_replies: SlowReplies | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._contents = contents
         self._supervisor = supervisor
         self._metrics = metrics
         self._clock = clock
+        self.slow_replies = slow_replies or SlowReplies(0)
         self._rng = rng
         self._client_kinds = client_kinds
         self.open_sessions: set[SmtpSession] = set()
@@ -91,6 +96,13 @@ class Handler:
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""
         self._metrics.reply(session.listener, verb, sent.code)
+
+    def mail(self, session: SmtpSession) -> Callable[[], Awaitable[None]] | None:
+        """Be slow if this client's mail can wait, and there is a place to sleep."""
+        if not self.slow_replies.has_place:
+            return None
+        seconds = self._pipeline.on_mail(session.client, sender=_sender(session))
+        return partial(self.slow_replies.sleep, seconds) if seconds > 0.0 else None
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | Later | None:
         """Ask whether this client may send there."""

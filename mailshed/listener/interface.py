@@ -35,6 +35,10 @@ class MailHandler(Protocol):
         """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
         ...
 
+    def mail(self, session: "SmtpSession") -> Callable[[], Awaitable[None]] | None:
+        """Has MAIL, which was accepted, to wait for its reply? What is returned waits as long."""
+        ...
+
     def recipient(self, session: "SmtpSession", mailbox: Mailbox) -> Reply | Later | None:
         """May this client send to `mailbox`? A reply refuses it; 421 also ends the session.
 

@@ -7,8 +7,8 @@ What it decides is only syntax, sequence and bounds; what mail is and where it g
 - MAIL, RCPT, EHLO: addresses are rewritten there, every parameter of DSN is refused, PIPELINING is
   not offered, and one session's EHLO changes the line limits of all others;
 - DATA: lines are collected one by one there, and an endless line without bound;
-- RCPT waits when it has to be asked whether the mailbox exists: what came before is answered
-  first, and what comes after it waits;
+- RCPT waits when it has to be asked whether the mailbox exists, and MAIL when mail is to come more
+  slowly: what came before is answered first, and what comes after it waits;
 - `push`: replies are collected while more commands are buffered, so a pipelined group is answered
   in one segment (RFC 2920, 3.2);
 - the timer: it is per command there and runs while the backend works; here it is one lazy deadline
@@ -337,7 +337,19 @@ class SmtpSession(SMTP):
             begun = self.envelope.begin(_octets(arg), self.limits, self.loop.time())
             if not begun.is_success:
                 self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
+            elif rest := self.handler.mail(self):
+                await self._rest(rest)
             self._answer("mail", begun)
+
+    async def _rest(self, rest: Callable[[], Awaitable[None]]) -> None:
+        """Answer what came before, then be slow; the time is ours and not the client's."""
+        await self._flush()
+        self._is_working = True
+        try:
+            await rest()
+        finally:
+            self._is_working = False
+        self._reset_timeout()
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.3."""

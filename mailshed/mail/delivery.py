@@ -5,6 +5,7 @@ so the backend may or may not have the message. Whoever receives it must keep a 
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
@@ -17,6 +18,16 @@ class Delivered:
     reply: Reply
 
 
+class NoReply(Enum):
+    """Why there is no reply to pass on."""
+
+    UNKNOWN = "unknown"  # there is one, or nobody says
+    NO_CONNECTION = "no_connection"  # refused, reset or closed, or a 5xx for a greeting
+    TIMED_OUT = "timed_out"  # nothing came in time
+    NOT_SMTP = "not_smtp"  # what came was not an SMTP reply, or none to what was said
+    OUR_CHOICE = "our_choice"  # we did not ask
+
+
 @dataclass(frozen=True, slots=True)
 class Deferred:
     """Not now: a 4xx of the backend at `stage`, or no dialog (`reply` None, see `detail`)."""
@@ -24,6 +35,7 @@ class Deferred:
     stage: Stage
     reply: Reply | None
     detail: str = ""
+    no_reply: NoReply = NoReply.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +58,16 @@ DeliveryResult = Delivered | Deferred | Bounced | InDoubt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimes:
-    """Seconds spent at each stage of one transaction.
+    """Seconds spent at each stage of one transaction; 0 where that is not known.
 
     `service` is the time from MAIL sent to the reply to the final dot: what the limiter watches.
-    Connecting is measured apart, since pooled connections do it once for many messages.
+    `mail` ends with the reply to MAIL, `envelope` with the last one before the mail data, both from
+    MAIL sent too; `content` is the time to send the mail data. Connecting is measured apart, since
+    pooled connections do it once for many messages.
     """
 
     connect: float = 0.0
+    mail: float = 0.0
     envelope: float = 0.0
     content: float = 0.0
     service: float = 0.0

@@ -114,7 +114,8 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "decisions_total",
             "class action reason",
             "Decisions on messages, by action and reason.",
-            "Why mail was not relayed at once: `saturated` is load, `backend_away` an outage, "
+            "Why mail was not relayed at once: `saturated` and `diverted` are load, `override` an "
+            "operator, `backend_away` an outage, "
             "`spool_full` and `spool_sick` need an operator. `spool_filling` and `over_quota` are "
             "what the class and the quotas allow under load.",
         ),
@@ -131,6 +132,39 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "Messages that exceed a quota of their sender, network or class.",
             "Of consequence only under pressure, and never for clinical mail: there it is an "
             "alarm, since somebody sends too much of it or a rule is too wide.",
+        ),
+        _gauge(
+            "surge_ratio",
+            "class",
+            "Messages of the last half hour over the usual number for this time of the week.",
+            "2 is twice the usual. The first days have no value, since nothing is usual yet.",
+        ),
+        _gauge(
+            "surge_alarm",
+            "class",
+            "Whether so much more than the usual comes that it is no chance.",
+            "An alarm alone throttles nobody; under pressure the class has a quota "
+            "(`surge.quota`).",
+        ),
+        _gauge(
+            "surge_network_ratio",
+            "class network",
+            "The same as `surge_ratio`, for what comes from one of the named networks.",
+            "Where a surge comes from. `other` is all clients in no network that has a name. Only "
+            "networks from which the class had mail in the last half hour are here.",
+        ),
+        _gauge(
+            "surge_network_alarm",
+            "class network",
+            "The same as `surge_alarm`, for what comes from one of the named networks.",
+            "It tells, and has no effect.",
+        ),
+        _counter(
+            "surge_unexpected_work_seconds_total",
+            "class",
+            "Time that the unloaded backend needs for what came beyond the expected, in surges.",
+            "Its rate is the number of slots that a surge costs; more than there are to spare will "
+            "fill the spool. It stands still while the backend's speed is not known.",
         ),
         _counter(
             "recipient_verifications_total",
@@ -223,7 +257,29 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "backend_up",
             "backend",
             "Whether the backend answers.",
-            "0: the breaker is open, mail goes to the spool, one message at a time probes.",
+            "0: the breaker is open, mail goes to the spool, one probe at a time is made.",
+        ),
+        _gauge(
+            "backend_breaker_state",
+            "backend state",
+            "Which state the breaker is in: 1 for that one, 0 for the others.",
+            "`half_open`: the backend answers again and gets more and more mail, all of it half a "
+            "minute later. Often: it comes and goes.",
+        ),
+        _gauge(
+            "backend_stuck_senders",
+            "backend",
+            "Senders whose messages have had no answer for a minute, or are in doubt since.",
+            "More of them than half of the slots open the breaker: the backend takes mail in and "
+            "does not answer.",
+        ),
+        _counter(
+            "backend_endings_total",
+            "backend ending",
+            "How messages ended, as far as the backend's health and room are concerned.",
+            "`busy` is a backend out of room; `refused` no connection, or 421: often its own limit "
+            "of them; `stalled` and `in_doubt` no answer in time. `recipient` and `policy` are 4xx "
+            "that say nothing about load.",
         ),
         _gauge(
             "backend_in_flight",
@@ -302,8 +358,8 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "messages_in_flight_limit",
             "class",
             "Slots in use, by all classes, at which the class has to wait.",
-            "Its `threshold` of the limit, less the slots reserved for clinical mail. Its "
-            "`guarantee` it may have in any case.",
+            "Its `threshold` of the limit (where slots come back fast: all of it), less the slots "
+            "reserved for clinical mail. Its `guarantee` it may have in any case.",
         ),
         _gauge(
             "messages_waiting",
@@ -340,6 +396,13 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "class",
             "Delay that is promised for the class.",
             "From the configuration, so that alerts need no figures of their own.",
+        ),
+        _gauge(
+            "queue_drain_seconds",
+            "class",
+            "Time until the spool has no more mail of the class, if it goes on as now.",
+            "From the work that waits, the work that comes in, and what the backend can do. Not "
+            "there while that is not known, or the backlog does not shrink.",
         ),
         _gauge("spool_bytes", "", "Mail data in the spool.", "At the limit, clients get 452."),
         _gauge("spool_bytes_limit", "", "Most mail data the spool may hold.", "`octets_max`."),
@@ -406,9 +469,88 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "saturation_ratio",
             "resource",
             "How full each resource is, 1 being its limit.",
-            "The highest one is what binds: more of any other would not help. `backend_slots` is 1 "
-            "while the backend is away; `spool_disk` is the reserve over free space, 1 once free "
-            "space is down to the reserve.",
+            "`backend_slots` is 1 while the backend is away; `spool_disk` is the reserve over free "
+            "space, 1 once free space is down to the reserve. `backend` is how hard pressed the "
+            "backend is, `waits` how long even the luckiest wait for a slot, `spool_age` how much "
+            "too old spooled mail is that has not been tried.",
+        ),
+        _gauge(
+            "saturation_binding_info",
+            "resource",
+            "Always 1, for the resource that binds: the fullest one.",
+            "More of any other would not help. Slots, the places to wait for one and the memory "
+            "for mail data are there to be used up, and never bind.",
+        ),
+        _gauge(
+            "pressure_ratio",
+            "",
+            "Saturation of the resource that binds, averaged over some seconds.",
+            "From 0.5 on mail servers that send bulk mail get slow replies; between 0.7 and 0.5 "
+            "quotas begin and cease to bite.",
+        ),
+        _gauge(
+            "shed_level",
+            "",
+            "How much is shed: 0 nothing, 1 slow bulk, 2 bulk waits, 3 telework and applications "
+            "wait, 4 all but clinical and continuity mail waits.",
+            "For people. An operator may force it; see `derived_shed_level`.",
+        ),
+        _gauge(
+            "derived_shed_level",
+            "",
+            "What the shed level would be by itself.",
+            "If it differs from `shed_level`, an operator has forced that.",
+        ),
+        _gauge(
+            "backend_offered_ratio",
+            "backend",
+            "Work that is offered over what the backend can do.",
+            "2 is twice the mail that it can take. Not there until its capacity is known.",
+        ),
+        _gauge(
+            "backend_drain_slots",
+            "backend",
+            "Slots that spooled mail of rank 2 and worse may have in any case.",
+            "Grows step by step while the backend has no queue; beyond it, spooled mail has what "
+            "live mail leaves.",
+        ),
+        _gauge(
+            "class_load_ratio",
+            "class",
+            "Share of the backend's capacity that a class and all better ones ask for.",
+            "Above `class_headroom_ratio` it does not fit, and the class diverts to the spool. Not "
+            "there until the capacity is known.",
+        ),
+        _gauge(
+            "class_headroom_ratio",
+            "class",
+            "Share of the backend's capacity that a class and all better ones may have.",
+            "1 less the guarantees of the worse classes that have mail waiting.",
+        ),
+        _gauge(
+            "class_saturation_ratio",
+            "class",
+            "How near a class is to not fitting.",
+            "That of clinical mail is the one number to watch: it must stay far below 1.",
+        ),
+        _gauge(
+            "class_kept_back",
+            "class",
+            "Whether new mail of the class is spooled at once.",
+            "1: since more comes than fits, or since an operator said so.",
+        ),
+        _gauge(
+            "slow_reply_sessions",
+            "",
+            "Sessions whose reply to MAIL is late on purpose.",
+            "At the limit, further replies come at once.",
+        ),
+        _gauge("slow_reply_sessions_limit", "", "Most of them.", "`limits.slow_replies_max`."),
+        _counter(
+            "slow_replies_total",
+            "",
+            "Replies to MAIL that were late on purpose.",
+            "Mail servers that send bulk or telework mail were slowed down so often.",
         ),
         _gauge("smtp_sessions", "", "Open SMTP sessions.", "At the limit, clients get 421."),
         _gauge("smtp_sessions_limit", "", "Most SMTP sessions.", "`sessions_max`."),
@@ -470,6 +612,19 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "",
             "Whether mailshed only watches: it decides and counts, and acts on nothing.",
             "1 is for the first days. The backend is not protected.",
+        ),
+        _gauge(
+            "override_active",
+            "kind class",
+            "Overrides by operators that are in force; no class for a forced level.",
+            "`hold`, `limit`, `release` of a class, or `level`; `mailshed override list` has who"
+            " and why. While observing they act on nothing.",
+        ),
+        _gauge(
+            "override_age_seconds",
+            "kind class",
+            "How long each has been in force.",
+            "One that is older than a day was forgotten, or belongs in the configuration.",
         ),
         _gauge(
             "class_rank",

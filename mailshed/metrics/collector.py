@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mailshed.metrics.catalog import FAMILIES, Kind
-from mailshed.metrics.labels import RESOURCES, STATES, TERMS
-from mailshed.metrics.snapshot import Snapshot, SnapshotHolder
+from mailshed.metrics.labels import BREAKER_STATES, ENDINGS, RESOURCES, STATES, TERMS
+from mailshed.metrics.snapshot import Snapshot, SnapshotHolder, SurgeSnapshot
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 _Source = Callable[[Snapshot], Samples]
@@ -81,8 +81,51 @@ def _ledger(snapshot: Snapshot) -> Samples:
             yield (name, term), terms.get(term, 0)
 
 
+def _known(samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Samples:
+    """Those that have a value."""
+    return [(labels, value) for labels, value in samples if value is not None]
+
+
+def _surges(get: Callable[[SurgeSnapshot], float | None]) -> _Source:
+    """Of whole classes; without those that have no value yet."""
+
+    def samples(snapshot: Snapshot) -> Samples:
+        for each in snapshot.surges:
+            if not each.network and (value := get(each)) is not None:
+                yield (each.traffic_class,), value
+
+    return samples
+
+
+def _network_surges(get: Callable[[SurgeSnapshot], float | None]) -> _Source:
+    """Of classes by network; most come from one or two, so those without mail are left out."""
+
+    def samples(snapshot: Snapshot) -> Samples:
+        for each in snapshot.surges:
+            is_there = bool(each.network) and (each.messages > 0 or each.is_alarm)
+            if is_there and (value := get(each)) is not None:
+                yield (each.traffic_class, each.network), value
+
+    return samples
+
+
+def _breakers(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        for state in BREAKER_STATES:
+            yield (backend.name, state), state == backend.breaker
+
+
+def _endings(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        for ending in ENDINGS:
+            yield (backend.name, ending), backend.endings.get(ending, 0)
+
+
 _SOURCES: dict[str, _Source] = {
     "backend_up": lambda s: [((b.name,), b.is_up) for b in s.backends],
+    "backend_breaker_state": _breakers,
+    "backend_stuck_senders": lambda s: [((b.name,), b.stuck_senders) for b in s.backends],
+    "backend_endings_total": _endings,
     "backend_in_flight": lambda s: [((b.name,), b.in_flight) for b in s.backends],
     "backend_in_flight_limit": lambda s: [((b.name,), b.limit) for b in s.backends],
     "backend_in_flight_ceiling": lambda s: [((b.name,), b.ceiling) for b in s.backends],
@@ -115,7 +158,28 @@ _SOURCES: dict[str, _Source] = {
     "spool_disk_reserve_bytes": _one(lambda s: s.spool.disk_reserve),
     "spool_healthy": _one(lambda s: s.spool.is_healthy),
     "recipients_ledger_total": _ledger,
+    "surge_ratio": _surges(lambda each: each.ratio),
+    "surge_alarm": _surges(lambda each: each.is_alarm),
+    "surge_network_ratio": _network_surges(lambda each: each.ratio),
+    "surge_network_alarm": _network_surges(lambda each: each.is_alarm),
+    "surge_unexpected_work_seconds_total": _surges(lambda each: each.unexpected_work_seconds_total),
     "saturation_ratio": lambda s: [((r,), s.saturation.get(r, 0.0)) for r in RESOURCES],
+    "saturation_binding_info": lambda s: [((s.binding,), 1)] if s.binding else [],
+    "pressure_ratio": _one(lambda s: s.pressure),
+    "shed_level": _one(lambda s: s.shed_level),
+    "derived_shed_level": _one(lambda s: s.derived_level),
+    "backend_offered_ratio": lambda s: _known(((b.name,), b.offered_ratio) for b in s.backends),
+    "backend_drain_slots": lambda s: [((b.name,), b.drain_slots) for b in s.backends],
+    "class_load_ratio": lambda s: _known(((c.name,), c.load) for c in s.classes),
+    "class_headroom_ratio": lambda s: [
+        ((c.name,), c.headroom) for c in s.classes if c.load is not None
+    ],
+    "class_saturation_ratio": lambda s: _known(((c.name,), c.saturation) for c in s.classes),
+    "class_kept_back": lambda s: [((c.name,), bool(c.kept_back)) for c in s.classes],
+    "queue_drain_seconds": lambda s: _known(((c.name,), c.drain_seconds) for c in s.classes),
+    "slow_reply_sessions": _one(lambda s: s.slow_replies.used),
+    "slow_reply_sessions_limit": _one(lambda s: s.slow_replies.limit),
+    "slow_replies_total": _one(lambda s: s.slow_replies_total),
     "smtp_sessions": _one(lambda s: s.sessions.used),
     "smtp_sessions_limit": _one(lambda s: s.sessions.limit),
     "content_memory_bytes": _one(lambda s: s.content_memory.used),
@@ -131,6 +195,10 @@ _SOURCES: dict[str, _Source] = {
     "memory_bytes": _one(lambda s: s.memory.used),
     "memory_limit_bytes": _one(lambda s: s.memory.limit),
     "observe_mode": _one(lambda s: s.is_observing),
+    "override_active": lambda s: [((o.kind, o.traffic_class), 1) for o in s.overrides],
+    "override_age_seconds": lambda s: [
+        ((o.kind, o.traffic_class), max(0.0, s.wall - o.since_wall)) for o in s.overrides
+    ],
     "class_rank": lambda s: [((c.name,), c.rank) for c in s.classes],
     "spool_fill_ratio": _one(lambda s: s.spool_fill),
     "quota_keys": _one(lambda s: s.quota_keys.used),

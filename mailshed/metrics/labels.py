@@ -8,6 +8,9 @@ from typing import Literal, get_args
 
 from mailshed.admission.decision import Action
 from mailshed.admission.quota import Layer, Level
+from mailshed.control.breaker import BreakerState
+from mailshed.control.limit import SlotEnding
+from mailshed.control.overrides import OverrideKind
 
 Result = Literal["accepted", "refused"]
 Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
@@ -48,28 +51,32 @@ STAGE_TIMES = ("connect", "envelope", "content", "service")
 STATES = ("queued", "deferred", "hold", "corrupt")
 TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
 RESOURCES = (
+    *("backend", "waits", "spool_age"),
     *("backend_slots", "sessions", "spool_bytes", "spool_messages", "spool_disk"),
     *("content_memory", "content_disk", "event_loop", "files", "memory", "live_waiting"),
 )
+BREAKER_STATES = tuple(each.value for each in BreakerState)
+ENDINGS = tuple(each.value for each in SlotEnding if each is not SlotEnding.UNUSED)
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
     "outcome": get_args(Outcome),
     "disposition": get_args(Disposition),
     "action": get_args(Action),
     "source": get_args(Source),
-    "kind": get_args(ReportLabel),
+    "kind": (*get_args(ReportLabel), *(each.value for each in OverrideKind)),
     "cause": get_args(PostponedLabel),
     "timeliness": get_args(Timeliness),
     "verb": VERBS,
     "code": (*sorted(CODES), "other"),
     "code_class": CODE_CLASSES,
     "stage": tuple(dict.fromkeys((*STAGES, *STAGE_TIMES))),
-    "state": (*STATES, "busy", "idle"),
+    "state": (*STATES, "busy", "idle", *BREAKER_STATES),
+    "ending": ENDINGS,
     "term": TERMS,
     "resource": RESOURCES,
     "quota": tuple(each.value for each in Layer),
     "level": tuple(each.value for each in Level),
 }
 """Values of the labels that are not names from the configuration (`reason`: `terms.Reason`)."""
-CONFIGURED = frozenset({"class", "listener", "backend", "hash", "version"})
+CONFIGURED = frozenset({"class", "listener", "backend", "network", "hash", "version"})
 """Labels whose values come from the configuration or from the release."""

@@ -50,6 +50,7 @@ _CAUSES: tuple[PostponedLabel, ...] = ("mailbox", "retry_budget")
 _DECISIONS: tuple[tuple[Action, Reason], ...] = (
     ("relay", Reason.ROOM),
     ("spool", Reason.SATURATED),
+    ("spool", Reason.DIVERTED),
     ("spool", Reason.BACKEND_AWAY),
     ("spool", Reason.BACKEND_DEFERRED),
     ("defer", Reason.BACKEND_DEFERRED),

@@ -12,6 +12,7 @@ octets. Totals count since the process started, but for the ledger, which is as 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mailshed.control.saturation import binding
 from mailshed.metrics.history import Recent
 
 SNAPSHOT_SECONDS = 0.25
@@ -40,8 +41,18 @@ class BackendSnapshot:
     connections_idle: int = 0
     connections_opened_total: int = 0
     connections_failed_total: int = 0
+    offered_ratio: float | None = None
+    """Work that is offered over what the backend can do; None: not known."""
+    drain_slots: int = 0
+    """Slots that spooled mail may have in any case, that of the best two ranks aside."""
     next_probe_seconds: float = 0.0
     """Until the next attempt to reach it; 0 while it is up."""
+    breaker: str = "closed"
+    """`closed`, `half_open` (it answers again and gets more and more mail) or `open` (away)."""
+    stuck_senders: int = 0
+    """Senders whose messages have had no answer for a minute, or are in doubt since."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How messages ended, as far as the limit is concerned: numbers by ending."""
     last_error: str = ""
 
 
@@ -68,6 +79,16 @@ class ClassSnapshot:
     oldest_age_seconds: float = 0.0
     """Age of the oldest spooled message that is to be delivered; 0 if there is none."""
     is_configured: bool = True
+    kept_back: str = ""
+    """Why new mail of it is spooled at once: `diverted` or `override`; empty: it is not."""
+    load: float | None = None
+    """Share of the backend's capacity that its rank and better ones ask for; None: not known."""
+    headroom: float = 1.0
+    """Share that they may have."""
+    saturation: float | None = None
+    """How near its rank is to not fitting, 0 to 1; None: not known."""
+    drain_seconds: float | None = 0.0
+    """Until its spooled mail is delivered; None: not known, or the backlog does not shrink."""
     recent: Recent = field(default_factory=Recent)
 
 
@@ -107,6 +128,44 @@ class SpoolSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideSnapshot:
+    """What an operator has decided against the rules, for a time: `mailshed.control.overrides`."""
+
+    id: int
+    kind: str
+    traffic_class: str = ""
+    """Empty for a level."""
+    value: int = 0
+    """The level, or the slots."""
+    user: str
+    reason: str
+    since_wall: float
+    until_wall: float
+    left_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurgeSnapshot:
+    """How much mail of one class comes, against the usual: `mailshed.control.surges`."""
+
+    traffic_class: str
+    network: str = ""
+    """The part that comes from this network; empty for the whole class."""
+    messages: int = 0
+    """Of the last half hour."""
+    ratio: float | None = None
+    """Of them to what is usual at this time of the week; None while nothing is known."""
+    is_alarm: bool = False
+    is_crisis: bool = False
+    """There is an alarm, or has been in the last days."""
+    alarm_seconds: float = 0.0
+    """How long there has been an alarm."""
+    unexpected_work_seconds_total: float = 0.0
+    """Slot-seconds of what came beyond the expected while there was an alarm, since the start; of
+    whole classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """A bounded resource: how much is used, of how much."""
 
@@ -140,10 +199,23 @@ class Snapshot:
     cached_recipients: Usage = Usage()
     held_mailboxes: Usage = Usage()
     retry_tokens: Usage = Usage()
+    pressure: float = 0.0
+    """On the service as a whole, 0 to 1."""
+    shed_level: int = 0
+    """In force: derived, or forced by an operator."""
+    derived_level: int = 0
+    """What it would be by itself."""
+    slow_replies: Usage = Usage()
+    """Sessions whose reply to MAIL is late on purpose."""
+    slow_replies_total: int = 0
     spool_fill: float = 0.0
     """The fullest measure of the spool, 1 being its limit."""
     quota_keys: Usage = Usage()
     retry_clients: Usage = Usage()
+    overrides: tuple[OverrideSnapshot, ...] = ()
+    """In force, in the order in which they were asked for."""
+    surges: tuple[SurgeSnapshot, ...] = ()
+    """Whole classes first; empty if surges are not watched."""
     files: Usage = Usage()
     """Open files."""
     memory: Usage = Usage()
@@ -158,7 +230,13 @@ class Snapshot:
     @property
     def binding(self) -> str | None:
         """The resource nearest to its limit, which decides what happens next."""
-        return max(self.saturation, key=self.saturation.__getitem__, default=None)
+        return binding(self.saturation)
+
+    @property
+    def service_saturation(self) -> float:
+        """How full that is, 0 to 1."""
+        name = self.binding
+        return 0.0 if name is None else min(1.0, self.saturation[name])
 
     def age(self, now: float) -> float:
         """Seconds since it was made; `now` is monotonic."""

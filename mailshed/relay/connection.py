@@ -18,7 +18,7 @@ import aiosmtplib
 from aiosmtplib import SMTPResponseException
 
 from mailshed.mail import reply as replies
-from mailshed.mail.delivery import Deferred
+from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.mail.reply import Reply
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
@@ -109,13 +109,17 @@ async def open_connection(address: Address, timeouts: Timeouts) -> Connection | 
             await client.ehlo()
     except TimeoutError:
         client.close()
-        return Deferred(stage, None, f"no {_AWAITED[stage]} from {_name(address)} in time")
+        said = f"no {_AWAITED[stage]} from {_name(address)} in time"
+        return Deferred(stage, None, said, NoReply.TIMED_OUT)
     except SMTPResponseException as error:
         client.close()
         return _refused(stage, address, error)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         client.close()
-        return Deferred(stage, None, f"{_name(address)}: {_reason(error)}")
+        cause = _cause(error)
+        said = f"{_name(address)}: {str(cause) or type(cause).__name__}"
+        is_late = isinstance(cause, TimeoutError)  # the operating system lost patience before us
+        return Deferred(stage, None, said, NoReply.TIMED_OUT if is_late else NoReply.NO_CONNECTION)
     except BaseException:
         client.close()
         raise
@@ -132,11 +136,13 @@ def _take_over(
     transport, stock = client.transport, client.protocol
     if transport is None or stock is None or transport.is_closing():
         client.close()
-        return Deferred(Stage.EHLO, None, f"{_name(address)} closed the connection after EHLO")
+        said = f"{_name(address)} closed the connection after EHLO"
+        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
     # The stock parser stops after one reply and keeps the rest where nobody would look again.
     if stock._buffer:  # noqa: SLF001 - WireProtocol must not start in the middle of a reply
         client.close()
-        return Deferred(Stage.EHLO, None, f"{_name(address)} sent more than a reply to EHLO")
+        said = f"{_name(address)} sent more than a reply to EHLO"
+        return Deferred(Stage.EHLO, None, said, NoReply.NOT_SMTP)
     wire = WireProtocol(asyncio.get_running_loop())
     transport.set_protocol(wire)
     wire.connection_made(transport)
@@ -147,17 +153,19 @@ def _take_over(
 def _refused(stage: Stage, address: Address, error: SMTPResponseException) -> Deferred:
     """Map a greeting or a reply to EHLO that was not positive, or not SMTP (code -1)."""
     reply: Reply | None = None
+    why = NoReply.NO_CONNECTION if error.code > 0 else NoReply.NOT_SMTP
     if 400 <= error.code < 500:
+        why = NoReply.UNKNOWN
         reply = replies.make(error.code, *error.message.split("\n")[: replies.LINES_MAX])
     said = f"{error.code} {error.message}" if error.code > 0 else error.message
-    return Deferred(stage, reply, f"{_name(address)} said: {ascii(said[:200])[1:-1]}")
+    return Deferred(stage, reply, f"{_name(address)} said: {ascii(said[:200])[1:-1]}", why)
 
 
-def _reason(error: Exception) -> str:
+def _cause(error: Exception) -> Exception:
     """The innermost cause: the operating system's words rather than three wrappings of them."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return str(error) or type(error).__name__
+    return error
 
 
 def _name(address: Address) -> str:

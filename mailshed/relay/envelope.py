@@ -10,8 +10,8 @@ sent. SIZE is ours, since our trace line makes the message longer than the clien
 
 from collections.abc import Sequence
 
-from mailshed.errors import BackendError
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult
+from mailshed.errors import BackendError, ProtocolViolation, TimedOut
+from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, NoReply
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.connection import Offers
@@ -59,6 +59,19 @@ def refusal(stage: Stage, reply: Reply) -> Deferred | Bounced | None:
     return None
 
 
+def silence(fault: BackendError | None) -> NoReply:
+    """Say why no reply came, by what broke the dialog."""
+    match fault:
+        case TimedOut():
+            return NoReply.TIMED_OUT
+        case ProtocolViolation():
+            return NoReply.NOT_SMTP
+        case BackendError():
+            return NoReply.NO_CONNECTION
+        case None:
+            return NoReply.UNKNOWN
+
+
 def judge(
     replies: Sequence[Reply], fault: BackendError | None, recipients: int, *, partial_ok: bool
 ) -> list[DeliveryResult | None]:
@@ -77,10 +90,11 @@ def judge(
     rest: DeliveryResult | None = None
     if fault is not None:
         last = replies[-1] if replies and replies[-1].code == 421 else None
-        rest = Deferred(fault.stage, last, str(fault))
+        why = silence(fault) if last is None else NoReply.UNKNOWN
+        rest = Deferred(fault.stage, last, str(fault), why)
         verdicts += [rest] * (recipients - len(verdicts))
     elif len(replies) > recipients + 1:
         rest = refusal(Stage.DATA, replies[recipients + 1])
     if rest is None and not partial_ok and any(verdicts):
-        rest = Deferred(Stage.RCPT, None, OTHERS_REFUSED)
+        rest = Deferred(Stage.RCPT, None, OTHERS_REFUSED, NoReply.OUR_CHOICE)
     return [rest if verdict is None else verdict for verdict in verdicts]

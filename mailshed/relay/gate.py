@@ -7,13 +7,20 @@ slot. The drain waits without bound. Nobody else hands messages to the backend.
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 from mailshed.admission import room
 from mailshed.admission.policy import BackendState
 from mailshed.clock import Clock
+from mailshed.control.breaker import FAILED, Question
 from mailshed.control.limit import Limit, LimitChange, SlotEnding
-from mailshed.mail.delivery import Deferred, InDoubt, StageTimes, TransactionResult
+from mailshed.control.overrides import Overrides
+from mailshed.mail.delivery import StageTimes, TransactionResult
+from mailshed.relay.endings import ending_of, error_of, times_of
+from mailshed.relay.presets import GENERIC, Preset
+from mailshed.relay.probe import Prober
 from mailshed.station import Slot, Station, Work
 from mailshed.terms import TrafficClass
 
@@ -28,13 +35,26 @@ class _Waiter:
 class Gate:
     """One station, joined to the event loop."""
 
-    def __init__(self, *, limit: Limit, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        *,
+        limit: Limit,
+        clock: Clock,
+        rng: random.Random,
+        preset: Preset = GENERIC,
+        prober: Prober | None = None,
+    ) -> None:
         self.station: Station[_Waiter] = Station(limit)
+        self.station.breaker.can_ask = prober is not None
+        self._prober = prober
+        self._preset = preset
         self._clock = clock
         self._rng = rng
         self._probe_timer: asyncio.TimerHandle | None = None
         self.last_error = ""
         """How the backend failed most recently, for people."""
+        self.endings: Counter[str] = Counter()
+        """How many messages ended in which way."""
 
     @property
     def in_flight(self) -> int:
@@ -116,11 +136,21 @@ class Gate:
         """What a message of this class and size would meet now; while observing, if we were not."""
         return self.station.state(traffic_class, self._clock.monotonic(), size)
 
+    @property
+    def quotas_bite(self) -> bool:
+        """Whether what exceeds a quota has to give way."""
+        return self.station.quotas_bite(self._clock.monotonic())
+
+    def note_arrival(self, traffic_class: TrafficClass, size: int, recipients: int) -> None:
+        """A live message has arrived, whatever is decided about it."""
+        work = Work(traffic_class=traffic_class, size=size, recipients=recipients)
+        self.station.note_arrival(work, self._clock.monotonic())
+
     def try_acquire(
-        self, traffic_class: TrafficClass, size: int = 0, recipients: int = 1
+        self, traffic_class: TrafficClass, size: int = 0, recipients: int = 1, sender: bytes = b""
     ) -> Slot | None:
         """Take a slot if one is free for this class and nobody with a better claim waits."""
-        work = Work(traffic_class=traffic_class, size=size, recipients=recipients)
+        work = Work(traffic_class=traffic_class, size=size, recipients=recipients, sender=sender)
         return self.station.try_start(work, self._clock.monotonic())
 
     async def acquire(
@@ -155,7 +185,7 @@ class Gate:
             return None
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.create_future())
-        self.station.offer(waiter, work, self._clock.wall())
+        self.station.offer(waiter, work, self._clock.monotonic(), self._clock.wall())
         timer = None
         if timeout is not None:
             timer = loop.call_later(timeout, self._give_up, waiter)
@@ -171,13 +201,24 @@ class Gate:
 
     def release(self, slot: Slot, result: TransactionResult | None) -> None:
         """Give a slot back with what became of its message; None if the backend was not asked."""
-        ending, jitter = _ending(result), 0.0
-        if ending in (SlotEnding.REFUSED, SlotEnding.STALLED, SlotEnding.IN_DOUBT):
-            self.last_error = _error(result)
+        ending, jitter = ending_of(result, self._preset), 0.0
+        self.endings[ending.value] += 1
+        if ending in FAILED:
+            self.last_error = error_of(result)
             jitter = self._rng.random()
-        times = _NO_TIMES if result is None else result.times
+        times = _NO_TIMES if result is None else times_of(result, self._preset)
         self.station.release(slot, ending, times, self._clock.monotonic(), jitter)
         self._dispatch()
+
+    def is_held(self, traffic_class: TrafficClass) -> bool:
+        """Whether an operator keeps this class in the spool."""
+        return self.station.is_held(traffic_class)
+
+    def set_overrides(self, overrides: Overrides) -> None:
+        """Obey these from now on; live mail of classes that are held is told None."""
+        for waiter in self.station.set_overrides(overrides):
+            _tell_none(waiter)
+        self._dispatch()  # others may start now
 
     def tick(self, *, has_spooled: bool) -> LimitChange | None:
         """Let the station see that time passes; `has_spooled`: the spool holds mail that is due."""
@@ -203,7 +244,23 @@ class Gate:
                 waiter.granted.set_result(slot)
         for waiter in self.station.send_away(now):
             _tell_none(waiter)
+        self._ask(now)
         self._wake_for_probe(now)
+
+    def _ask(self, now: float) -> None:
+        """Ask a backend that is away what is due to be asked."""
+        if self._prober is None or self.is_closed:
+            return
+        question = self.station.breaker.try_ask(now)
+        if question is not None:
+            self._prober.start(question.step, partial(self._on_answer, question))
+
+    def _on_answer(self, question: Question, ending: SlotEnding, detail: str) -> None:
+        jitter = 0.0
+        if ending in FAILED:
+            self.last_error, jitter = detail, self._rng.random()
+        self.station.breaker.on_answer(self._clock.monotonic(), question, ending, jitter)
+        self._dispatch()
 
     def _wake_for_probe(self, now: float) -> None:
         wake_at = self.station.wake_at(now)
@@ -232,34 +289,3 @@ class Gate:
 def _tell_none(waiter: _Waiter) -> None:
     if not waiter.granted.done():
         waiter.granted.set_result(None)
-
-
-def _ending(result: TransactionResult | None) -> SlotEnding:
-    if result is None:
-        return SlotEnding.UNUSED
-    if result.is_backend_away:
-        return SlotEnding.REFUSED
-    is_answered = False
-    for recipient in result.recipients:
-        match recipient:
-            case InDoubt():
-                return SlotEnding.IN_DOUBT
-            case Deferred(reply=None):
-                continue
-            case Deferred(reply=reply) if reply is not None and reply.code == 421:
-                return SlotEnding.REFUSED
-            case Deferred():
-                return SlotEnding.BUSY
-            case _:
-                is_answered = True
-    return SlotEnding.COMPLETED if is_answered else SlotEnding.STALLED
-
-
-def _error(result: TransactionResult | None) -> str:
-    match result.recipients[0] if result is not None else None:
-        case Deferred(stage, answer, detail):
-            return f"{stage.value}: {answer.text if answer is not None else detail}"
-        case InDoubt(detail):
-            return f"dot: {detail}"
-        case _:
-            return ""

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from mailshed.clock import Clock
-from mailshed.mail.delivery import Deferred
+from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.relay.backend import BackendConnections
 from mailshed.relay.connection import QUIT_TIMEOUT, Connection
 from mailshed.supervisor import Supervisor
@@ -120,7 +120,8 @@ class Pool:
     async def open(self) -> Connection | Deferred:
         """Open a new connection; Deferred if the backend is away."""
         if self._is_closed:
-            return Deferred(Stage.CONNECT, None, "the service is stopping")
+            why = NoReply.OUR_CHOICE
+            return Deferred(Stage.CONNECT, None, "the service is stopping", why)
         began = self._clock.monotonic()
         connection = await self._connect()
         if isinstance(connection, Deferred):

@@ -24,13 +24,14 @@ from mailshed.mail.delivery import (
     Delivered,
     DeliveryResult,
     InDoubt,
+    NoReply,
     StageTimes,
     TransactionResult,
 )
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.connection import Connection
-from mailshed.relay.envelope import judge, mail_command, rcpt_command, refusal
+from mailshed.relay.envelope import judge, mail_command, rcpt_command, refusal, silence
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 
@@ -61,10 +62,12 @@ async def run(connection: Connection, message: OutboundMessage, clock: Clock) ->
     """
     wire = connection.wire
     connection.messages += 1
+    wire.time_reply(clock)
     began = clock.monotonic()
     replies = await _negotiate(connection, message)
     verdicts = judge(replies, wire.fault, len(message.recipients), partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
+    mail = wire.replied_at - began if wire.replied_at is not None else 0.0
     if None in verdicts:
         wire.expect(_DOT)
         is_dot_sent = await _send_content(wire, message, connection.timeouts.command)
@@ -81,6 +84,7 @@ async def run(connection: Connection, message: OutboundMessage, clock: Clock) ->
         recipients=tuple(settled),
         times=StageTimes(
             connect=connection.connect_seconds,
+            mail=mail,
             envelope=answered - began,
             content=sent - answered,
             service=ended - began,
@@ -192,7 +196,6 @@ def _outcome(wire: WireProtocol, *, is_dot_sent: bool) -> DeliveryResult:
         return refusal(Stage.DOT, reply) or Delivered(reply)
     wire.abort()  # in the middle of mail data; there is no way back to the dialog
     if reply is None:
-        return Deferred(Stage.DATA, None, str(wire.fault))
-    return refusal(Stage.DATA, reply) or Deferred(
-        Stage.DATA, None, f"mail data was answered before its end: {reply.text[:80]}"
-    )
+        return Deferred(Stage.DATA, None, str(wire.fault), silence(wire.fault))
+    said = f"mail data was answered before its end: {reply.text[:80]}"
+    return refusal(Stage.DATA, reply) or Deferred(Stage.DATA, None, said, NoReply.NOT_SMTP)

@@ -43,7 +43,7 @@ from mailshed.admission.recipients import (
 )
 from mailshed.clock import Clock
 from mailshed.config.policy import VerificationPolicy
-from mailshed.control.breaker import Breaker
+from mailshed.control.backoff import Backoff
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.delivery import Delivered, TransactionResult
@@ -107,7 +107,7 @@ class RecipientVerifier:
         self._cache = RecipientCache(policy.entries_max)
         self._catch_alls = CatchAlls()
         self._budget = UnknownBudget()
-        self._breaker = Breaker(failures_to_open=1)
+        self._breaker = Backoff()
         self._questions: dict[bytes, _Question] = {}
         self._silences = 0
         self._first_silence = 0.0

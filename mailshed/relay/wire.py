@@ -22,6 +22,7 @@ from typing import cast
 
 from aiosmtplib.protocol import SMTPProtocol
 
+from mailshed.clock import Clock
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut
 from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, Reply, from_backend
 from mailshed.terms import Stage
@@ -44,6 +45,9 @@ class WireProtocol(SMTPProtocol):
         """What broke the dialog; None as long as the connection is good."""
         self.on_break: Callable[[], None] | None = None
         """Called once, when `fault` is set."""
+        self.replied_at: float | None = None
+        """When the first reply since `time_reply` came, by the clock given there."""
+        self._stopwatch: Clock | None = None
         self._stages: Sequence[Stage] = ()  # of the replies awaited; len() is the count to pair
         self._lines: list[bytes] = []  # of a multi-line reply that is not complete yet
         self._rest = b""  # of a line that is not complete yet
@@ -87,6 +91,11 @@ class WireProtocol(SMTPProtocol):
         assert self.fault is not None or self.is_idle, "the last group is not complete"
         self.replies = []
         self._stages = stages
+
+    def time_reply(self, clock: Clock) -> None:
+        """Note the time when the next reply comes, be it one of a group that comes later."""
+        self._stopwatch = clock
+        self.replied_at = None
 
     def send(self, data: bytes | memoryview) -> bool:
         """Hand `data` to the transport as it is; False if the connection is gone."""
@@ -203,6 +212,9 @@ class WireProtocol(SMTPProtocol):
             self._break(ConnectionLost, f"the backend said: {reply.text}", reply)
             return False
         self.replies.append(reply)
+        if self._stopwatch is not None:
+            self.replied_at = self._stopwatch.monotonic()
+            self._stopwatch = None
         return True
 
     def _break(self, kind: type[BackendError], text: str, last: Reply | None = None) -> None:

@@ -56,11 +56,16 @@ def events(trace: str) -> Iterator[Event]:
     for line in trace.splitlines():
         if resumed := _RESUMED.fullmatch(line):
             arguments = begun.pop(resumed["pid"])
-            yield Event(resumed["name"], True, arguments, resumed["rest"].rpartition("= ")[2])
+            yield Event(resumed["name"], True, arguments, _result(resumed["rest"]))
         elif call := _CALL.fullmatch(line):
             name, rest = call["name"], call["rest"]
             yield Event(name, False, rest)
             if rest.endswith("<unfinished ...>"):
                 begun[call["pid"]] = rest
             else:
-                yield Event(name, True, rest, rest.rpartition("= ")[2])
+                yield Event(name, True, rest, _result(rest))
+
+
+def _result(rest: str) -> str:
+    """What a call returned; that it was made to take longer is not part of it."""
+    return rest.rpartition("= ")[2].removesuffix(" (DELAYED)")

@@ -31,8 +31,9 @@ SLOTS = 4
 POLICY_SECONDS = 0.05  # for the envelope, and once more for the final dot
 BURST = 40
 """Messages that all arrive right before the kill: enough to keep the slots in use until then."""
-PROBE_SECONDS = 36.0
-"""A backend that was gone at each probe is probed every 30 s at most, with a jitter of 20 %."""
+PROBE_SECONDS = 4.0
+"""A backend that refuses connections is asked every 2 s, with a jitter of 20 %; the rest is for a
+loaded machine."""
 PAUSE_SECONDS = 4.0
 """A message that broke off in its dialog rests for retry_max (2 s); a snapshot of the metrics is up
 to 0.25 s old, and the last messages take their service time."""

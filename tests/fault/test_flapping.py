@@ -34,8 +34,9 @@ POLICY_SECONDS = 0.03  # for the envelope, and once more for the final dot
 ARRIVAL_SHARE = 0.2
 MIX = {"clinical": 0.25, "personal": 0.25, "telework": 0.25, "bulk": 0.25}
 
-PROBE_SECONDS = 36.0
-"""A backend that was gone at each probe is probed every 30 s at most, with a jitter of 20 %."""
+PROBE_SECONDS = 4.0
+"""A backend that refuses connections is asked every 2 s, with a jitter of 20 %; the rest is for a
+loaded machine."""
 PAUSE_SECONDS = 4.0
 """A message that broke off in its dialog rests for retry_max (2 s); a snapshot of the metrics is up
 to 0.25 s old, and the last messages take their service time."""

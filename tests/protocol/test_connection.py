@@ -348,3 +348,63 @@ async def test_a_broken_connection_is_no_fault() -> None:
         await until(lambda: not front.handler.open_sessions, "all sessions have ended")
         await settle()
     assert reported == []
+
+
+class Slow:
+    """Makes replies to MAIL wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.may_go = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.waiting += 1
+        try:
+            await self.may_go.wait()
+        finally:
+            self.waiting -= 1
+
+
+async def test_a_late_reply_to_mail_keeps_what_comes_after_it_waiting_and_nothing_before() -> None:
+    async with Front() as front:
+        front.handler.rest = slow = Slow()
+        peer = await front.peer()
+        await peer.send(b"EHLO c\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\n")
+        assert (await peer.reply()).startswith(b"250-")
+        await until(lambda: slow.waiting == 1, "the reply to MAIL waits")
+        assert await peer.is_silent()
+        slow.may_go.set()
+        assert [(await peer.reply())[:3] for _ in range(2)] == [b"250", b"250"]
+
+
+async def test_a_mail_command_that_is_refused_is_not_answered_late() -> None:
+    async with Front() as front:
+        front.handler.rest = slow = Slow()
+        peer = await front.peer()
+        await peer.greet()
+        await peer.command("MAIL FROM:nobody", 501)
+        assert slow.waiting == 0
+
+
+async def test_a_client_that_leaves_while_its_reply_is_late_leaves_nothing_behind() -> None:
+    async with Front() as front:
+        front.handler.rest = slow = Slow()
+        peer = await front.peer()
+        await peer.send(b"EHLO c\r\nMAIL FROM:<a@example.org>\r\n")
+        await until(lambda: slow.waiting == 1, "the reply to MAIL waits")
+        peer.reset()
+        await until(lambda: slow.waiting == 0, "nobody waits any longer")
+
+
+async def test_a_late_reply_is_not_the_clients_time() -> None:
+    async with Front(command_timeout=0.2) as front:
+        front.handler.rest = slow = Slow()
+        peer = await front.peer()
+        await peer.send(b"EHLO c\r\nMAIL FROM:<a@example.org>\r\n")
+        await peer.reply()
+        await until(lambda: slow.waiting == 1, "the reply to MAIL waits")
+        began = time.monotonic()
+        await until(lambda: time.monotonic() - began > 0.5, "more than a command may take")
+        slow.may_go.set()
+        assert (await peer.reply())[:3] == b"250"
+        await peer.command("RCPT TO:<b@example.net>", 250)

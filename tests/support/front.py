@@ -11,7 +11,7 @@ import socket
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -75,6 +75,8 @@ class ScriptedHandler:
     """For the next messages, in order; then they are all taken."""
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, messages wait for their answer."""
+    rest: Callable[[], Awaitable[None]] | None = None
+    """Makes the reply to MAIL late."""
     recipient_answer: Callable[[Mailbox], Reply | None] = field(default=lambda _mailbox: None)
     connect_answer: Reply | None = None
     store: ContentStore = field(default_factory=lambda: content_store(Path(tempfile.gettempdir())))
@@ -127,6 +129,10 @@ class ScriptedHandler:
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Remember a reply."""
         self.replies.append((verb, sent.code))
+
+    def mail(self, session: SmtpSession) -> Callable[[], Awaitable[None]] | None:
+        """Be slow if the test says so."""
+        return self.rest
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | None:
         """Ask the test."""

@@ -135,14 +135,22 @@ async def _command(
     return reply
 
 
-async def send(port: int, message: Message, helo: str = "workstation.example") -> Outcome:
-    """Send one message over its own connection and say what came of it."""
+async def send(
+    port: int,
+    message: Message,
+    helo: str = "workstation.example",
+    patience: float = PATIENCE,
+) -> Outcome:
+    """Send one message over its own connection and say what came of it.
+
+    `patience` is how many seconds the client gives the whole of it.
+    """
     started = time.time()
     fate = Fate.NOT_SENT
     dot_at: float | None = None
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await _command(reader, writer, b"", 220)
             await _command(reader, writer, f"EHLO {helo}\r\n".encode(), 250)
@@ -161,7 +169,7 @@ async def send(port: int, message: Message, helo: str = "workstation.example") -
     except SmtpReplyError as error:
         fate, reply, ended = Fate.REFUSED, str(error), time.time()
     except TimeoutError:
-        reply, ended = f"no reply within {PATIENCE:g} s", time.time()
+        reply, ended = f"no reply within {patience:g} s", time.time()
     except OSError as error:
         reply, ended = f"{type(error).__name__}: {error}", time.time()
     finally:
@@ -177,8 +185,9 @@ async def send(port: int, message: Message, helo: str = "workstation.example") -
 class Load:
     """A load that runs in its own thread and loop, while the test does things to the servers."""
 
-    def __init__(self, port: int, messages: Iterable[Message]) -> None:
+    def __init__(self, port: int, messages: Iterable[Message], patience: float = PATIENCE) -> None:
         self._port = port
+        self._patience = patience
         self._messages = sorted(messages, key=lambda message: message.due)
         self.outcomes: list[Outcome] = []
         self.started = 0
@@ -218,7 +227,7 @@ class Load:
                 group.create_task(self._one(message))
 
     async def _one(self, message: Message) -> None:
-        self.outcomes.append(await send(self._port, message))
+        self.outcomes.append(await send(self._port, message, patience=self._patience))
 
 
 def book(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:

@@ -138,6 +138,7 @@ class Middle:
         """How full the pipeline thinks that the spool is."""
         rng = random.Random(seed)
         self.gate = Gate(limit=FixedLimit(slots), clock=self.clock, rng=rng)
+        self.gate.station.shedding.classes = CLASSES
         self.drainer = Drainer(
             policy=drain_policy(),
             gate=self.gate,

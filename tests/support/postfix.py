@@ -20,6 +20,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.debian import require, require_root
+from tests.support.policy_service import DELAY_ATTRIBUTE
 from tests.support.processes import DEADLINE, Process, accepts, free_port, wait_until
 
 HOSTNAME = "mx.hospital.example"
@@ -170,10 +172,13 @@ class Postfix:
     """Whether the reply to the final dot costs `policy_delay` once more."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Lines for main.cf, which win over the built-in ones."""
+    services: str = ""
+    """Lines for master.cf, added to the built-in ones."""
     port: int = field(default_factory=free_port)
     root: Path = field(init=False)
     _master: Process | None = field(default=None, init=False)
     _policy: Process | None = field(default=None, init=False)
+    _policy_port: int = field(default=0, init=False)
 
     def __enter__(self) -> Self:
         require_root()
@@ -215,7 +220,7 @@ class Postfix:
             "virtual_gid_maps": f"static:{user.pw_gid}",
         }
         if self.policy_delay is not None:
-            policy_port = free_port()
+            policy_port = self._policy_port = free_port()
             self._policy = Process(
                 [
                     sys.executable,
@@ -239,7 +244,7 @@ class Postfix:
         # Postfix waits until a file is two seconds old before it believes to have read all of it.
         os.utime(self.root / "conf/main.cf", (0, 0))
         (self.root / "conf/master.cf").write_text(
-            _MASTER_CF.format(port=self.port, smtpd_processes=self.smtpd_processes)
+            _MASTER_CF.format(port=self.port, smtpd_processes=self.smtpd_processes) + self.services
         )
         self._make_queue()
 
@@ -288,6 +293,12 @@ class Postfix:
         assert self._master is not None, "Postfix was not started"
         self._master.kill_session()
         wait_until(lambda: not accepts(self.port), "Postfix's port closes")
+
+    def set_policy_delay(self, seconds: float) -> None:
+        """Change what each recipient costs from now on; only if it was made with a delay."""
+        with socket.create_connection(("127.0.0.1", self._policy_port), DEADLINE) as connection:
+            connection.sendall(f"{DELAY_ATTRIBUTE}={seconds}\n\n".encode())
+            assert connection.recv(1024).startswith(b"action="), "the policy service is gone"
 
     @property
     def log_text(self) -> str:

@@ -1,12 +1,16 @@
 """Snapshots of a busy service, for tests of what shows them."""
 
+from typing import Any
+
 from mailshed.metrics import (
     BackendSnapshot,
     ClassSnapshot,
+    OverrideSnapshot,
     QueueSnapshot,
     Recent,
     Snapshot,
     SpoolSnapshot,
+    SurgeSnapshot,
     Usage,
 )
 
@@ -39,6 +43,18 @@ _RECENT = {
 }
 
 
+_STANDING: dict[str, dict[str, Any]] = {
+    "telework": {
+        "kept_back": "diverted",
+        "load": 0.99,
+        "headroom": 0.9,
+        "saturation": 1.0,
+        "drain_seconds": 245.0,
+    },
+    "bulk": {"kept_back": "override", "drain_seconds": None},
+}
+
+
 def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
     """Eight classes, two backends of which one is away, mail in every state, books that balance."""
     classes = tuple(
@@ -54,6 +70,7 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
             queued_messages=9_412 if name == "bulk" else rank,
             queued_octets=1_000_000 * rank,
             oldest_age_seconds=15_000.0 if name == "bulk" else 4.0 * rank,
+            **_STANDING.get(name, {}),
             recent=_RECENT.get(name, Recent(accepted_rate=0.05, delivered_rate=0.05)),
         )
         for rank, (name, objective) in enumerate(zip(CLASS_NAMES, _OBJECTIVES, strict=True))
@@ -98,6 +115,10 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
                 connections_idle=2,
                 connections_opened_total=400,
                 connections_failed_total=3,
+                offered_ratio=1.8,
+                drain_slots=4,
+                stuck_senders=2,
+                endings={"completed": 380, "in_doubt": 2},
             ),
             BackendSnapshot(
                 name="exch02",
@@ -105,6 +126,7 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
                 is_up=False,
                 limit=20,
                 next_probe_seconds=12.4,
+                breaker="open",
                 last_error="connection refused \x1b[2J by 10.0.0.9",
             ),
         ),
@@ -124,10 +146,20 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
         cached_recipients=Usage(used=3_100, limit=100_000),
         held_mailboxes=Usage(used=7, limit=10_000),
         retry_tokens=Usage(used=180, limit=200),
+        surges=_surges(),
+        overrides=_overrides(),
         files=Usage(used=180, limit=65536),
         memory=Usage(used=90 * 1024**2, limit=8 * 1024**3),
         loop_lag_seconds=0.004,
+        pressure=0.93,
+        shed_level=3,
+        derived_level=2,
+        slow_replies=Usage(used=3, limit=200),
+        slow_replies_total=17,
         saturation={
+            "backend": 1.0,
+            "waits": 0.25,
+            "spool_age": 0.26,
             "backend_slots": 1.0,
             "spool_bytes": 0.12,
             "spool_messages": 0.01,
@@ -138,4 +170,61 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
             "files": 0.003,
             "memory": 0.01,
         },
+    )
+
+
+def _overrides() -> tuple[OverrideSnapshot, ...]:
+    """A forced level and a class that is held, one of them since two days."""
+    return (
+        OverrideSnapshot(
+            id=6,
+            kind="level",
+            value=3,
+            user="martin",
+            reason="patch night",
+            since_wall=WALL - 2 * 86400,
+            until_wall=WALL + 86400,
+            left_seconds=86400.0,
+        ),
+        OverrideSnapshot(
+            id=7,
+            kind="hold",
+            traffic_class="bulk",
+            user="dupont",
+            reason="newsletter RH",
+            since_wall=WALL - 600,
+            until_wall=WALL + 5400,
+            left_seconds=5400.0,
+        ),
+    )
+
+
+def _surges() -> tuple[SurgeSnapshot, ...]:
+    """Telework from the VPN is 2.1 times the usual; nothing is known yet of the last class."""
+    ratios = dict.fromkeys(CLASS_NAMES, 1.0) | {"telework": 2.1, "extra": None}
+    classes = [
+        SurgeSnapshot(
+            traffic_class=name,
+            messages=100,
+            ratio=ratio,
+            is_alarm=name == "telework",
+            is_crisis=name == "telework",
+            alarm_seconds=840.0 if name == "telework" else 0.0,
+            unexpected_work_seconds_total=51.5 if name == "telework" else 0.0,
+        )
+        for name, ratio in ratios.items()
+    ]
+    return (
+        *classes,
+        SurgeSnapshot(
+            traffic_class="telework",
+            network="vpn",
+            messages=90,
+            ratio=2.2,
+            is_alarm=True,
+            is_crisis=True,
+            alarm_seconds=780.0,
+        ),
+        SurgeSnapshot(traffic_class="telework", network="other", messages=10, ratio=1.0),
+        SurgeSnapshot(traffic_class="clinical", network="vpn", ratio=0.1),
     )

@@ -96,6 +96,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "3.5": "Non-ASCII Addresses and Reply-Codes",
     },
     "6710": {},  # MT-PRIORITY: message transfer priorities
+    "8289": {},  # Controlled Delay Active Queue Management
 }
 
 # A citation may be broken over lines, of a comment too.

@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[2]
 UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
 COUNTED = (
     *("messages", "recipients", "sessions", "connections", "in_flight", "waiting", "limit"),
-    *("ceiling", "slots", "keys", "clients", "mailboxes", "tokens"),
+    *("ceiling", "slots", "keys", "clients", "mailboxes", "tokens", "senders"),
 )
 # Neither a number of things nor a statement: the place in an order.
-ORDERS = ("_rank",)
-STATEMENTS = ("_up", "_healthy", "_successful", "_mode")
+ORDERS = ("_rank", "_level")
+STATEMENTS = (*("_up", "_healthy", "_successful", "_mode", "_alarm", "_state", "_kept_back"),)
 
 
 def full_page() -> CollectorRegistry:

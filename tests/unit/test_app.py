@@ -21,6 +21,7 @@ import pytest
 from mailshed import app
 from mailshed.app import Service
 from mailshed.config.load import load
+from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
 from mailshed.linewriter import LineWriter
@@ -563,6 +564,38 @@ def write_faulty_file() -> Path:
     file = Path("a.yaml")
     file.write_text("nonsense: 2\nhostnam: x\n")
     return file
+
+
+class TestSurges:
+    async def test_are_watched_and_what_was_learned_is_kept(self, rig: Rig) -> None:
+        async with rig.running():
+            names = [each.name for each in rig.config.classes]
+            assert [each.traffic_class for each in rig.snapshot.surges] == names
+        kept = json.loads((rig.folder / "spool/surge.json").read_text())
+        assert [each["class"] for each in kept["surges"]] == names
+
+    async def test_count_the_mail_that_comes_and_limit_what_enters(self, rig: Rig) -> None:
+        async with rig.running():
+            counts = rig.service._surges._surges._counts.values()
+            async with talk(rig.port) as client:
+                await client.submit()
+                await eventually(lambda: sum(each.messages for each in counts) == 1)
+            quotas = {"bulk": Quota(hard=1.0)}
+            rig.service._limit_surges(quotas)
+            assert rig.service._pipeline.entrance.quotas.surges is quotas
+
+    async def test_can_be_switched_off_while_the_service_runs(self, rig: Rig) -> None:
+        async with rig.running():
+            rig.next_config = lambda: rig.make_config(surge={"enabled": False})
+            rig.hangup.set()
+            await eventually(lambda: rig.snapshot.surges == ())
+
+    async def test_that_cannot_be_read_are_no_reason_not_to_start(self, rig: Rig) -> None:
+        (rig.folder / "spool").mkdir(0o700)
+        (rig.folder / "spool/surge.json").write_text("{")
+        async with rig.running():
+            assert len(rig.lines("surges_lost")) == 1
+        assert json.loads((rig.folder / "spool/surge.json").read_text())["version"] == 1
 
 
 class TestReload:

@@ -20,7 +20,7 @@ from mailshed.maillog import (
     configure_logging,
     is_journal,
 )
-from mailshed.terms import Reason, Stage
+from mailshed.terms import Reason, ShedLevel, Stage
 
 MAIL = Mail("01JZX4K7T2M8Q0RB", "clinical", b"a@b.example", (b"c@d.example",), 1234, "10.0.0.7")
 DELAYS = Delays(0.012, 0.0, 0.02, 0.09)
@@ -43,6 +43,9 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
     """Every event once, by name."""
     unit = {"backend": "exch01"}
     return {
+        "divert_begun": lambda: log.divert_begun("telework", "load"),
+        "divert_ended": lambda: log.divert_ended("telework"),
+        "shed_level": lambda: log.shed_level(ShedLevel.NORMAL, ShedLevel.BULK_WAITS),
         "session_refused": lambda: log.session_refused(
             "S1", listener="smtp", client="10.0.0.7", reason=Reason.SHUTDOWN, reply="421 4.3.2 Bye"
         ),
@@ -115,6 +118,14 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "spool_recovered": lambda: log.spool_recovered(sick_seconds=2.0),
         "spool_full": lambda: log.spool_full(detail="1 of 1 messages"),
         "spool_has_room": lambda: log.spool_has_room(full_seconds=2.0),
+        "surge_began": lambda: log.surge_began(
+            "telework", "", ratio=2.13, messages=640, expected=10.04
+        ),
+        "surge_ended": lambda: log.surge_ended("telework", "vpn", ratio=None, seconds=2400.0),
+        "surge_adopted": lambda: log.surge_adopted(
+            "telework", "vpn", factor=2.0, by="alice", reason="at home now"
+        ),
+        "surges_lost": lambda: log.surges_lost(detail="surge.json is damaged"),
         "clock_stepped": lambda: log.clock_stepped(seconds=-3600.0),
         "watch": lambda: log.watch(lag_seconds=1.25),
         "task_failed": lambda: log.task_failed("message Q1", ValueError("bad\nluck")),
@@ -383,3 +394,16 @@ def test_python_warnings_are_lines_too() -> None:
     assert len(log.lines) == 1
     assert "event=library logger=py.warnings" in log.lines[0]
     assert "RuntimeWarning: careful" in log.lines[0]
+
+
+def test_a_surge_is_told_with_its_figures() -> None:
+    log = Log()
+    log.maillog.surge_began("telework", "", ratio=2.13, messages=640, expected=10.04)
+    log.maillog.surge_ended("telework", "vpn", ratio=1.204, seconds=2400.3)
+    first, second = log.lines
+    assert first.endswith(
+        "warning - event=surge_began class=telework ratio=2.13 messages=640 expected=10.0"
+    )
+    assert second.endswith(
+        "info - event=surge_ended class=telework network=vpn ratio=1.2 seconds=2400"
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from mailshed import __version__
+from mailshed.control.breaker import FAILURES_TO_OPEN
+from mailshed.control.divert import Situation
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.control.signals.process import ProcessUsage
 from mailshed.mail.reply import make
@@ -23,7 +25,7 @@ from mailshed.picture import (
     why_full,
 )
 from mailshed.spool.store import SpoolTotals
-from tests.support.builders import BULK, CLINICAL, WALL, spool_record
+from tests.support.builders import BULK, CLASSES, CLINICAL, WALL, spool_record
 from tests.support.fake_backend import be_away, defer
 from tests.support.middle import Middle, hold_slots
 from tests.support.virtual_time import in_virtual_time, settle_down, until
@@ -146,16 +148,57 @@ async def test_shows_who_is_with_the_backend_and_who_waits(studio: Studio) -> No
 async def test_a_backend_that_is_away_counts_as_full(studio: Studio) -> None:
     middle = studio.middle
     middle.backend.always(be_away)
-    for _ in range(2):
+    for _ in range(FAILURES_TO_OPEN):
         await middle.submit()
     snapshot = await studio.take()
     (backend,) = snapshot.backends
     assert not backend.is_up
+    assert (backend.breaker, backend.stuck_senders) == ("open", 0)
+    assert backend.endings == {"refused": FAILURES_TO_OPEN}
     assert backend.in_flight == 0
     assert backend.next_probe_seconds > 0
     assert backend.last_error == "connect: connection refused"
     assert snapshot.saturation["backend_slots"] == 1.0
-    assert snapshot.binding == "backend_slots"
+    assert snapshot.saturation["backend"] == 1.0
+    assert snapshot.binding == "backend"
+    assert snapshot.service_saturation == 1.0
+
+
+@in_virtual_time
+async def test_slots_that_are_all_in_use_bind_nothing_by_themselves(studio: Studio) -> None:
+    holders = await hold_slots(studio.middle, 4)
+    snapshot = await studio.take()
+    assert snapshot.saturation["backend_slots"] == 1.0
+    assert snapshot.binding not in ("backend_slots", "live_waiting")
+    studio.middle.backend.before_dot.set()
+    await asyncio.gather(*holders)
+
+
+@in_virtual_time
+async def test_shows_what_is_kept_back_and_how_hard_pressed_the_service_is(
+    studio: Studio,
+) -> None:
+    shedding = studio.middle.gate.station.shedding
+    for second in range(10):
+        shedding.divert.tick(float(second), Situation(CLASSES, None, 0.0, (), (), {"bulk"}))
+        shedding.note_saturation(1.0, float(second), is_away=False)
+    await studio.middle.keep(spool_record(names=BULK))
+    snapshot = await studio.take()
+    kept = {each.name: each.kept_back for each in snapshot.classes}
+    assert kept == {"clinical": "", "personal": "", "telework": "", "bulk": "diverted"}
+    assert snapshot.pressure == shedding.pressure.value > 0.9
+    assert (snapshot.shed_level, snapshot.derived_level) == (2, 2)
+    bulk = snapshot.classes[-1]
+    assert (bulk.load, bulk.headroom, bulk.drain_seconds) == (None, 1.0, None)
+    assert snapshot.classes[0].drain_seconds == 0.0
+    assert snapshot.backends[0].drain_slots == 1
+
+
+@in_virtual_time
+async def test_shows_the_slow_replies(studio: Studio) -> None:
+    painter = replace(studio.painter, slow_replies=lambda: (Usage(used=2, limit=9), 17))
+    snapshot = await painter.take(studio.lag)
+    assert (snapshot.slow_replies, snapshot.slow_replies_total) == (Usage(used=2, limit=9), 17)
 
 
 @in_virtual_time
@@ -292,7 +335,7 @@ async def test_a_disk_down_to_the_reserve_binds(
 
     monkeypatch.setattr(studio.middle.spool, "totals", totals)
     studio.middle.backend.always(be_away)
-    for _ in range(2):
+    for _ in range(FAILURES_TO_OPEN):
         await studio.middle.submit()
     snapshot = await studio.take()
     assert snapshot.saturation["spool_disk"] == snapshot.saturation["backend_slots"] == 1.0

@@ -14,6 +14,8 @@ import pytest
 from mailshed.admission.decision import Defer, Reject
 from mailshed.classification.classifier import Classifier
 from mailshed.config.policy import Quota, QuotaPolicy, Rule, SenderRate
+from mailshed.control.breaker import FAILURES_TO_OPEN
+from mailshed.control.divert import Situation
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
@@ -29,13 +31,16 @@ from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
-from mailshed.terms import ClientKind, Reason, Stage
+from mailshed.station import Work
+from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
 from tests.support.builders import (
     BULK,
     BUSY,
+    CLASSES,
     CLINICAL,
     OK,
     REFUSED,
+    TELEWORK,
     classification_policy,
     client,
     delivered,
@@ -53,6 +58,7 @@ from tests.support.fake_backend import (
     vanish,
 )
 from tests.support.middle import TRUSTED, Middle, hold_slots
+from tests.support.overrides import hold, in_force, limit
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 
 USER_AGENT = client(kind=ClientKind.USER_AGENT, is_trusted=True)
@@ -96,6 +102,19 @@ class TestRecipient:
         assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
         assert (line["from"], line["to"]) == ("<alice@example.org>", "<bob@elsewhere.example>")
         assert (line["listener"], line["id"]) == (client().listener, client().session_id)
+
+
+@in_virtual_time
+async def test_each_message_that_has_its_class_is_counted_once(middle: Middle) -> None:
+    counted: list[tuple[Client, str, int, int]] = []
+    middle.pipeline._count = lambda *message: counted.append(message)
+
+    await middle.submit(names="bulk")
+
+    ((who, name, size, recipients),) = counted
+    assert who.session_id == client().session_id
+    assert (name, recipients) == ("bulk", 1)
+    assert size > 0
 
 
 class Verifier:
@@ -227,6 +246,67 @@ class TestClientGoneBeforeOurDot:
             await gone
         await asyncio.gather(*holders)
         assert middle.gate.in_flight == 0
+
+
+class TestOverride:
+    """What an operator keeps back."""
+
+    @in_virtual_time
+    async def test_is_spooled_at_once_though_there_is_room(self, middle: Middle) -> None:
+        middle.gate.set_overrides(in_force(hold("personal")))
+
+        assert is_queued(await middle.submit())
+        assert middle.backend.asked == []
+        assert middle.log.one("spooled")["reason"] == "override"
+        assert await middle.submit(names="telework") == OK
+        middle.gate.set_overrides(in_force())
+        assert await middle.submit() == OK
+
+    @in_virtual_time
+    async def test_does_not_wait_on_for_a_slot(self, middle: Middle) -> None:
+        holders = await hold_slots(middle, 4)
+        began = middle.clock.monotonic()
+        waits = middle.supervisor.spawn(middle.submit(), "waits")
+        await until(lambda: middle.gate.waiting)
+        middle.gate.set_overrides(in_force(hold("personal")))
+
+        assert is_queued(await waits)
+        assert middle.clock.monotonic() - began < 1
+        assert middle.log.one("spooled")["reason"] == "override"
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_is_left_with_a_server_that_comes_back_if_the_spool_fills(
+        self, middle: Middle
+    ) -> None:
+        middle.gate.set_overrides(in_force(hold("bulk")))
+        middle.spool_fill = 0.95
+
+        assert (await middle.submit(names="bulk")).code == 451
+        assert middle.spool.added == []
+
+    @in_virtual_time
+    async def test_beyond_its_slots_is_spooled(self, middle: Middle) -> None:
+        middle.gate.set_overrides(in_force(limit("personal", 1)))
+        middle.backend.before_dot.clear()
+        first = middle.supervisor.spawn(middle.submit(), "first")
+        await until(lambda: middle.gate.in_flight)
+
+        assert is_queued(await middle.submit())
+        assert middle.log.one("spooled")["reason"] == "override"
+        middle.backend.before_dot.set()
+        assert await first == OK
+        assert await middle.submit() == OK
+
+    @in_virtual_time
+    async def test_passes_while_observing_and_is_counted(self, middle: Middle) -> None:
+        middle.set_admission(is_observing=True)
+        middle.gate.set_overrides(in_force(hold("personal")))
+
+        assert await middle.submit() == OK
+        would = {"class": "personal", "action": "spool", "reason": "override"}
+        assert middle.book.count("would_decisions_total", **would) == 1
 
 
 class TestPatienceOver:
@@ -416,13 +496,13 @@ class TestBackendDefers:
     @in_virtual_time
     async def test_a_backend_that_is_away_is_not_waited_for(self, middle: Middle) -> None:
         middle.backend.always(be_away)
-        for _ in range(2):
+        for _ in range(FAILURES_TO_OPEN):
             assert is_queued(await middle.submit())
         assert not middle.gate.is_up
         began = middle.clock.monotonic()
         assert is_queued(await middle.submit(names="clinical"))
         assert middle.clock.monotonic() == began
-        assert len(middle.backend.asked) == 2, "the third did not try"
+        assert len(middle.backend.asked) == FAILURES_TO_OPEN, "the last one did not try"
 
 
 class TestBackendRefuses:
@@ -750,6 +830,118 @@ class TestQuotas:
         assert order[1:] == ["much", "one", "one", "much"]
 
 
+class TestKeptBack:
+    """A class that diverts, or that an operator keeps back, is spooled though there is room."""
+
+    def divert(self, middle: Middle, traffic_class: TrafficClass) -> None:
+        """Let the class have had a standing queue for long enough."""
+        shedding = middle.gate.station.shedding
+        for second in range(10):
+            shedding.divert.tick(
+                float(second), Situation(CLASSES, None, 0.0, (), (), {traffic_class.name})
+            )
+
+    @in_virtual_time
+    async def test_a_class_that_diverts_is_spooled_at_once(self, middle: Middle) -> None:
+        self.divert(middle, TELEWORK)
+        assert is_queued(await middle.submit(names="telework"))
+        assert await middle.submit(names="bulk") == await middle.submit(names="clinical") == OK
+        assert middle.log.one("spooled")["reason"] == "diverted"
+        labels = {"class": "telework", "action": "spool", "reason": "diverted"}
+        assert middle.book.count("decisions_total", **labels) == 1
+
+    @in_virtual_time
+    async def test_where_the_spool_fills_its_senders_keep_it(self, middle: Middle) -> None:
+        self.divert(middle, TELEWORK)
+        middle.spool_fill = 0.8
+        assert await middle.submit(names="telework") == reply.SPOOL_FILLING
+
+    @in_virtual_time
+    async def test_while_observing_it_is_only_counted(self, middle: Middle) -> None:
+        middle.set_admission(is_observing=True)
+        self.divert(middle, TELEWORK)
+        assert await middle.submit(names="telework") == OK
+        labels = {"class": "telework", "action": "spool", "reason": "diverted"}
+        assert middle.book.count("would_decisions_total", **labels) == 1
+
+    @in_virtual_time
+    async def test_what_waits_too_long_in_a_standing_queue_is_spooled_early(
+        self, middle: Middle
+    ) -> None:
+        """It would wait for ten seconds."""
+        shedding = middle.gate.station.shedding
+        shedding.classes = tuple(
+            replace(each, wait_target=0.5) if each.name == "personal" else each for each in CLASSES
+        )
+        holders = await hold_slots(middle, 4)
+        classifier = Classifier(
+            replace(classification_policy(), classes=shedding.classes, default=shedding.classes[1])
+        )
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        waiting = [middle.supervisor.spawn(middle.submit(), f"w{n}") for n in range(4)]
+        began = middle.clock.monotonic()
+        while not all(each.done() for each in waiting):
+            await asyncio.sleep(0.25)
+            middle.gate.tick(has_spooled=False)
+        assert middle.clock.monotonic() - began < 7.0
+        assert all(is_queued(each.result()) for each in waiting)
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_all_mail_that_arrives_is_offered_whatever_is_decided(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        noted: list[tuple[str, int]] = []
+
+        def note(work: Work, now: float) -> None:
+            noted.append((work.traffic_class.name, work.recipients))
+
+        monkeypatch.setattr(middle.gate.station, "note_arrival", note)
+        self.divert(middle, TELEWORK)
+        await middle.submit(names="telework")
+        await middle.submit("a@example.net", "b@example.net", names="bulk")
+        assert noted == [("telework", 1), ("bulk", 2)]
+
+
+class TestSlowReplies:
+    NEWS = b"x@news.example.org"
+
+    @pytest.fixture
+    def middle(self, tmp_path: Path) -> Middle:
+        made = Middle(tmp_path)
+        rules = (rule("news", BULK, sender_domains=("news.example.org",)),)
+        classifier = Classifier(classification_policy(*rules))
+        made.pipeline.policies = replace(made.pipeline.policies, classifier=classifier)
+        return made
+
+    def press(self, middle: Middle, saturation: float = 1.0) -> None:
+        for second in range(60):
+            middle.gate.station.shedding.note_saturation(saturation, float(second), is_away=False)
+
+    def test_come_to_mail_servers_under_pressure(self, middle: Middle) -> None:
+        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == 0.0
+        self.press(middle, 0.7)
+        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == pytest.approx(2.0)
+        self.press(middle)
+        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == pytest.approx(5.0)
+
+    @pytest.mark.parametrize("sender", [b"alice@example.org", b""])
+    def test_not_to_what_may_still_be_better(self, middle: Middle, sender: bytes) -> None:
+        self.press(middle)
+        assert middle.pipeline.on_mail(client(), sender=sender) == 0.0
+
+    @pytest.mark.parametrize("who", [USER_AGENT, DEVICE])
+    def test_not_to_who_does_not_try_again(self, middle: Middle, who: Client) -> None:
+        self.press(middle)
+        assert middle.pipeline.on_mail(who, sender=self.NEWS) == 0.0
+
+    def test_not_while_observing(self, middle: Middle) -> None:
+        self.press(middle)
+        middle.set_admission(is_observing=True)
+        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == 0.0
+
+
 class TestClientsThatForget:
     @in_virtual_time
     async def test_are_spooled_for_instead(self, middle: Middle) -> None:
@@ -874,7 +1066,7 @@ class TestObserving:
     @in_virtual_time
     async def test_a_backend_that_is_away_is_no_reason_to_refuse(self, middle: Middle) -> None:
         middle.backend.always(be_away)
-        for _ in range(3):
+        for _ in range(FAILURES_TO_OPEN + 1):
             assert is_queued(await middle.submit(names="bulk"))
         assert self.would(middle, "bulk", "defer", "spool_filling") == 1, "when it was known"
 

@@ -97,6 +97,7 @@ def test_what_is_bound_opened_or_sized_at_the_start_needs_a_restart(
         {"postmaster": "help@example.org"},
         {"normalize_networks": ["10.0.0.0/8"]},
         {"classification": {"default": "bulk"}},
+        {"surge": {"enabled": False}},
         {"limits": {"sessions_max": 7, "message_size_max": "1MiB", "shutdown_timeout": "5s"}},
         spool(lifetime="3d", retry_min="1s", retry_max="2s"),
     ],
@@ -110,7 +111,7 @@ def test_every_setting_is_either_policy_or_needs_a_restart() -> None:
     """A new section has to find its place in one of the two lists."""
     policy = {
         *("version", "postmaster", "domains", "trusted_networks", "limits", "classes"),
-        *("classification", "normalize_networks", "verification", "mode", "quotas"),
+        *("classification", "normalize_networks", "verification", "mode", "quotas", "surge"),
     }
     fixed = {"hostname", "listeners", "backends", "spool", "metrics", "admin", "log"}
     assert policy | fixed == set(Config.model_fields)

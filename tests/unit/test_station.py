@@ -3,11 +3,13 @@
 import pytest
 
 from mailshed.admission.room import ELEPHANT_OCTETS
-from mailshed.control.limit import FixedLimit, Flight, LimitChange, SlotEnding
+from mailshed.control.limit import FixedLimit, Flight, LimitChange, Reading, SlotEnding
+from mailshed.control.overrides import Wish
 from mailshed.mail.delivery import StageTimes
 from mailshed.station import Slot, Station, Work
-from mailshed.terms import TrafficClass
-from tests.support.builders import BULK, CLINICAL, PERSONAL, TELEWORK
+from mailshed.terms import Reason, TrafficClass
+from tests.support.builders import BULK, CLASSES, CLINICAL, PERSONAL, TELEWORK, traffic_class
+from tests.support.overrides import hold, in_force, limit, release
 
 LIMIT = 10
 NO_TIMES = StageTimes()
@@ -65,7 +67,7 @@ class Bench:
         return slots
 
     def wait(self, item: str, made: TrafficClass = PERSONAL, *, is_live: bool = True) -> None:
-        self.station.offer(item, Work(traffic_class=made, is_live=is_live), self.now)
+        self.station.offer(item, Work(traffic_class=made, is_live=is_live), self.now, self.now)
 
     def end(self, slot: Slot, ending: SlotEnding = SlotEnding.COMPLETED) -> None:
         self.station.release(slot, ending, NO_TIMES, self.now, 0.5)
@@ -166,6 +168,127 @@ def test_live_mail_is_sent_away_from_a_backend_that_is_away(bench: Bench) -> Non
     assert bench.served() == ["spooled"], "as the probe"
 
 
+# A backend that is away, and the way back. More of it is in relay/test_gate.py.
+
+
+def away(bench: Bench) -> None:
+    """Let the backend be away, and a probe be due."""
+    while not bench.station.breaker.is_open:
+        bench.end(bench.must_start(CLINICAL), SlotEnding.REFUSED)
+    bench.now += bench.station.breaker.next_probe(bench.now)
+
+
+def keep(
+    bench: Bench, item: str, made: TrafficClass = PERSONAL, size: int = 0, arrived: float = 0.0
+) -> None:
+    work = Work(
+        traffic_class=made,
+        size=size,
+        sender=item.encode(),
+        arrived_wall=arrived,
+        is_live=False,
+    )
+    bench.station.offer(item, work, bench.now, bench.now)
+
+
+def next_slot(bench: Bench) -> tuple[str, Slot]:
+    found = bench.station.next(bench.now, bench.now)
+    assert found is not None
+    return found
+
+
+def test_the_probe_is_the_oldest_clinical_message_or_else_the_smallest(bench: Bench) -> None:
+    away(bench)
+    keep(bench, "large", PERSONAL, size=9000, arrived=1.0)
+    keep(bench, "small", BULK, size=100, arrived=9.0)
+    keep(bench, "clinical", CLINICAL, size=50_000, arrived=8.0)
+    keep(bench, "first", CLINICAL, size=90_000, arrived=7.0)
+    order = []
+    for _ in range(4):
+        item, slot = next_slot(bench)
+        order.append(item)
+        assert bench.served() == [], "one at a time"
+        bench.end(slot, SlotEnding.STALLED)
+        bench.now += bench.station.breaker.next_probe(bench.now)
+    assert order == ["first", "clinical", "small", "large"]
+
+
+def test_the_same_message_does_not_probe_twice_in_a_row(bench: Bench) -> None:
+    """It may be the one that the backend stalls at."""
+    away(bench)
+    keep(bench, "poison", CLINICAL)
+    keep(bench, "other", BULK, size=9000)
+    tried = []
+    for _ in range(4):
+        item, slot = next_slot(bench)
+        tried.append(item)
+        bench.end(slot, SlotEnding.STALLED)
+        made = CLINICAL if item == "poison" else BULK
+        keep(bench, item, made, size=0 if item == "poison" else 9000)
+        bench.now += bench.station.breaker.next_probe(bench.now)
+    assert tried == ["poison", "other"] * 2
+
+
+def test_the_only_message_there_is_may_probe_again(bench: Bench) -> None:
+    away(bench)
+    for _ in range(2):
+        keep(bench, "only")
+        item, slot = next_slot(bench)
+        assert item == "only"
+        bench.end(slot, SlotEnding.STALLED)
+        bench.now += bench.station.breaker.next_probe(bench.now)
+
+
+def test_a_probe_needs_no_slot_beside_those_that_hang(bench: Bench) -> None:
+    bench.fill()
+    away(bench)
+    bench.limit.set(2)
+    assert bench.station.in_flight == LIMIT
+    keep(bench, "one")
+    assert bench.served() == [], "the ceiling holds"
+    bench.limit.set(LIMIT)
+    assert bench.served() == ["one"]
+
+
+def test_while_mail_waits_on_the_way_back_it_is_looked_at_each_second(bench: Bench) -> None:
+    away(bench)
+    for _ in range(2):
+        bench.end(bench.must_start())
+    assert bench.station.limit(bench.now) == 2
+    assert bench.station.wake_at(bench.now) is None
+    slots = [bench.must_start(), bench.must_start()]
+    keep(bench, "one")
+    assert bench.served() == []
+    assert bench.station.wake_at(bench.now) == bench.now + 1.0
+    for _ in range(60):
+        bench.now += 1.0
+        if served := bench.served():
+            break
+    assert served == ["one"], "without a tick, and though nothing has ended"
+    assert bench.station.wake_at(bench.now) is None
+    assert len(slots) < bench.station.limit(bench.now)
+
+
+def test_on_the_way_back_spooled_mail_of_low_rank_comes_last(bench: Bench) -> None:
+    away(bench)
+    for _ in range(2):
+        bench.end(bench.must_start())
+    slots = bench.fill()
+    keep(bench, "old bulk", BULK, arrived=-9999.0)
+    for number in range(3):
+        keep(bench, f"personal {number}")
+    bench.wait("bulk", BULK)
+    for slot in slots:
+        bench.end(slot)
+    order = []
+    while bench.station.waiting:
+        item, slot = next_slot(bench)
+        order.append(item)
+        bench.end(slot)
+    assert order[-1] == "old bulk"
+    assert sorted(order) == ["bulk", "old bulk", "personal 0", "personal 1", "personal 2"]
+
+
 def test_nobody_is_to_be_woken_where_nobody_waits(bench: Bench) -> None:
     for slot in bench.fill():
         bench.end(slot, SlotEnding.REFUSED)
@@ -224,3 +347,297 @@ def test_a_slot_comes_back_once(bench: Bench) -> None:
     bench.end(slot)
     with pytest.raises(AssertionError):
         bench.end(slot)
+
+
+CODEL = traffic_class("codel", 1, wait_target=0.5)
+LATER = traffic_class("later", 4)
+
+
+class Measured(Recorder):
+    """A limit that says what the backend can do, and takes a second for every message."""
+
+    def expected(self, size: int, recipients: int) -> float | None:
+        return 1.0
+
+    def reading(self, now: float) -> Reading:
+        return Reading(capacity=8.0, queue=0.0, queue_low=3.0, queue_high=6.0, windows=int(now))
+
+
+def pass_time(bench: Bench, seconds: float) -> list[str]:
+    """Ticks, and who is sent away at them."""
+    gone = []
+    for _ in range(round(seconds / 0.25)):
+        bench.now += 0.25
+        bench.station.tick(bench.now, has_spooled=False)
+        gone += bench.station.send_away(bench.now)
+    return gone
+
+
+def test_who_waits_too_long_in_a_standing_queue_is_sent_away_early(bench: Bench) -> None:
+    bench.station.shedding.classes = (CLINICAL, CODEL, PERSONAL)
+    bench.fill()
+    pass_time(bench, 0.25)
+    for number in range(4):
+        bench.wait(f"codel {number}", CODEL)
+    bench.wait("personal", PERSONAL)
+    bench.wait("spooled", CODEL, is_live=False)
+    gone = pass_time(bench, 4.5)
+    assert gone == []
+    gone = pass_time(bench, 1.0)
+    assert gone == [f"codel {number}" for number in range(4)]
+    assert bench.station.waiting == 2
+    bench.wait("newcomer", CODEL)
+    assert pass_time(bench, 1.0) == []
+    assert pass_time(bench, 0.25) == ["newcomer"], "two targets"
+
+
+def test_while_observing_nobody_is_sent_away_early(bench: Bench) -> None:
+    bench.station.shedding.classes = (CODEL,)
+    bench.station.is_observing = True
+    for _ in range(LIMIT + 2):
+        bench.must_start(BULK)
+    for number in range(4):
+        bench.wait(f"codel {number}", CODEL)
+    assert pass_time(bench, 12.0) == []
+
+
+def test_what_is_served_at_once_shows_that_there_is_no_queue(bench: Bench) -> None:
+    bench.station.shedding.classes = (CLINICAL, CODEL)
+    slots = bench.fill()
+    pass_time(bench, 0.25)
+    for number in range(4):
+        bench.wait(f"codel {number}", CODEL)
+    pass_time(bench, 4.0)
+    for slot in slots:
+        bench.end(slot)
+    assert len(bench.served()) == 4
+    assert bench.start(CODEL) is not None
+    pass_time(bench, 2.0)
+    assert bench.station.shedding.waits.overloaded == frozenset()
+
+
+def flood(bench: Bench, made: TrafficClass, a_second: int, seconds: int) -> None:
+    """So much work comes in."""
+    for _ in range(seconds):
+        for _ in range(a_second):
+            bench.station.note_arrival(Work(traffic_class=made), bench.now)
+        pass_time(bench, 1.0)
+
+
+def test_a_class_that_does_not_fit_diverts_and_the_state_says_so() -> None:
+    bench = Bench()
+    bench.limit = Measured(LIMIT)
+    bench.station = Station(bench.limit)
+    bench.station.shedding.classes = CLASSES
+    bench.fill()
+    flood(bench, BULK, 4, 100)
+    load = bench.station.shedding.loads(bench.now)["bulk"]
+    assert load.sigma == pytest.approx(4 / 8, rel=0.1)
+    assert bench.station.state(BULK, bench.now).kept_back is None
+    flood(bench, BULK, 16, 60)
+    assert bench.station.state(BULK, bench.now).kept_back is Reason.DIVERTED
+    assert bench.station.state(PERSONAL, bench.now).kept_back is None
+    assert [each.traffic_class for each in bench.station.diverted] == []
+
+
+def test_an_unmeasured_backend_has_no_offered_work(bench: Bench) -> None:
+    bench.station.shedding.classes = CLASSES
+    bench.station.note_arrival(Work(traffic_class=BULK), bench.now)
+    assert bench.station.shedding.loads(bench.now)["bulk"].offered == 0.0
+    assert bench.station.reading(bench.now) == Reading()
+    assert bench.station.expected(1, 1) is None
+
+
+def start_spooled(bench: Bench, made: TrafficClass) -> bool:
+    return bench.station.try_start(Work(traffic_class=made, is_live=False), bench.now) is not None
+
+
+def test_while_live_mail_waits_spooled_mail_is_let_in_step_by_step(bench: Bench) -> None:
+    slots = bench.fill()
+    bench.wait("live", LATER)
+    for number in range(4):
+        bench.wait(f"spooled {number}", BULK, is_live=False)
+    bench.end(slots.pop())
+    assert bench.served() == ["live"]
+    bench.wait("live again", PERSONAL)
+    for _ in range(4):
+        bench.end(slots.pop())
+    assert bench.served() == ["live again", "spooled 0"]
+
+
+def test_without_live_mail_nothing_holds_spooled_mail_back(bench: Bench) -> None:
+    assert [start_spooled(bench, LATER) for _ in range(LIMIT + 1)] == [True] * LIMIT + [False]
+
+
+def test_spooled_mail_leaves_live_mail_what_it_has_had_lately_and_one_slot_more(
+    bench: Bench,
+) -> None:
+    for _ in range(4):
+        bench.must_start(LATER)
+    assert [start_spooled(bench, LATER) for _ in range(6)] == [True] * 5 + [False]
+    assert bench.start(LATER) is not None
+
+
+def test_spooled_mail_of_the_best_ranks_is_not_held_back(bench: Bench) -> None:
+    bench.must_start(PERSONAL)
+    assert all(start_spooled(bench, PERSONAL) for _ in range(LIMIT - 1))
+    assert start_spooled(bench, CLINICAL)
+
+
+def test_the_share_of_the_drain_grows_with_the_windows_of_the_limit() -> None:
+    bench = Bench()
+    bench.limit = Measured(LIMIT)
+    bench.station = Station(bench.limit)
+    bench.wait("spooled", LATER, is_live=False)
+    pass_time(bench, 10.0)
+    assert bench.station.shedding.ramp.slots == LIMIT - 1
+
+
+def test_quotas_bite_by_the_pressure_once_there_is_one(bench: Bench) -> None:
+    shedding = bench.station.shedding
+    bench.fill()
+    assert bench.station.quotas_bite(bench.now)
+    for second in range(3):
+        shedding.note_saturation(0.0, float(second), is_away=False)
+    assert not bench.station.quotas_bite(bench.now)
+    assert not bench.station.state(PERSONAL, bench.now).is_pressed
+    for second in range(30):
+        shedding.note_saturation(1.0, float(second), is_away=False)
+    assert bench.station.quotas_bite(bench.now)
+    assert bench.station.state(PERSONAL, bench.now).is_pressed
+
+
+def override(bench: Bench, *wishes: Wish) -> list[str]:
+    """Let an operator have these overrides and no others; return who is sent away."""
+    return bench.station.set_overrides(in_force(*wishes))
+
+
+def test_a_class_that_is_held_has_no_slot_and_is_spooled_at_once(bench: Bench) -> None:
+    override(bench, hold("personal"))
+
+    assert bench.start(PERSONAL) is None
+    assert bench.start(TELEWORK) is not None
+    assert bench.station.state(PERSONAL, bench.now).kept_back is Reason.OVERRIDE
+    assert bench.station.state(TELEWORK, bench.now).kept_back is None
+    assert bench.station.open_to(PERSONAL, bench.now) == 0
+    bench.wait("spooled", PERSONAL, is_live=False)
+    bench.wait("other", TELEWORK, is_live=False)
+    assert bench.served() == ["other"]
+
+    assert override(bench) == []
+    assert bench.served() == ["spooled"]
+
+
+def test_live_mail_that_waits_is_sent_away_when_its_class_is_held(bench: Bench) -> None:
+    bench.fill()
+    bench.wait("live", PERSONAL)
+    bench.wait("spooled", PERSONAL, is_live=False)
+    bench.wait("other", TELEWORK)
+
+    assert override(bench, hold("personal")) == ["live"]
+    assert bench.station.waiting == 2
+    assert bench.station.live_waiting == 1
+
+
+def test_what_is_in_flight_when_its_class_is_held_comes_back_as_usual(bench: Bench) -> None:
+    slot = bench.must_start(PERSONAL)
+    override(bench, hold("personal"))
+    bench.end(slot)
+
+    assert bench.station.in_flight == 0
+    assert bench.start(PERSONAL) is None
+
+
+def test_a_class_that_is_limited_has_so_many_slots_live_and_spooled_together(
+    bench: Bench,
+) -> None:
+    override(bench, limit("personal", 2))
+    first = bench.must_start(PERSONAL)
+    assert bench.station.state(PERSONAL, bench.now).may_start
+    bench.wait("spooled", PERSONAL, is_live=False)
+    bench.wait("second", PERSONAL, is_live=False)
+
+    assert bench.served() == ["spooled"]
+    assert bench.start(PERSONAL) is None
+    assert bench.start(TELEWORK) is not None
+    bench.end(first)
+    assert bench.served() == ["second"]
+
+
+def test_a_newcomer_does_not_wait_behind_those_of_a_class_that_is_limited(bench: Bench) -> None:
+    override(bench, limit("personal", 2))
+    bench.must_start(PERSONAL)
+    assert bench.station.state(PERSONAL, bench.now).kept_back is None
+
+    bench.must_start(PERSONAL)
+    assert bench.station.state(PERSONAL, bench.now).kept_back is Reason.OVERRIDE
+    assert bench.station.state(TELEWORK, bench.now).kept_back is None
+
+
+def test_a_class_that_was_limited_below_what_it_has_waits_until_it_has_less(bench: Bench) -> None:
+    slots = [bench.must_start(PERSONAL) for _ in range(3)]
+    override(bench, limit("personal", 2))
+    bench.wait("spooled", PERSONAL, is_live=False)
+    bench.end(slots[0])
+    assert bench.served() == []
+    bench.end(slots[1])
+    assert bench.served() == ["spooled"]
+
+
+def test_mail_that_an_operator_keeps_back_is_no_pressure_and_no_backlog(bench: Bench) -> None:
+    bench.wait("spooled", PERSONAL, is_live=False)
+    assert bench.station.is_pressed(bench.now)
+
+    override(bench, hold("personal"))
+    assert not bench.station.is_pressed(bench.now)
+    bench.station.tick(bench.now, has_spooled=False)
+    assert bench.limit.backlogged == [False]
+
+
+def test_a_class_that_is_held_gives_no_probe(bench: Bench) -> None:
+    away(bench)
+    override(bench, hold("personal"))
+    bench.wait("held", PERSONAL, is_live=False)
+    bench.now += 3600
+    assert bench.served() == []
+
+    bench.wait("free", TELEWORK, is_live=False)
+    assert bench.served() == ["free"]
+
+
+def test_a_class_that_is_released_is_not_kept_out_of_the_last_slots(bench: Bench) -> None:
+    bench.must_start(TELEWORK)  # its guarantee
+    while bench.station.in_flight < TELEWORK.threshold * LIMIT:
+        bench.must_start(CLINICAL)
+    assert bench.start(TELEWORK) is None
+    assert not bench.station.state(TELEWORK, bench.now).may_start
+
+    override(bench, release("telework"))
+    assert bench.station.state(TELEWORK, bench.now).may_start
+    assert bench.station.open_to(TELEWORK, bench.now) == LIMIT
+    while bench.station.in_flight < LIMIT:
+        bench.must_start(TELEWORK)
+    assert bench.start(TELEWORK) is None
+
+    override(bench)
+    assert bench.station.open_to(TELEWORK, bench.now) < LIMIT
+
+
+def test_quotas_do_not_bite_a_class_that_is_released(bench: Bench) -> None:
+    bench.fill()
+    assert bench.station.state(PERSONAL, bench.now).is_pressed
+
+    override(bench, release("personal"))
+    assert not bench.station.state(PERSONAL, bench.now).is_pressed
+    assert bench.station.state(TELEWORK, bench.now).is_pressed
+
+
+def test_while_observing_overrides_act_on_nothing(bench: Bench) -> None:
+    bench.station.is_observing = True
+    bench.wait("waits", PERSONAL)
+
+    assert override(bench, hold("personal")) == []
+    assert not bench.station.is_held(PERSONAL)
+    assert bench.served() == ["waits"]
+    assert bench.start(PERSONAL) is not None
+    assert bench.station.state(PERSONAL, bench.now).kept_back is Reason.OVERRIDE, "it would be"

@@ -15,13 +15,38 @@ from aiohttp import web
 
 from mailshed.admin.api import admin_app, public_app
 from mailshed.admin.audit import AuditLog
+from mailshed.admin.keeper import FILE_NAME, OverrideKeeper
 from mailshed.admin.service import Commands, Service
+from mailshed.clock import Clock
+from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry
 from mailshed.spool.filter import QueueFilter
 from mailshed.spool.store import AmendResult
+from mailshed.statefile import StateFile
+from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueAction, QueueId
+from tests.support.builders import CLASSES
 from tests.support.clock import ManualClock
+from tests.support.middle import LogLines
 from tests.support.snapshots import busy_snapshot
+
+
+def make_keeper(folder: Path, clock: Clock, log: LogLines | None = None) -> OverrideKeeper:
+    """A keeper of overrides for the classes of the test builders."""
+
+    def fail(name: str, error: BaseException) -> None:
+        raise AssertionError(name) from error
+
+    return OverrideKeeper(
+        file=StateFile(folder, FILE_NAME),
+        classes=lambda: CLASSES,
+        note=AuditLog(folder).append,
+        on_change=lambda _: None,
+        maillog=MailLog(log or LogLines(), "json", "debug"),
+        clock=clock,
+        supervisor=Supervisor(fail),
+        on_failure=fail,
+    )
 
 
 class World:
@@ -48,9 +73,11 @@ class World:
             self._amend
         )
         self.amended: list[tuple[QueueAction, list[QueueId]]] = []
+        self.adopted: list[tuple[str, ...]] = []
         self.announced: list[dict[str, Any]] = []
         self.has_announced = asyncio.Event()
         self.audit = AuditLog(folder)
+        self.keeper = make_keeper(folder, self.clock)
 
     async def reload(self) -> str:
         return await self.reloading()
@@ -90,6 +117,12 @@ class World:
             raise self.fault
         return {"queue_id": queue_id, "why": "189027512345678@patient.mssante.fr"}
 
+    async def adopt_surge(self, *asked: str) -> Mapping[str, float]:
+        self.adopted.append(asked)
+        if self.fault is not None:
+            raise self.fault
+        return {"": 2.04, "vpn": 2.2}
+
     def announce(self, **fields: Any) -> None:
         self.announced.append(fields)
         self.has_announced.set()
@@ -113,6 +146,8 @@ class World:
                 announce=self.announce,
                 reload=self.reload,
                 explain=self.explain,
+                adopt_surge=self.adopt_surge,
+                overrides=self.keeper,
             ),
             executor=executor,
             run_on_main=run,

@@ -136,9 +136,9 @@ async def test_a_peer_of_another_user_and_group_is_403(
     """The peer is this process; the service is made to belong to somebody else."""
     monkeypatch.setattr(api, "may_administer", lambda *_: False)
     async with world.serving() as client:
-        for path in ("/", "/metrics", "/v1/status", "/v1/queue"):
+        for path in ("/", "/metrics", "/v1/status", "/v1/queue", "/v1/overrides"):
             assert (await client.get(path))[0] == 403
-        for path in ("/v1/reload", "/v1/queue/delete"):
+        for path in ("/v1/reload", "/v1/queue/delete", "/v1/overrides", "/v1/overrides/cancel"):
             assert (await client.post(path))[0] == 403
     assert world.asked == []
 

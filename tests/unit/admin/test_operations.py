@@ -32,6 +32,7 @@ from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_reg
 from mailshed.spool.store import AmendResult
 from mailshed.terms import QueueAction, QueueId
 from tests.support.snapshots import busy_snapshot
+from tests.unit.admin.conftest import make_keeper
 
 AGE = "mailshed_snapshot_age_seconds "
 
@@ -82,6 +83,9 @@ class World:
         self.amended.append((action, list(ids), threading.current_thread().name))
         return AmendResult(changed=len(ids))
 
+    async def adopt_surge(self, *_: str) -> dict[str, float]:
+        return {threading.current_thread().name: 2.0}
+
     def thread(self, port: int = 0) -> OperationsThread:
         return OperationsThread(
             host="127.0.0.1",
@@ -105,6 +109,8 @@ class World:
                 announce=lambda **_: None,
                 explain=lambda queue_id: {"queue_id": queue_id},
                 reload=self.reload,
+                adopt_surge=self.adopt_surge,
+                overrides=make_keeper(self.socket.parent, self.clock),
             ),
             on_failure=lambda name, error: self.failures.append((name, error)),
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailshed.admin.screen import _age, _count, _rate, _size, render
+from mailshed.admin.screen import _age, _count, _rate, _size, override_words, render
 from mailshed.admin.status import status_document
 from mailshed.metrics.history import Recent
 from mailshed.metrics.snapshot import ClassSnapshot, Snapshot, SpoolSnapshot
@@ -19,17 +19,26 @@ def screen(snapshot: Snapshot, age: float = 0.1) -> str:
     return render(status_document(snapshot, snapshot.made_at + age))
 
 
+def test_a_backend_that_answers_again_and_has_not_all_mail_yet_says_so() -> None:
+    snapshot = busy_snapshot()
+    backend = dataclasses.replace(snapshot.backends[0], breaker="half_open", limit=6)
+    shown = screen(dataclasses.replace(snapshot, backends=(backend,)))
+    assert "BACKEND exch01 COMING BACK   in flight 20/6" in shown
+
+
 def test_a_busy_service_looks_like_this() -> None:
     assert screen(busy_snapshot()).splitlines() == [
         "mailshed 1.0.0 on smtp-int-1  ENFORCING  up 12d7h  config 3f9a2c1d (2h1m ago)",
-        "SHEDDING telework 1.5/s, bulk 379/s   LIMITED BY backend_slots 20/20 on exch01",
+        "LEVEL 3 FORCED, SHEDDING telework 1.5/s, bulk 379/s   LIMITED BY backend 100%",
+        "OVERRIDE 7: hold bulk, 1h30m left (dupont: newsletter RH)",
+        "OVERRIDE 6: level 3, 1d left (martin: patch night)",
         "CLASS         IN/s  OUT/s  QUEUED OLDEST    ETA    OK/h SPOOLED/h NOTE",
         "clinical       3.1    3.1       0      -      -  11 203         0",
         "continuity    0.05   0.05       1     4s stands       0         0",
         "personal      0.05   0.05       2     8s stands       0         0",
         "calendar      0.05   0.05       3    12s stands       0         0",
         "application   0.05   0.05       4    16s stands       0         0",
-        "telework       4.0    2.5       5    20s    20s   9 104       231 4 late",
+        "telework       4.0    2.5       5    20s   4m5s   9 104       231 2.1x usual",
         "bulk           380   0.80   9 412  4h10m  grows   2 880     9 412 LATE>4h,held",
         "extra         0.05   0.05       7    28s stands       0         0",
         "BACKEND exch01 up   in flight 20/20   waiting 14   conn 20+2 idle",
@@ -43,14 +52,47 @@ def test_a_busy_service_looks_like_this() -> None:
     ]
 
 
+def test_many_overrides_do_not_push_the_table_off_the_screen() -> None:
+    one = busy_snapshot().overrides[1]
+    many = [
+        dataclasses.replace(one, id=number, left_seconds=100.0 * number, reason="why " * 100)
+        for number in range(9, 0, -1)
+    ]
+    snapshot = dataclasses.replace(busy_snapshot(), overrides=tuple(many))
+    shown = [line for line in screen(snapshot).splitlines() if "verride" in line.lower()]
+    assert [line[:12] for line in shown[:3]] == ["OVERRIDE 1: ", "OVERRIDE 2: ", "OVERRIDE 3: "]
+    assert all(line.endswith("...") for line in shown[:3])
+    assert shown[3:] == ["and 6 more overrides: mailshed override list"]
+
+    whole = render(status_document(snapshot, snapshot.made_at), None)
+    assert whole.count("OVERRIDE") == 9
+    assert whole.count("why why") == 9 * 50
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"kind": "hold", "traffic_class": "bulk", "value": 0}, "hold bulk"),
+        ({"kind": "release", "traffic_class": "bulk", "value": 0}, "release bulk"),
+        ({"kind": "limit", "traffic_class": "bulk", "value": 4}, "limit bulk 4"),
+        ({"kind": "level", "traffic_class": "", "value": 0}, "level 0"),
+        ({}, "? ?"),
+    ],
+)
+def test_an_override_in_few_words(override: dict[str, Any], words: str) -> None:
+    assert override_words(override) == words
+
+
 def test_it_fits_80_by_24_with_eight_classes_when_all_is_wrong() -> None:
     spool = dataclasses.replace(busy_snapshot().spool, is_healthy=False, sick_reason="x" * 300)
     backend = dataclasses.replace(busy_snapshot().backends[1], last_error="no route " * 40)
     worst = dataclasses.replace(
         busy_snapshot(), backends=(backend,), spool=spool, is_stopping=True, reload_ok=False
     )
-    lines = screen(worst, age=99.0).splitlines()
-    assert len(lines) <= 24
+    for each in (worst, dataclasses.replace(worst, is_stopping=False)):
+        lines = screen(each, age=99.0).splitlines()
+        assert len(lines) <= 24
+    assert "2 overrides: mailshed override list" in lines
     assert max(map(len, lines)) <= 80
 
 
@@ -88,7 +130,8 @@ def test_a_full_spool_says_so_loudly_and_why() -> None:
 
 def test_all_that_is_full_is_named() -> None:
     ratios = {"spool_disk": 1.0, "memory": 1.2, "sessions": 0.6, "files": 0.3}
-    shed = dataclasses.replace(busy_snapshot(), saturation=ratios, classes=())
+    calm = dataclasses.replace(busy_snapshot(), shed_level=0, derived_level=0, classes=())
+    shed = dataclasses.replace(calm, saturation=ratios)
     level = "NORMAL, nothing is shed   LIMITED BY memory 120%, spool_disk 100%   sessions 60%"
     assert level in screen(shed).splitlines()
 
@@ -218,9 +261,39 @@ def test_mail_that_came_too_late_is_a_note_also_when_it_is_gone() -> None:
 def test_the_level_names_who_is_shed_and_what_limits() -> None:
     snapshot = dataclasses.replace(busy_snapshot(), saturation={"backend_slots": 0.6})
     shed = "SHEDDING telework 1.5/s, bulk 379/s   FULLEST backend_slots 20/20 on exch01"
-    assert screen(snapshot).splitlines()[1] == shed
+    for level, derived, said in (
+        (0, 0, shed),
+        (2, 2, f"LEVEL 2, {shed}"),
+        (0, 2, f"LEVEL 0 FORCED, {shed}"),
+    ):
+        at_level = dataclasses.replace(snapshot, shed_level=level, derived_level=derived)
+        assert render(status_document(at_level, 1000.0), 132).splitlines()[1] == said
     observing = dataclasses.replace(snapshot, is_observing=True)
     assert screen(observing).splitlines()[1].startswith("OBSERVING, nothing is acted on   FULLEST")
+
+
+def test_calm_is_normal() -> None:
+    calm = dataclasses.replace(busy_snapshot(), classes=(), shed_level=0, derived_level=0)
+    assert screen(calm).splitlines()[1].startswith("NORMAL, nothing is shed   ")
+    slow = dataclasses.replace(calm, shed_level=1, derived_level=1)
+    assert screen(slow).splitlines()[1].startswith("LEVEL 1, nothing is shed   ")
+
+
+def test_what_is_there_to_be_used_up_is_not_named_beside_the_backend() -> None:
+    ratios = {"backend": 0.4, "backend_slots": 1.0, "live_waiting": 0.9, "waits": 0.2}
+    snapshot = dataclasses.replace(busy_snapshot(), saturation=ratios)
+    assert screen(snapshot).splitlines()[1].endswith("FULLEST backend 40%")
+
+
+def test_it_says_when_the_last_backlog_will_be_gone_if_that_is_known_of_all() -> None:
+    classes = tuple(
+        dataclasses.replace(each, drain_seconds=seconds)
+        for each, seconds in zip(busy_snapshot().classes, (0.0, 0.0, 75.0, 7_500.0), strict=False)
+    )
+    snapshot = dataclasses.replace(busy_snapshot(), classes=classes)
+    assert "   EMPTY IN 2h5m   " in screen(snapshot).splitlines()[1]
+    unknown = (*classes, dataclasses.replace(classes[0], drain_seconds=None))
+    assert "EMPTY" not in screen(dataclasses.replace(snapshot, classes=unknown))
 
 
 def test_a_level_of_many_classes_stays_one_line() -> None:
@@ -229,9 +302,9 @@ def test_a_level_of_many_classes_stays_one_line() -> None:
         for number in range(8)
     )
     lines = screen(dataclasses.replace(busy_snapshot(), classes=many)).splitlines()
-    assert lines[1].startswith("SHEDDING class-with-a-name-0 379/s, ")
+    assert lines[1].startswith("LEVEL 3 FORCED, SHEDDING class-with-a-name-0 379/s, ")
     assert lines[1].endswith("...")
-    assert lines[2].startswith("CLASS ")
+    assert lines[2].startswith("OVERRIDE ")
 
 
 @pytest.mark.parametrize(
@@ -254,3 +327,29 @@ def test_large_counts_keep_their_column() -> None:
     assert [_count(n) for n in (0, 999, 46057, 999_999, 12_345_678)] == [
         *("0", "999", "46 057", "999 999", "12.35M")
     ]
+
+
+def notes_of(snapshot: Snapshot, name: str, width: int | None = 200) -> str:
+    page = render(status_document(snapshot, snapshot.made_at), width)
+    (line,) = [each for each in page.splitlines() if each.startswith(name)]
+    return line[65:].strip()
+
+
+def test_a_surge_is_a_note_of_its_class_behind_what_is_late_now() -> None:
+    snapshot = busy_snapshot()
+    assert notes_of(snapshot, "telework") == "2.1x usual,4 late"
+    assert notes_of(snapshot, "telework", 80) == "2.1x usual"
+
+    late = dataclasses.replace(snapshot.classes[5], oldest_age_seconds=99_999.0)
+    classes = (*snapshot.classes[:5], late, *snapshot.classes[6:])
+    assert notes_of(dataclasses.replace(snapshot, classes=classes), "telework") == (
+        "LATE>15m,2.1x usual"
+    )
+
+
+def test_without_an_alarm_the_ratio_is_no_note() -> None:
+    snapshot = busy_snapshot()
+    calm = tuple(dataclasses.replace(each, is_alarm=False) for each in snapshot.surges)
+    assert notes_of(dataclasses.replace(snapshot, surges=calm), "telework") == "4 late"
+    of_network = tuple(each for each in snapshot.surges if each.network)
+    assert notes_of(dataclasses.replace(snapshot, surges=of_network), "telework") == "4 late"

@@ -17,7 +17,7 @@ def test_every_field_of_the_snapshot_is_a_member() -> None:
     }
     assert document["schema"] == SCHEMA == "mailshed.status/1"
     assert document["snapshot_age_seconds"] == 0.5
-    assert document["binding"] == "backend_slots"
+    assert document["binding"] == "backend"
     assert document["spool"]["ledger"]["bulk"]["delivered"] == 36_420
     assert document["backends"][0]["in_flight"] == 20
     assert document["sessions"] == {"used": 140, "limit": 5000}

@@ -123,6 +123,33 @@ def test_clinical_mail_over_its_quota_is_counted_and_nothing_else(bench: Bench) 
     assert rulings[-1] == Ruling(Wait(2.0), Excess(Layer.SENDER, Level.HARD), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("state", "last"), [(BUSY, Spool(Reason.OVER_QUOTA)), (ROOM, Relay()), (AWAY, None)]
+)
+def test_what_a_surge_has_too_much_is_held_back_only_under_pressure(
+    bench: Bench, state: BackendState, last: Spool | Relay | None
+) -> None:
+    bench.state = state
+    bench.entrance.quotas.surges = {"personal": Quota(hard=1 / 60)}
+    rulings = [bench.decide(PERSONAL) for _ in range(3)]
+    assert [each.excess for each in rulings] == [
+        None,
+        Excess(Layer.SURGE, Level.HARD),
+        Excess(Layer.SURGE, Level.HARD),
+    ]
+    assert rulings[-1].decision == (last or Spool(Reason.BACKEND_AWAY))
+
+
+def test_in_a_surge_a_mail_server_whose_class_allows_it_keeps_what_is_too_much(
+    bench: Bench,
+) -> None:
+    bench.entrance.quotas.surges = {"telework": Quota(hard=1 / 60)}
+    first, second = bench.decide(TELEWORK), bench.decide(TELEWORK)
+    assert first.decision == Wait(5.0)
+    assert isinstance(second.decision, Defer)
+    assert second.decision.reason is Reason.OVER_QUOTA
+
+
 # Clients that forget.
 
 

@@ -26,6 +26,7 @@ MTA, USER_AGENT, DEVICE = (Sender(kind) for kind in ClientKind)
 ROOM = BackendState(may_start=True)
 BUSY = BackendState(may_start=False, is_pressed=True)
 PACKED = BUSY._replace(has_place_to_wait=False)
+KEPT = ROOM._replace(kept_back=Reason.DIVERTED)
 AWAY = BackendState(may_start=False, is_away=True)
 FILLING = Defer(Reason.SPOOL_FILLING, reply.SPOOL_FILLING)
 EXCESS = Defer(Reason.OVER_QUOTA, reply.OVER_QUOTA)
@@ -63,6 +64,13 @@ def over(sender: Sender, level: Level = Level.HARD) -> Sender:
         (PERSONAL, MTA, AWAY, 0.9, FILLING),
         (PERSONAL, MTA, BUSY, 0.9, Wait(10.0)),
         (CLINICAL, MTA, AWAY, 1.0, Spool(Reason.BACKEND_AWAY)),
+        # A class that is kept back does not enter, whatever room there is; clinical mail is not.
+        (BULK, MTA, KEPT, 0.0, Spool(Reason.DIVERTED)),
+        (PERSONAL, USER_AGENT, KEPT, 0.0, Spool(Reason.DIVERTED)),
+        (PERSONAL, MTA, KEPT._replace(kept_back=Reason.OVERRIDE), 0.0, Spool(Reason.OVERRIDE)),
+        (BULK, MTA, KEPT, 0.5, FILLING),
+        (TELEWORK, MTA, KEPT._replace(is_away=True), 0.0, Spool(Reason.BACKEND_AWAY)),
+        (CLINICAL, MTA, KEPT, 0.0, Relay()),
         # Over a soft quota nothing changes here.
         (BULK, over(MTA, Level.SOFT), ROOM, 0.0, Relay()),
         (TELEWORK, over(MTA, Level.SOFT), BUSY, 0.0, Wait(5.0)),

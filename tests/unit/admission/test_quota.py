@@ -212,3 +212,54 @@ def test_what_is_within_the_quota_never_passes_rate_times_time_and_a_burst(
         charged += recipients if level != HARD else 0
         assert within <= now * 1.0 + 10.0 + 5
         assert charged <= now * 2.0 + 20.0 + 5
+
+
+# A surge.
+
+SURGE = Excess(Layer.SURGE, Level.HARD)
+FREE = QuotaPolicy()
+
+
+def test_a_class_in_a_surge_has_a_quota_in_messages() -> None:
+    quotas = Quotas()
+    quotas.surges = {"personal": Quota(hard=1.0)}
+    found = [quotas.charge(FREE, mail(recipients=50), 0.0) for _ in range(70)]
+    assert found == [None] * 60 + [SURGE] * 10
+    assert quotas.charge(FREE, mail(), 1.0) is None
+    assert quotas.charge(FREE, mail(), 1.0) == SURGE
+
+
+def test_at_twice_its_surge_quota_a_class_has_half_of_its_mail_within_it() -> None:
+    quotas = Quotas()
+    quotas.surges = {"personal": Quota(hard=1.0)}
+    found = [quotas.charge(FREE, mail(b"%d" % number), number / 2) for number in range(1000)]
+    assert found[200:].count(None) == pytest.approx(400, abs=2)
+
+
+def test_a_surge_is_of_one_class() -> None:
+    quotas = Quotas()
+    quotas.surges = {"personal": Quota(hard=0.01)}
+    found = [quotas.charge(FREE, mail(traffic_class=BULK), 0.0) for _ in range(9)]
+    assert found == [None] * 9
+
+
+def test_the_quota_of_a_surge_is_gone_with_it() -> None:
+    quotas = Quotas()
+    quotas.surges = {"personal": Quota(hard=0.01)}
+    for _ in range(3):
+        quotas.charge(FREE, mail(), 0.0)
+    assert quotas.look(FREE, mail(), 0.0) == SURGE
+    assert quotas.is_any_exhausted(FREE, RELAY, b"anybody@example.org", 0.0)
+
+    quotas.surges = {}
+    assert quotas.look(FREE, mail(), 0.0) is None
+    assert not quotas.is_any_exhausted(FREE, RELAY, b"anybody@example.org", 0.0)
+
+
+def test_a_sender_over_its_own_quota_uses_up_nothing_of_the_surge() -> None:
+    quotas, terms = Quotas(), policy(per_sender=Quota(hard=0.1))
+    quotas.surges = {"personal": Quota(hard=0.04)}
+    found = [quotas.charge(terms, mail(b"a@example.org"), 0.0) for _ in range(9)]
+    assert found[0] is None
+    assert set(found[1:]) == {HARD}
+    assert quotas.charge(terms, mail(b"b@example.org"), 0.0) is None

@@ -68,6 +68,15 @@ def test_a_class_may_start_while_the_slots_in_use_stay_below_its_share(
     assert last_start(traffic_class(threshold=threshold), limit) == last
 
 
+def test_where_slots_come_back_fast_no_class_is_kept_from_the_last_ones() -> None:
+    slow, brisk = slots(19), slots(19)._replace(is_brisk=True)
+    assert not may_start(BULK, 19, slow)
+    assert may_start(BULK, 19, brisk)
+    assert not may_start(BULK, 19, brisk._replace(reserve=1)), "the reserve is another matter"
+    assert threshold_slots(BULK, 20, 3, is_brisk=True) == 17
+    assert threshold_slots(CLINICAL, 20, 3, is_brisk=True) == 20
+
+
 @given(st.integers(1, 100), st.integers(1, 500), st.integers(0, 600))
 def test_shares_are_exact_for_thresholds_as_people_write_them(
     percent: int, limit: int, in_flight: int

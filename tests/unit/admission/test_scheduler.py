@@ -358,6 +358,40 @@ def test_backlogged_classes_are_served_by_weight_to_within_one_message_each(
 # Any course of events, with a plain list as the truth about who waits.
 
 
+def test_a_class_that_is_closed_is_passed_over() -> None:
+    room = Room()
+    clinical, personal, bulk = room.offer(CLINICAL), room.offer(PERSONAL), room.offer(BULK)
+    taken = [
+        room.scheduler.next(slots(), NONE, room.now, closed=closed)
+        for closed in ({"personal"}, {"personal", "bulk"}, {"personal"}, ())
+    ]
+    assert taken == [clinical[0], None, bulk[0], personal[0]]
+
+
+def test_an_item_that_is_held_is_passed_over_with_those_behind_it_of_its_sender() -> None:
+    room = Room()
+    held = room.offer(PERSONAL, sender=b"a")[0]
+    behind = room.offer(PERSONAL, sender=b"a")[0]
+    other = room.offer(PERSONAL, sender=b"b")[0]
+
+    def take(is_held: bool) -> str | None:
+        return room.scheduler.next(
+            slots(), NONE, room.now, is_held=(lambda item: item == held) if is_held else None
+        )
+
+    assert [take(True), take(True), take(False), take(True)] == [other, None, held, behind]
+
+
+def test_an_elephant_that_may_not_start_and_an_item_that_is_held_are_both_passed_over() -> None:
+    room = Room()
+    room.offer(PERSONAL, sender=b"a", size=LARGE)
+    held = room.offer(PERSONAL, sender=b"b")[0]
+    free = room.offer(PERSONAL, sender=b"c")[0]
+    full = slots(in_flight=5, limit=20, elephants=5)
+    for expected in (free, None):
+        assert room.scheduler.next(full, NONE, room.now, is_held=lambda i: i == held) == expected
+
+
 class AnyCourse(RuleBasedStateMachine):
     """Nothing is lost, nobody withdrawn is served, and no slot stays free that one could have."""
 

@@ -83,7 +83,7 @@ def test_every_verb_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
     output = capsys.readouterr().out
     for verb in VERBS:
-        assert f"    {verb.__name__.rpartition('.')[2]} " in output
+        assert f"    {verb.__name__.rpartition('.')[2].rstrip('_')} " in output
 
 
 def test_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:

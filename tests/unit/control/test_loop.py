@@ -91,8 +91,15 @@ class Rig:
 
     def set_up(self, *states: bool) -> None:
         """Say which backends are up."""
-        backends = zip(self.snapshot.backends, states, strict=True)
-        changed = tuple(replace(backend, is_up=is_up) for backend, is_up in backends)
+        words = {True: "closed", False: "open"}
+        self.set_breakers(*(words[is_up] for is_up in states))
+
+    def set_breakers(self, *states: str) -> None:
+        """Say how the breakers of the backends are."""
+        changed = tuple(
+            replace(backend, is_up=state != "open", breaker=state)
+            for backend, state in zip(self.snapshot.backends, states, strict=True)
+        )
         self.snapshot = replace(self.snapshot, backends=changed)
 
     def set_full(self, reason: str, *, is_healthy: bool = True) -> None:
@@ -279,12 +286,27 @@ class TestBackend:
         assert rig.log.events == []
         rig.set_up(True, False)
         await rig.run_for(5.0)
-        rig.set_up(True, True)
-        await rig.run_for(5.0)
+        rig.set_breakers("closed", "half_open")
+        await rig.run_for(30.0)
         assert rig.log.events == ["backend_away", "backend_back"]
         away = rig.log.one("backend_away")
         assert (away["backend"], away["next_probe"]) == ("exch02", 12.4)
         assert rig.log.one("backend_back")["away"] == pytest.approx(5.0, abs=0.5)
+        rig.set_up(True, True)
+        await rig.run_for(5.0)
+        assert rig.log.events == ["backend_away", "backend_back", "backend_restored"]
+        restored = rig.log.one("backend_restored")
+        assert restored["backend"] == "exch02"
+        assert restored["seconds"] == pytest.approx(35.0, abs=0.5)
+
+    @in_virtual_time
+    async def test_that_goes_away_again_on_its_way_back_is_not_restored(self, rig: Rig) -> None:
+        await rig.run_for(1.0)
+        for state in ("open", "half_open", "open", "half_open", "closed"):
+            rig.set_breakers("closed", state)
+            await rig.run_for(5.0)
+        assert rig.log.events == [*("backend_away", "backend_back") * 2, "backend_restored"]
+        assert rig.log.one("backend_restored")["seconds"] == pytest.approx(10.0, abs=0.5)
 
 
 def test_the_line_for_the_service_manager_names_what_is_wrong(rig: Rig) -> None:

@@ -16,6 +16,7 @@ from mailshed.control.reserve import (
     WINDOWS,
     Reserve,
     high_wait,
+    next_slot,
     smallest_reserve,
 )
 
@@ -192,3 +193,24 @@ def test_what_is_remembered_is_bounded_over_any_pause() -> None:
     made.note_arrival(1e9)
     assert len(made._arrivals) == WINDOWS
     assert sum(made._arrivals) == 1
+
+
+def test_the_next_of_many_slots_comes_back_soon() -> None:
+    """ln(100) means of the exponential law: 20 slots of 0.1 s, 4 of 5 s."""
+    assert next_slot(20, 0.1) == pytest.approx(0.023, abs=1e-3)
+    assert next_slot(4, 5.0) == pytest.approx(5.76, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("limit", "service", "is_brisk"), [(8, 0.5, True), (8, 1.0, False), (1, 0.1, True)]
+)
+def test_a_backend_is_brisk_if_a_slot_comes_back_within_a_normal_wait(
+    limit: int, service: float, is_brisk: bool
+) -> None:
+    reserve = Reserve()
+    assert reserve.slots(0.0, limit) == 0
+    assert not reserve.is_brisk, "nothing is known yet"
+    for _ in range(SERVICE_TIMES_MIN):
+        reserve.note_service(service)
+    reserve.slots(REFRESH_SECONDS, limit)
+    assert reserve.is_brisk is is_brisk

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mailshed.control.overrides import Wish
 from mailshed.drain.drainer import HIDDEN_INTERVAL
 from mailshed.drain.retry import RetryPolicy, settle_attempt
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
@@ -51,7 +52,8 @@ from tests.support.fake_backend import (
     vanish,
 )
 from tests.support.memory_spool import MemorySpool
-from tests.support.middle import Middle, drain_policy, state_of
+from tests.support.middle import Middle, drain_policy, hold_slots, state_of
+from tests.support.overrides import hold, in_force
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 from tests.support.watched_spool import WatchedSpool
 
@@ -141,8 +143,8 @@ class TestBackendAway:
         middle.backend.always(be_away)
         async with middle.draining():
             await asyncio.sleep(600)
-            # One probe after 1, 2, 4 ... 30 s, each give or take a fifth.
-            assert 15 <= len(middle.backend.asked) <= 4 + 6 + 600 / 24
+            # It refuses at once, so there is a probe every 2 s, give or take a fifth.
+            assert 600 / 2.4 <= len(middle.backend.asked) <= 4 + 2 + 600 / 1.6
             assert middle.backend.in_flight_max <= 4
             records = [middle.spool.record(queue_id) for queue_id in ids]
             assert {record.attempts for record in records} == {0}
@@ -209,6 +211,108 @@ class TestClasses:
             await until(lambda: middle.backend.handed)
         assert middle.backend.handed_ids == [queue_id]
         assert middle.drainer.delivered == {"retired": 1}
+
+
+def override(middle: Middle, *wishes: Wish) -> None:
+    """Let an operator have these overrides and no others, as the service does."""
+    middle.gate.set_overrides(in_force(*wishes))
+    middle.drainer.on_overrides()
+
+
+class TestHeld:
+    """A class that an operator holds."""
+
+    @in_virtual_time
+    async def test_stays_in_the_spool_until_that_ends(self, middle: Middle) -> None:
+        override(middle, hold("bulk"))
+        ids = [await middle.keep(spool_record(names=BULK)) for _ in range(20)]
+        other = await middle.keep(spool_record(names=TELEWORK))
+        async with middle.draining():
+            await until(lambda: middle.backend.handed)
+            await asyncio.sleep(HOUR)
+            assert middle.backend.handed_ids == [other]
+            assert middle.gate.waiting == 0, "it does not wait for a slot meanwhile"
+
+            override(middle)
+            ended = middle.clock.monotonic()
+            await until(lambda: len(middle.backend.handed) == 21)
+            assert middle.clock.monotonic() - ended < HIDDEN_INTERVAL
+        assert sorted(middle.backend.handed_ids) == sorted([other, *ids])
+
+    @in_virtual_time
+    async def test_is_put_back_if_it_waits_for_a_slot(self, tmp_path: Path) -> None:
+        middle = Middle(tmp_path, slots=1)
+        holders = await hold_slots(middle, 1)
+        async with middle.draining():
+            queue_id = await middle.keep(spool_record(names=BULK))
+            middle.drainer.on_spooled(BULK)
+            await until(lambda: middle.gate.waiting)
+            override(middle, hold("bulk"))
+            await settle_down()
+            assert middle.gate.waiting == 0
+            middle.backend.before_dot.set()
+            await asyncio.gather(*holders)
+            await asyncio.sleep(HOUR)
+            assert len(middle.backend.handed) == 1
+
+            override(middle)
+            await until(lambda: len(middle.backend.handed) == 2)
+        assert middle.backend.handed_ids[1] == queue_id
+        assert middle.faults == []
+
+    @in_virtual_time
+    async def test_finishes_what_is_with_the_backend(self, middle: Middle) -> None:
+        middle.backend.before_dot.clear()
+        queue_id = await middle.keep(spool_record(names=BULK))
+        async with middle.draining():
+            await until(lambda: middle.gate.in_flight)
+            override(middle, hold("bulk"))
+            await settle_down()
+            middle.backend.before_dot.set()
+            await until(lambda: middle.backend.handed)
+        assert middle.backend.handed_ids == [queue_id]
+        assert middle.drainer.delivered == {"bulk": 1}
+
+    @in_virtual_time
+    async def test_is_not_tried_for_an_operator_either(self, middle: Middle) -> None:
+        override(middle, hold("bulk"))
+        queue_id = await middle.keep(spool_record(names=BULK))
+        async with middle.draining():
+            await middle.drainer.amend(QueueAction.RETRY, [queue_id])
+            await asyncio.sleep(HOUR)
+            assert middle.backend.handed == []
+            override(middle)
+            await until(lambda: middle.backend.handed)
+
+    @in_virtual_time
+    async def test_does_not_expire_while_the_backend_is_there(self, middle: Middle) -> None:
+        """It has its last attempt when the hold ends."""
+        override(middle, hold("bulk"))
+        await middle.keep(spool_record(names=BULK, expires_wall=middle.clock.wall() + 600))
+        async with middle.draining():
+            await asyncio.sleep(HOUR)
+            assert middle.log.of("expired") == []
+            override(middle)
+            await until(lambda: middle.backend.handed)
+
+    @in_virtual_time
+    async def test_is_not_clinical_mail_whose_class_was_lost(self, middle: Middle) -> None:
+        """Its name counts as the default class, but its rank does not."""
+        override(middle, hold("personal"))
+        lost = await middle.keep(spool_record(names=traffic_class("icu", 0)))
+        await middle.keep(spool_record(names=traffic_class("retired", 9)))
+        async with middle.draining():
+            await until(lambda: middle.backend.handed)
+            await asyncio.sleep(HOUR)
+        assert middle.backend.handed_ids == [lost]
+
+    @in_virtual_time
+    async def test_goes_on_while_observing(self, middle: Middle) -> None:
+        middle.set_admission(is_observing=True)
+        override(middle, hold("bulk"))
+        await middle.keep(spool_record(names=BULK))
+        async with middle.draining():
+            await until(lambda: middle.backend.handed)
 
 
 class TestDeferred:

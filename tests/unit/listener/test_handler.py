@@ -45,6 +45,7 @@ class ScriptedPipeline:
     waited: list[float] = field(default_factory=list)
     rejected: list[tuple[str, Stage, Reply, bytes, bytes | None]] = field(default_factory=list)
     discarded: list[tuple[Envelope, int, Reply | None]] = field(default_factory=list)
+    delay: float = 0.0
 
     def __post_init__(self) -> None:
         self.policies = SimpleNamespace(
@@ -60,6 +61,10 @@ class ScriptedPipeline:
 
     def on_discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
         self.discarded.append((envelope, size, answer))
+
+    def on_mail(self, client: Client, *, sender: bytes) -> float:
+        self.asked.append((client, b"", sender))
+        return self.delay
 
     def on_rcpt(
         self, client: Client, mailbox: Any, *, sender: bytes, waited: float
@@ -252,6 +257,20 @@ async def test_connections_over_the_limit_and_replies_are_counted(bench: Bench) 
 
 
 # What it asks.
+
+
+async def test_the_pipeline_says_whose_reply_is_late(bench: Bench) -> None:
+    session = bench.connected()
+    assert bench.handler.mail(session) is None, "there is no place for slow replies"
+    assert bench.pipeline.asked == []
+    bench.handler.slow_replies.limit = 1
+    assert bench.handler.mail(session) is None
+    bench.pipeline.delay = 0.001
+    rest = bench.handler.mail(session)
+    assert rest is not None
+    await rest()
+    assert bench.handler.slow_replies.total == 1
+    assert bench.pipeline.asked == [(session.client, b"", b"alice@example.org")] * 2
 
 
 async def test_the_pipeline_says_who_may_send_where(bench: Bench) -> None:

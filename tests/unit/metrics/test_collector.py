@@ -42,6 +42,13 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
     expected: list[tuple[str, dict[str, str], float]] = [
         ("backend_up", {"backend": "exch01"}, 1),
         ("backend_up", {"backend": "exch02"}, 0),
+        ("backend_breaker_state", {"backend": "exch01", "state": "closed"}, 1),
+        ("backend_breaker_state", {"backend": "exch02", "state": "closed"}, 0),
+        ("backend_breaker_state", {"backend": "exch02", "state": "half_open"}, 0),
+        ("backend_breaker_state", {"backend": "exch02", "state": "open"}, 1),
+        ("backend_stuck_senders", {"backend": "exch01"}, 2),
+        ("backend_endings_total", {"backend": "exch01", "ending": "in_doubt"}, 2),
+        ("backend_endings_total", {"backend": "exch01", "ending": "busy"}, 0),
         ("backend_in_flight", {"backend": "exch01"}, 20),
         ("backend_in_flight_limit", {"backend": "exch01"}, 20),
         ("backend_waiting", {"backend": "exch01"}, 14),
@@ -56,6 +63,12 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
         ("queue_age_objective_seconds", {"class_": "clinical"}, 10),
         ("messages_in_flight", {"class_": "bulk"}, 3),
         ("messages_waiting", {"class_": "bulk"}, 6),
+        ("surge_ratio", {"class_": "telework"}, 2.1),
+        ("surge_alarm", {"class_": "telework"}, 1),
+        ("surge_alarm", {"class_": "extra"}, 0),
+        ("surge_network_ratio", {"class_": "telework", "network": "vpn"}, 2.2),
+        ("surge_network_alarm", {"class_": "telework", "network": "other"}, 0),
+        ("surge_unexpected_work_seconds_total", {"class_": "telework"}, 51.5),
         ("class_rank", {"class_": "clinical"}, 0),
         ("class_rank", {"class_": "bulk"}, 6),
         ("memory_bytes", {}, 90 * 1024**2),
@@ -67,6 +80,22 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
         ("recipients_ledger_total", {"class_": "bulk", "term": "delivered"}, 36_420),
         ("recipients_ledger_total", {"class_": "calendar", "term": "expired"}, 0),
         ("saturation_ratio", {"resource": "backend_slots"}, 1.0),
+        ("saturation_binding_info", {"resource": "backend"}, 1),
+        ("pressure_ratio", {}, 0.93),
+        ("shed_level", {}, 3),
+        ("derived_shed_level", {}, 2),
+        ("backend_offered_ratio", {"backend": "exch01"}, 1.8),
+        ("backend_drain_slots", {"backend": "exch01"}, 4),
+        ("class_load_ratio", {"class_": "telework"}, 0.99),
+        ("class_headroom_ratio", {"class_": "telework"}, 0.9),
+        ("class_saturation_ratio", {"class_": "telework"}, 1.0),
+        ("class_kept_back", {"class_": "telework"}, 1),
+        ("class_kept_back", {"class_": "clinical"}, 0),
+        ("queue_drain_seconds", {"class_": "clinical"}, 0),
+        ("queue_drain_seconds", {"class_": "telework"}, 245),
+        ("slow_reply_sessions", {}, 3),
+        ("slow_reply_sessions_limit", {}, 200),
+        ("slow_replies_total", {}, 17),
         ("smtp_sessions", {}, 140),
         ("smtp_sessions_limit", {}, 5000),
         ("content_memory_limit_bytes", {}, 64 * 1024**2),
@@ -83,6 +112,16 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
     ]
     for name, labels, value in expected:
         assert scrape.value(name, **labels) == value, (name, labels)
+
+
+def test_what_is_not_known_is_not_exported(scrape: Scrape) -> None:
+    scrape.holder.swap(busy_snapshot())
+    assert scrape.value("backend_offered_ratio", backend="exch02") is None
+    assert scrape.value("saturation_binding_info", resource="sessions") is None
+    assert scrape.value("class_load_ratio", class_="clinical") is None
+    assert scrape.value("class_headroom_ratio", class_="clinical") is None
+    assert scrape.value("class_saturation_ratio", class_="clinical") is None
+    assert scrape.value("queue_drain_seconds", class_="bulk") is None
 
 
 def test_the_age_grows_between_snapshots(scrape: Scrape) -> None:
@@ -126,3 +165,15 @@ def test_mail_of_a_class_that_is_not_configured_has_an_age(scrape: Scrape) -> No
     scrape.holder.swap(dataclasses.replace(snapshot, classes=(*snapshot.classes, lost)))
     assert scrape.value("queue_oldest_message_age_seconds", class_="lost") == 15_000
     assert scrape.value("queue_age_objective_seconds", class_="lost") == 14_400
+
+
+def test_what_is_not_known_of_a_surge_has_no_value(scrape: Scrape) -> None:
+    scrape.holder.swap(busy_snapshot())
+    assert scrape.value("surge_ratio", class_="extra") is None
+    assert scrape.value("surge_network_ratio", class_="clinical", network="vpn") is None
+    assert scrape.value("surge_network_alarm", class_="clinical", network="vpn") is None
+
+
+def test_where_surges_are_not_watched_there_is_nothing_of_them(scrape: Scrape) -> None:
+    scrape.holder.swap(dataclasses.replace(busy_snapshot(), surges=()))
+    assert scrape.value("surge_alarm", class_="telework") is None

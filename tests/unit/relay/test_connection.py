@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mailshed.mail.delivery import Deferred
+from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.relay.connection import (
     Address,
     Connection,
@@ -58,6 +58,7 @@ async def test_nobody_listening_is_deferred_at_connect() -> None:
     assert result.reply is None
     assert f"127.0.0.1:{port}" in result.detail
     assert "refused" in result.detail or "failed" in result.detail
+    assert result.no_reply is NoReply.NO_CONNECTION
 
 
 async def test_a_host_name_that_cannot_be_is_deferred_at_connect() -> None:
@@ -78,6 +79,7 @@ async def test_a_permanent_refusal_of_the_connection_is_not_one_of_the_message(
         assert result.reply is None
         assert "554" in result.detail
         assert "away" in result.detail
+        assert result.no_reply is NoReply.NO_CONNECTION
         await eventually(lambda: server.open_sessions == 0)
 
 
@@ -105,6 +107,7 @@ async def test_silence_ends_at_the_timeout_of_its_stage(stage: Stage) -> None:
         assert isinstance(result, Deferred)
         assert result.stage is stage
         assert "in time" in result.detail
+        assert result.no_reply is NoReply.TIMED_OUT
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,7 @@ async def test_more_than_the_reply_to_ehlo_is_no_start_for_a_dialog(action: Acti
         result = await open_connection(address(server.port), TIMEOUTS)
         assert isinstance(result, Deferred)
         assert result.stage is Stage.EHLO
+        assert result.no_reply is NoReply.NOT_SMTP
 
 
 async def test_cancellation_while_connecting_leaves_no_connection() -> None:

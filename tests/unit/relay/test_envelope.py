@@ -2,11 +2,18 @@
 
 import pytest
 
-from mailshed.errors import ConnectionLost
-from mailshed.mail.delivery import Bounced, Deferred
+from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut, Unreachable
+from mailshed.mail.delivery import Bounced, Deferred, NoReply
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.connection import Offers
-from mailshed.relay.envelope import OTHERS_REFUSED, judge, mail_command, rcpt_command, refusal
+from mailshed.relay.envelope import (
+    OTHERS_REFUSED,
+    judge,
+    mail_command,
+    rcpt_command,
+    refusal,
+    silence,
+)
 from mailshed.terms import Stage
 from tests.support.outbound import outbound
 
@@ -74,6 +81,22 @@ def test_refusal_maps_each_class_of_reply() -> None:
     assert refusal(Stage.DOT, NEVER) == Bounced(Stage.DOT, NEVER)
 
 
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (TimedOut("late", Stage.RCPT), NoReply.TIMED_OUT),
+        (ConnectionLost("gone", Stage.RCPT), NoReply.NO_CONNECTION),
+        (Unreachable("never", Stage.CONNECT), NoReply.NO_CONNECTION),
+        (ProtocolViolation("what?", Stage.RCPT), NoReply.NOT_SMTP),
+        (None, NoReply.UNKNOWN),
+    ],
+)
+def test_what_broke_the_dialog_says_why_there_is_no_reply(
+    fault: BackendError | None, expected: NoReply
+) -> None:
+    assert silence(fault) is expected
+
+
 class TestJudge:
     @staticmethod
     def verdicts(
@@ -99,7 +122,7 @@ class TestJudge:
         ]
 
     def test_a_mixed_outcome_defers_those_who_were_accepted(self) -> None:
-        others = Deferred(Stage.RCPT, None, OTHERS_REFUSED)
+        others = Deferred(Stage.RCPT, None, OTHERS_REFUSED, NoReply.OUR_CHOICE)
         assert self.verdicts(OK, OK, NEVER, LATER, recipients=3) == [
             others,
             Bounced(Stage.RCPT, NEVER),
@@ -119,14 +142,14 @@ class TestJudge:
         ]
 
     def test_a_lost_connection_defers_all_who_have_no_word_yet(self) -> None:
-        lost = Deferred(Stage.RCPT, None, "lost")
+        lost = Deferred(Stage.RCPT, None, "lost", NoReply.NO_CONNECTION)
         assert self.verdicts(OK, OK, NEVER, recipients=3, lost_at=Stage.RCPT) == [
             lost,
             Bounced(Stage.RCPT, NEVER),
             lost,
         ]
         assert self.verdicts(recipients=1, lost_at=Stage.MAIL) == [
-            Deferred(Stage.MAIL, None, "lost")
+            Deferred(Stage.MAIL, None, "lost", NoReply.NO_CONNECTION)
         ]
 
     def test_421_is_the_word_for_all_who_have_none_yet(self) -> None:

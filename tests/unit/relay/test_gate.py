@@ -3,14 +3,20 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from mailshed.admission.policy import BackendState
-from mailshed.admission.room import ELEPHANT_OCTETS, Occupancy, may_start
+from mailshed.admission.room import ELEPHANT_OCTETS, may_start
+from mailshed.control.breaker import (
+    FAILURES_TO_OPEN,
+    STUCK_SECONDS,
+    SUCCESSES_TO_HALF_OPEN,
+    Step,
+)
 from mailshed.control.limit import FixedLimit, Flight, SlotEnding
 from mailshed.control.reserve import REFRESH_SECONDS, SERVICE_TIMES_MIN
 from mailshed.mail.delivery import (
@@ -24,10 +30,13 @@ from mailshed.mail.delivery import (
 )
 from mailshed.mail.reply import make
 from mailshed.relay.gate import Gate
+from mailshed.relay.presets import EXCHANGE
+from mailshed.relay.probe import Prober
 from mailshed.station import Slot
 from mailshed.terms import Stage, TrafficClass
 from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
 from tests.support.clock import ManualClock
+from tests.support.overrides import hold, in_force, limit
 from tests.support.virtual_time import LoopClock, in_virtual_time
 
 LIMIT = 5
@@ -88,9 +97,21 @@ class Bench:
 
     def open_breaker(self) -> None:
         """Let the backend be away."""
-        for slot in (self.take(), self.take()):
-            self.gate.release(slot, away())
+        for _ in range(FAILURES_TO_OPEN * (1 + self.gate.in_flight)):
+            if self.gate.is_up:
+                self.gate.release(self.take(), away())
         assert not self.gate.is_up
+
+    def is_up(self) -> bool:
+        return self.gate.is_up
+
+    def half_open(self) -> None:
+        """Let the backend be away, and answer again."""
+        self.open_breaker()
+        self.clock.advance(2.0)
+        for _ in range(SUCCESSES_TO_HALF_OPEN):
+            self.gate.release(self.take(CLINICAL), delivered())
+        assert self.is_up()
 
     def time_for_a_probe(self) -> None:
         """Let the time pass, and the gate's timer ring."""
@@ -439,7 +460,9 @@ async def test_a_backend_that_is_away_gets_nobody(bench: Bench) -> None:
     assert await task is None
 
 
-async def test_one_message_probes_and_its_success_lets_in_all_the_others(bench: Bench) -> None:
+async def test_one_message_probes_and_after_two_successes_more_and_more_are_let_in(
+    bench: Bench,
+) -> None:
     bench.open_breaker()
     tasks = [await bench.wait() for _ in range(LIMIT + 2)]
     best = await bench.wait(CLINICAL)
@@ -451,8 +474,18 @@ async def test_one_message_probes_and_its_success_lets_in_all_the_others(bench: 
     assert bench.gate.try_acquire(CLINICAL) is None
     bench.gate.release(probe, delivered())
     await settle()
-    assert bench.gate.is_up
-    assert [task.done() for task in tasks] == [True] * LIMIT + [False] * 2
+    assert not bench.is_up()
+    assert [task.done() for task in tasks].count(True) == 1, "the next probe, at once"
+    bench.gate.release(granted(tasks[0]), delivered())
+    await settle()
+    assert bench.is_up()
+    assert (bench.gate.limit, bench.gate.in_flight) == (2, 2)
+    bench.clock.advance(1.0)
+    for task in tasks[1:3]:
+        bench.gate.release(granted(task), delivered())
+    await settle()
+    assert (bench.gate.limit, bench.gate.in_flight) == (3, 3)
+    assert [task.done() for task in tasks] == [True] * 6 + [False]
 
 
 async def test_a_probe_that_fails_makes_the_others_wait_longer(bench: Bench) -> None:
@@ -477,26 +510,27 @@ async def test_a_live_message_may_be_the_probe(bench: Bench) -> None:
     assert bench.gate.state(ANY).is_away
     assert bench.gate.try_acquire(CLINICAL) is None
     bench.gate.release(probe, delivered())
-    assert bench.gate.is_up
+    assert not bench.gate.state(ANY).is_away, "the next probe is due at once"
+    bench.gate.release(bench.take(), delivered())
+    assert bench.is_up()
 
 
 async def test_who_waits_for_a_limited_time_does_not_wait_for_a_backend_that_is_away(
     bench: Bench,
 ) -> None:
     """Live mail goes to the spool at once when the breaker opens; the drain stays and probes."""
-    slots = [bench.take(CLINICAL) for _ in range(LIMIT)]
-    first = await bench.wait(timeout=DEADLINE)
-    live = await bench.wait(timeout=DEADLINE)
+    slots = bench.fill()
+    live = [await bench.wait(timeout=DEADLINE) for _ in range(2 * LIMIT)]
     drain = await bench.wait()
-    for slot in slots[:2]:
-        bench.gate.release(slot, away())
-    await settle()
-    assert not bench.gate.is_up
-    bench.gate.release(granted(first), None)
-    assert live.done()
-    assert live.result() is None
+    while bench.gate.is_up:
+        bench.gate.release(slots.pop(0), away())
+        await settle()
+        slots += [granted(task) for task in live if task.done() and task.result() is not None]
+        live = [task for task in live if not task.done() or task.result() is None]
+    assert live
+    assert [task.result() for task in live] == [None] * len(live)
     assert not drain.done()
-    for slot in slots[2:]:
+    for slot in slots:
         bench.gate.release(slot, None)
     bench.time_for_a_probe()
     await settle()
@@ -543,23 +577,130 @@ async def test_what_was_in_flight_before_does_not_end_the_probe(
     assert granted(waiting) is not None
 
 
-async def test_a_late_success_of_what_was_in_flight_before_closes_the_breaker(
-    bench: Bench,
-) -> None:
+async def test_a_late_success_of_what_was_in_flight_before_is_one_of_two(bench: Bench) -> None:
     straggler = bench.take()
     bench.open_breaker()
     waiting = await bench.wait()
     bench.gate.release(straggler, delivered())
     await settle()
+    probe = granted(waiting)
+    assert probe.probe != 0, "it need not wait for its time any more"
+    bench.gate.release(probe, delivered())
     assert bench.gate.is_up
-    assert granted(waiting) is not None
+
+
+async def test_what_hangs_since_before_the_outage_leaves_the_way_back_free(bench: Bench) -> None:
+    stragglers = [bench.take() for _ in range(2)]
+    bench.half_open()
+    assert (bench.gate.limit, bench.gate.in_flight) == (2, 2)
+    slots = [bench.take(), bench.take()]
+    assert bench.gate.try_acquire(CLINICAL) is None, "the cap leaves no overdraft"
+    for slot in (*stragglers, *slots):
+        bench.gate.release(slot, delivered())
+
+
+async def test_the_operator_s_bound_holds_on_the_way_back_too(bench: Bench) -> None:
+    bench.open_breaker()
+    for _ in range(LIMIT):  # probes that hang, each for more than a minute
+        bench.time_for_a_probe()
+        assert bench.gate.try_acquire(CLINICAL) is not None
+        bench.clock.advance(STUCK_SECONDS + 1)
+        bench.gate.tick(has_spooled=True)
+    bench.time_for_a_probe()
+    assert bench.gate.try_acquire(CLINICAL) is None
+    waiting = await bench.wait(CLINICAL)
+    assert not waiting.done()
+    assert bench.gate.in_flight == LIMIT
+
+
+async def test_spooled_bulk_is_welcome_on_the_way_back_if_nobody_else_comes(bench: Bench) -> None:
+    bench.half_open()
+    assert granted(await bench.wait(BULK)) is not None
+
+
+# Questions to a backend that is away.
+
+
+class Asked(Prober):
+    """A prober whose answers come when the test says so."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.done: list[Callable[[SlotEnding, str], None]] = []
+
+    def start(self, step: Step, done: Callable[[SlotEnding, str], None]) -> None:
+        self.steps.append(step)
+        self.done.append(done)
+
+    def answer(self, ending: SlotEnding, detail: str = "") -> None:
+        self.done.pop()(ending, detail)
+
+
+@pytest.fixture
+async def asking(bench: Bench) -> tuple[Bench, Asked]:
+    prober = Asked()
+    bench.gate = Gate(limit=bench.limit, clock=bench.clock, rng=random.Random(1), prober=prober)
+    bench.open_breaker()
+    return bench, prober
+
+
+async def test_questions_are_asked_before_a_message_is_risked(
+    asking: tuple[Bench, Asked],
+) -> None:
+    bench, prober = asking
+    waiting = await bench.wait()
+    assert prober.steps == []
+    bench.time_for_a_probe()
+    assert prober.steps == [Step.EHLO]
+    bench.time_for_a_probe()
+    assert prober.steps == [Step.EHLO], "one at a time"
+    prober.answer(SlotEnding.COMPLETED)
+    assert prober.steps == [Step.EHLO, Step.MAIL]
+    assert bench.gate.state(CLINICAL).is_away
+    prober.answer(SlotEnding.POLICY)
+    await settle()
+    probe = granted(waiting)
+    assert not bench.is_up()
+    bench.gate.release(probe, delivered())
+    assert bench.is_up()
+    bench.gate.close()
+
+
+async def test_a_question_that_fails_is_told_to_people_and_asked_again(
+    asking: tuple[Bench, Asked],
+) -> None:
+    bench, prober = asking
+    bench.time_for_a_probe()
+    prober.answer(SlotEnding.REFUSED, "connect: refused again")
+    assert bench.gate.last_error == "connect: refused again"
+    assert 1.6 <= bench.gate.next_probe <= 2.4
+    bench.time_for_a_probe()
+    assert prober.steps == [Step.EHLO, Step.EHLO]
+    bench.gate.close()
+    prober.answer(SlotEnding.UNUSED)
+    assert prober.steps == [Step.EHLO, Step.EHLO]
+
+
+async def test_without_any_mail_the_backend_is_found_all_the_same(
+    asking: tuple[Bench, Asked],
+) -> None:
+    bench, prober = asking
+    bench.time_for_a_probe()
+    prober.answer(SlotEnding.COMPLETED)
+    prober.answer(SlotEnding.COMPLETED)
+    assert not bench.is_up()
+    bench.gate.tick(has_spooled=True)
+    assert not bench.is_up(), "there is a message to try"
+    bench.gate.tick(has_spooled=False)
+    assert bench.is_up()
+    bench.gate.close()
 
 
 async def test_who_waits_is_woken_when_a_probe_is_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the loop's own timer; the one test here in real time."""
-    monkeypatch.setattr("mailshed.control.breaker.BACKOFF_MIN", 0.01)
+    monkeypatch.setattr("mailshed.control.backoff.BACKOFF_MIN", 0.01)
     loop = asyncio.get_running_loop()
 
     class LoopClock(ManualClock):
@@ -577,6 +718,35 @@ async def test_who_waits_is_woken_when_a_probe_is_due(
 
 
 # Observing.
+
+
+async def test_live_mail_of_a_class_that_is_held_does_not_wait_on(bench: Bench) -> None:
+    held = bench.fill()
+    live, spooled = await bench.wait(PERSONAL, timeout=10.0), await bench.wait(PERSONAL)
+    bench.gate.set_overrides(in_force(hold("personal")))
+    await settle()
+    assert live.done()
+    assert live.result() is None
+    assert not spooled.done()
+    assert bench.gate.is_held(PERSONAL)
+    bench.gate.release(held.pop(), delivered())
+    await settle()
+    assert not spooled.done()
+
+    bench.gate.set_overrides(in_force())
+    await settle()
+    assert spooled.result() is not None, "the end of a hold wakes who waits"
+
+
+async def test_a_limit_that_ends_wakes_who_waits(bench: Bench) -> None:
+    bench.gate.set_overrides(in_force(limit("personal", 1)))
+    bench.take(PERSONAL)
+    waits = await bench.wait(PERSONAL)
+    assert not waits.done()
+
+    bench.gate.set_overrides(in_force(limit("personal", 2)))
+    await settle()
+    assert waits.result() is not None
 
 
 async def test_while_observing_the_backend_s_own_bound_is_the_only_one(bench: Bench) -> None:
@@ -723,7 +893,7 @@ async def test_with_few_slots_nobody_starves_either() -> None:
 
 TAKEN = Delivered(make(250, "2.0.0 Ok"))
 NO = Bounced(Stage.RCPT, make(550, "5.1.1 No such user"))
-BUSY = Deferred(Stage.RCPT, make(450, "4.2.0 Busy"))
+FULL = Deferred(Stage.RCPT, make(452, "4.2.2 Mailbox full"))
 CLOSING = Deferred(Stage.MAIL, make(421, "4.3.2 Closing"))
 SILENT = Deferred(Stage.DATA, None, "connection lost")
 IN_DOUBT = InDoubt("no answer within 600 s")
@@ -733,17 +903,12 @@ IN_DOUBT = InDoubt("no answer within 600 s")
     ("recipients", "ending", "is_failure"),
     [
         ((TAKEN,), SlotEnding.COMPLETED, False),
-        ((NO,), SlotEnding.COMPLETED, False),
-        ((TAKEN, NO), SlotEnding.COMPLETED, False),
-        ((BUSY,), SlotEnding.BUSY, False),
-        ((TAKEN, BUSY), SlotEnding.BUSY, False),
-        ((SILENT, BUSY), SlotEnding.BUSY, False),
-        ((NO, SILENT), SlotEnding.COMPLETED, False),
+        ((NO,), SlotEnding.REJECTED, False),
+        ((TAKEN, FULL), SlotEnding.COMPLETED, False),
+        ((FULL,), SlotEnding.RECIPIENT, False),
         ((CLOSING,), SlotEnding.REFUSED, True),
-        ((SILENT, CLOSING), SlotEnding.REFUSED, True),
         ((SILENT,), SlotEnding.STALLED, True),
-        ((IN_DOUBT,), SlotEnding.IN_DOUBT, True),
-        ((NO, IN_DOUBT), SlotEnding.IN_DOUBT, True),
+        ((IN_DOUBT,), SlotEnding.IN_DOUBT, False),  # of one sender: it may be the message
     ],
 )
 async def test_what_the_end_of_a_message_says_of_the_backend(
@@ -753,10 +918,21 @@ async def test_what_the_end_of_a_message_says_of_the_backend(
     is_failure: bool,
 ) -> None:
     result = TransactionResult(recipients=recipients, times=StageTimes(service=1.5))
-    for slot in (bench.take(), bench.take()):
+    for slot in [bench.take() for _ in range(3)]:
         bench.gate.release(slot, result)
     assert bench.gate.is_up is not is_failure
-    assert bench.limit.samples == [(ending, 1.5, 1), (ending, 1.5, 2)]
+    assert bench.limit.samples == [(ending, 1.5, 1), (ending, 1.5, 2), (ending, 1.5, 3)]
+
+
+async def test_the_preset_reads_replies_and_times(bench: Bench) -> None:
+    gate = Gate(limit=bench.limit, clock=bench.clock, rng=random.Random(1), preset=EXCHANGE)
+    times = StageTimes(envelope=0.5, content=0.25, service=9.0)
+    rated = make(421, "4.4.2 Message submission rate for this client has exceeded the limit")
+    for each in (TAKEN, Deferred(Stage.MAIL, rated)):
+        slot = gate.try_acquire(ANY)
+        assert slot is not None
+        gate.release(slot, TransactionResult(recipients=(each,), times=times))
+    assert bench.limit.samples == [(SlotEnding.COMPLETED, 0.75, 1), (SlotEnding.BUSY, 0.75, 1)]
 
 
 async def test_a_backend_without_a_dialog_has_refused(bench: Bench) -> None:
@@ -793,10 +969,18 @@ async def test_people_are_told_how_the_backend_failed(
 
 
 def who_could_start(gate: Gate) -> list[TrafficClass]:
-    """The classes of those who wait and may start now, by looking at everybody."""
-    occupancy = Occupancy(gate.in_flight, 0, gate.limit, gate.ceiling, gate.reserve)
-    waiting = [work.traffic_class for work in gate.station._works.values()]
-    return [made for made in waiting if may_start(made, gate.in_flight_of(made), occupancy)]
+    """The classes of those who wait and may start now, by looking at everybody.
+
+    Spooled mail that the ramp holds back, and what is behind it, may not.
+    """
+    works, now = list(gate.station._works.values()), gate._clock.monotonic()
+    occupancy = gate.station._occupancy(now)
+    held = {work.traffic_class.name for work in works if gate.station._is_held(work, now)}
+    return [
+        made
+        for made in (work.traffic_class for work in works)
+        if made.name not in held and may_start(made, gate.in_flight_of(made), occupancy)
+    ]
 
 
 class Traffic:
@@ -853,6 +1037,8 @@ class Traffic:
         """One turn of the loop, after which everything must be in order."""
         gate = self.bench.gate
         self.bench.clock.advance(seconds)
+        if seconds:
+            gate.tick(has_spooled=False)  # as the control loop does
         if not gate.is_up:
             gate._dispatch()  # the probe's timer is in real time; the clock is not
         await asyncio.sleep(0)

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from mailshed.clock import SystemClock
 from mailshed.errors import ClientGone
-from mailshed.mail.delivery import Bounced, Deferred, Delivered, TransactionResult
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, NoReply, TransactionResult
 from mailshed.relay import transaction
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
 from mailshed.relay.envelope import OTHERS_REFUSED
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import QueueId, Stage
+from tests.support.clock import ManualClock
 from tests.support.outbound import CONTENT, DEADLINE, eventually, outbound
 from tests.support.scripted_backend import (
     CLOSE,
@@ -24,6 +25,7 @@ from tests.support.scripted_backend import (
     Action,
     Say,
     ScriptedBackend,
+    Wait,
     bye,
     say,
 )
@@ -147,7 +149,7 @@ class TestMixedRecipients:
     ) -> None:
         server.rcpt = self.refuse_two
         result = await run(connection, outbound(to=[ONE, TWO, THREE]))
-        others = Deferred(Stage.RCPT, None, OTHERS_REFUSED)
+        others = Deferred(Stage.RCPT, None, OTHERS_REFUSED, NoReply.OUR_CHOICE)
         first, second, third = result.recipients
         assert (first, third) == (others, others)
         assert isinstance(second, Bounced)
@@ -451,3 +453,39 @@ async def test_times_add_up(server: ScriptedBackend, connection: Connection) -> 
     assert 0 < times.envelope < times.service
     assert 0 <= times.content < times.service
     assert times.envelope + times.content <= times.service
+    assert 0 < times.mail <= times.envelope
+
+
+@pytest.mark.parametrize("extensions", [(), ("PIPELINING",)])
+async def test_the_reply_to_mail_is_timed_though_others_come_later(
+    extensions: tuple[str, ...],
+) -> None:
+    mail, rcpt = asyncio.Event(), asyncio.Event()
+    async with ScriptedBackend(extensions=extensions) as server:
+        server.once(Stage.MAIL, Wait(mail, say("250 2.1.0 ok")))
+        server.once(Stage.RCPT, Wait(rcpt, say("250 2.1.5 ok")))
+        connection = await connect(server)
+        clock = ManualClock()
+        task = asyncio.get_running_loop().create_task(
+            transaction.run(connection, outbound(), clock)
+        )
+        await eventually(lambda: connection.messages == 1)
+        clock.advance(0.25)
+        mail.set()
+        await eventually(lambda: connection.wire.replied_at is not None)
+        clock.advance(2.0)
+        rcpt.set()
+        times = (await task).times
+        assert (times.mail, times.envelope, times.service) == (0.25, 2.25, 2.25)
+        connection.wire.abort()
+
+
+async def test_a_connection_that_ends_before_any_reply_has_no_time_of_mail(
+    server: ScriptedBackend, connection: Connection
+) -> None:
+    server.once(Stage.MAIL, CLOSE)
+    result = await run(connection, outbound())
+    assert result.times.mail == 0.0
+    assert result.recipients == (
+        Deferred(Stage.MAIL, None, "the backend closed the connection", NoReply.NO_CONNECTION),
+    )

@@ -22,6 +22,7 @@ from mailshed.admission.recipients import (
     Unknown,
     Unsure,
 )
+from mailshed.control.breaker import FAILURES_TO_OPEN
 from mailshed.control.limit import FixedLimit
 from mailshed.mail import reply
 from mailshed.mail.delivery import (
@@ -156,7 +157,7 @@ class Bench:
 
     def lose_backend(self) -> None:
         """Let the gate learn that nobody is there."""
-        for _ in range(2):
+        for _ in range(FAILURES_TO_OPEN):
             slot = self.gate.try_acquire(PERSONAL)
             assert slot is not None
             self.gate.release(slot, away())

@@ -1,0 +1,412 @@
+"""The limit that follows the backend: as many messages in flight as keep it busy, and few more.
+
+The operator of a hospital's mail server cannot say how many messages it serves best at a time, and
+on the day that counts it is another number. So it is measured, all the time, from nothing but how
+long the server takes and what it says. Each part is a module of its own: `baseline` knows how long
+a message would take unloaded, `baseline_probe` keeps that true, `observer` makes windows of what it
+sees, `rule` judges a window, `allowance` is the number and its slow starts, `elasticity` tunes the
+rule, `ceiling` has what the server allows, `capacity` the work that it can do.
+
+Three things happen between windows, since they cannot wait:
+- A message that was refused lowers the ceiling at once; a command that timed out cuts by 30 %.
+- A *stall*, when all that is in flight is late by far and nothing has come back for a second,
+  halves the limit each second, without a single answer.
+- Nothing but failures, as many as the limit: start again at the lowest limit.
+
+After a cut the next window begins one service time later: what is served right then was let in
+before the cut, and would have it made twice.
+
+Until the first expected times are known the limit is the lowest one, so that they can be learned at
+all; that takes forty messages. While a probe is on, the limit is held for everybody. Rank 0 may go
+over it as always (`room`); such messages are not light, and spoil only a sample or two.
+
+Pure; times are seconds, `now` is monotonic.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from mailshed.control.allowance import Allowance
+from mailshed.control.baseline import Baseline
+from mailshed.control.baseline_probe import SAMPLES_ENOUGH, BaselineProbe
+from mailshed.control.capacity import Capacity
+from mailshed.control.ceiling import Ceiling
+from mailshed.control.elasticity import Elasticity
+from mailshed.control.limit import Flight, LimitChange, Reading, SlotEnding
+from mailshed.control.limit_picture import LimitPicture
+from mailshed.control.observer import WINDOW_SAMPLES, Observer, Seen
+from mailshed.control.rule import CUT, QUEUE_LOW, Cause, Observation, Verdict, judge, targets
+from mailshed.control.scale import SAMPLES_MIN
+from mailshed.mail.delivery import StageTimes
+
+GATE_SHARE = 0.3
+PROBE_SHARE = 0.25
+"""Of the limit: a message is light with so many in flight; a probe holds the limit down to this."""
+FIRST_SECONDS = 10.0
+"""If there are few messages, the first expected times are learned after so long."""
+STALL_CUT = 0.5
+CUT_SECONDS = 1.0
+"""Between two cuts that do not come from windows."""
+SETTLE_MAX = 5.0
+FAILURES_MIN = 3
+"""Failures without an answer in between: so many and as many as the limit, and it starts again."""
+STRANGERS_SHARE = 0.3
+"""Of the samples: if more are of a size that has not been measured, it is time to."""
+TAIL_MARGIN = 2.0
+_MARGIN = 1e-9
+
+
+class AdaptiveLimit:
+    """The adaptive limit of one backend; a `Limit`, and `Measuring`."""
+
+    def __init__(
+        self,
+        *,
+        highest: int,
+        lowest: int = 2,
+        start: int = 4,
+        response_max: float = 5.0,
+        has_late_dot: bool = False,
+    ) -> None:
+        assert 1 <= lowest <= highest
+        self._lowest = lowest
+        self._response_max = response_max
+        self._baseline = Baseline()
+        self._probe = BaselineProbe()
+        self._observer = Observer(self._baseline, has_late_dot=has_late_dot)
+        self._allowance = Allowance(lowest=lowest, highest=highest, start=start)
+        self._ceiling = Ceiling(lowest, highest)
+        self._elasticity = Elasticity()
+        self._capacity = Capacity()
+        self._is_swinging = False
+        self._began: float | None = None
+        self._last_cut = -inf
+        self._failures = 0
+        self._crowded = 0
+        """Messages since the last lesson that were not light."""
+        self._queue = self._in_flight = 0.0
+        self._windows = 0
+        self._cause = Cause.START
+        self._slots = self._gate = lowest
+        self._refresh()
+        self._reported = self._settled
+
+    # What others ask.
+
+    @property
+    def ceiling(self) -> int:
+        """Slots that are never exceeded, not even for rank 0."""
+        return self._ceiling.value
+
+    @property
+    def capacity(self) -> float:
+        """The best work rate seen lately, in slot-seconds a second; 0 if nothing is known."""
+        return self._capacity.estimate
+
+    def limit(self, now: float) -> int:  # noqa: ARG002 - time passes in `tick`
+        """Slots that may be in use."""
+        return self._slots
+
+    def expected(self, size: int, recipients: int) -> float | None:
+        """Seconds that the unloaded backend needs for such a message; None if not known yet."""
+        return self._baseline.expected(size, recipients) if self._baseline.is_known else None
+
+    def reading(self, now: float) -> Reading:  # noqa: ARG002 - as of the last window
+        """What is known of the backend."""
+        low, high = targets(self._bound, self._elasticity.factor)
+        return Reading(
+            capacity=self.capacity or None,
+            queue=self._queue if self._windows else None,
+            queue_low=low,
+            queue_high=high,
+            windows=self._windows,
+        )
+
+    def picture(self) -> LimitPicture:
+        """How the limit stands, with its reasons."""
+        return LimitPicture(
+            limit=self._slots,
+            ceiling=self.ceiling,
+            learned_ceiling=self._ceiling.learned,
+            x=self._observer.x,
+            queue=self._queue,
+            in_flight_average=self._in_flight,
+            capacity=self.capacity,
+            queue_factor=self._elasticity.factor,
+            elasticity=self._elasticity.estimate,
+            stages=self._observer.stages,
+            is_delayed=self._observer.is_delayed,
+            is_probing=self._probe.is_on,
+            is_baseline_known=self._baseline.is_known,
+            is_baseline_stale=self._baseline.is_stale,
+            baseline=self._baseline.medians(),
+            tail=self._baseline.tail,
+            cause=self._cause.value,
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """What is to survive a restart, as plain JSON."""
+        return self._baseline.to_document()
+
+    def restore(self, document: Mapping[str, Any], age_seconds: float) -> str | None:
+        """Know what `document` says; returns None, or why it was ignored."""
+        reason = self._baseline.restore(document, age_seconds)
+        self._refresh()
+        self._reported = self._settled
+        return reason
+
+    # What happens.
+
+    def on_start(self, now: float, flight: Flight) -> None:
+        """Note that a message has taken a slot."""
+        until = self._probe.ends_at if self._probe.is_on else inf
+        if not self._observer.start(now, flight, self._gate, until):
+            self._crowded += 1
+
+    def on_end(self, now: float, flight: Flight, ending: SlotEnding, times: StageTimes) -> None:
+        """Learn from a slot that came back."""
+        expected, is_light = self._observer.end(now, flight)
+        if ending is SlotEnding.COMPLETED:
+            self._on_answer(now, flight)
+            self._capacity.note(expected)
+            self._observer.served(now, flight, times, expected, is_light=is_light)
+            if self._probe.is_on:
+                self._probe.settle(now, self._observer.in_flight)
+        elif ending is SlotEnding.REFUSED:
+            self._on_refused(now, flight)
+        elif ending is SlotEnding.STALLED:
+            if flight.started_at > self._last_cut and now - self._last_cut >= CUT_SECONDS:
+                self._cut(now, CUT, Cause.STALL)
+            self._on_failure()
+        elif ending not in (SlotEnding.IN_DOUBT, SlotEnding.UNUSED):
+            self._on_answer(now, flight)
+            if ending is SlotEnding.BUSY:
+                self._observer.window.busy += 1
+            elif ending is SlotEnding.REJECTED and is_light and times.envelope > 0.0:
+                self._baseline.note_envelope(
+                    recipients=flight.recipients,
+                    in_flight=flight.in_flight,
+                    envelope=times.envelope,
+                )
+
+    def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:
+        """Let time pass; `is_backlogged`: somebody waits for a slot, or there is spooled mail."""
+        window = self._observer.window
+        window.ticks += 1
+        window.backlogged += is_backlogged
+        self._capacity.tick(now)
+        ceiling = self._ceiling.value
+        self._ceiling.tick(now, is_binding=self._allowance.value >= ceiling)
+        if self._ceiling.value != ceiling:
+            self._cause = Cause.CEILING
+        if not self._baseline.is_known:
+            self._learn_first(now)
+        elif self._probe.is_on:
+            self._look_at_probe(now)
+        elif now - self._last_cut >= CUT_SECONDS and self._observer.is_stalled(now):
+            self._on_stall(now)
+        elif self._probe.is_epoch_over(now):
+            self._end_epoch(now)
+        elif seen := self._observer.look(now, QUEUE_LOW * self._elasticity.factor):
+            self._on_window(now, seen)
+        self._refresh()
+        before, self._reported = self._reported, self._settled
+        if before == self._reported:
+            return None
+        return LimitChange(before=before, after=self._reported, cause=self._cause.value)
+
+    # Between windows.
+
+    def _on_answer(self, now: float, flight: Flight) -> None:
+        self._observer.last_answer = now
+        self._failures = 0
+        self._ceiling.on_answer(flight.started_at)
+
+    def _on_refused(self, now: float, flight: Flight) -> None:
+        if self._ceiling.on_refused(now, flight.started_at, flight.in_flight):
+            self._last_cut = now
+            self._cause = Cause.REFUSED
+            self._allowance.bound(self._ceiling.value)
+        self._on_failure()
+        self._refresh()
+
+    def _on_failure(self) -> None:
+        """One more without an answer in between; with enough of them nobody is there."""
+        self._failures += 1
+        if self._failures >= max(FAILURES_MIN, self._allowance.value):
+            self._failures = 0
+            self._cause = Cause.AWAY
+            self._ceiling.on_away()
+            self._start_again(self._lowest)
+            self._refresh()
+
+    def _on_stall(self, now: float) -> None:
+        """Nothing comes back."""
+        used = min(self._allowance.value, float(self._observer.in_flight))
+        self._start_again(STALL_CUT * used)
+        self._last_cut = now
+        self._cause = Cause.STALL
+        self._observer.note_stall(now)
+
+    def _start_again(self, limit: float) -> None:
+        self._allowance.start_again(limit)
+        self._elasticity.forget()
+
+    def _cut(
+        self, now: float, factor: float, cause: Cause, used: float = inf, floor: float = 0.0
+    ) -> None:
+        """Lower the limit, and look again when what it let in before is through."""
+        self._allowance.cut(factor, used, floor)
+        self._last_cut = now
+        self._cause = cause
+        self._observer.window.begin(now + min(self._observer.service, SETTLE_MAX))
+        self._refresh()
+
+    # Windows.
+
+    def _on_window(self, now: float, seen: Seen) -> None:
+        """Judge the window, and do what the verdict says."""
+        window, allowance = self._observer.window, self._allowance
+        is_strange = len(
+            window.samples
+        ) >= WINDOW_SAMPLES and window.strangers > STRANGERS_SHARE * len(window.samples)
+        observed = self._observation(now, seen)
+        # Less than what it takes unloaded cannot be had by sending less.
+        least = TAIL_MARGIN * self._baseline.tail * self._observer.usual
+        verdict = judge(
+            observed,
+            factor=self._elasticity.factor,
+            response_max=max(self._response_max, least),
+            is_slow_start=allowance.is_slow_start,
+        )
+        self._windows += 1
+        self._queue, self._in_flight = verdict.queue, observed.in_flight
+        self._swing(observed)
+        self._obey(now, observed, verdict)
+        if not verdict.may_grow_on:
+            allowance.is_slow_start = False
+        is_lost = allowance.is_lost and not verdict.may_grow_on
+        if (is_lost or is_strange) and self._probe.may_hurry(now):
+            self._refresh()
+            self._begin_probe(now, is_urgent=True)
+
+    def _observation(self, now: float, seen: Seen) -> Observation:
+        window, allowance = self._observer.window, self._allowance
+        return Observation(
+            limit=self._bound,
+            x=seen.x,
+            error=seen.error,
+            tail=seen.tail,
+            tail_usual=self._baseline.tail,
+            in_flight=window.in_flight_average(now) * window.service_share,
+            in_flight_max=window.in_flight_max,
+            was_backlogged=window.backlogged == window.ticks,
+            busy=window.busy / (len(window.samples) + window.busy) if window.busy else 0.0,
+            first_slow=self._observer.first_slow(now),
+            # Back to what was good is no increase.
+            is_delayed=self._observer.is_delayed and allowance.value >= allowance.good,
+        )
+
+    def _obey(self, now: float, observed: Observation, verdict: Verdict) -> None:
+        """Change the limit as the verdict says, and begin the next window."""
+        window, allowance, cause = self._observer.window, self._allowance, verdict.cause
+        if cause is not None and verdict.factor < 1.0:
+            floor = 0.0
+            if cause is Cause.RESPONSE:
+                floor = allowance.recovery
+                self._observer.forget_first()
+            self._cut(now, verdict.factor, cause, float(observed.in_flight_max), floor)
+            return
+        if cause is not None:
+            self._cause = cause
+            allowance.grow(observed.limit * verdict.factor, self._ceiling.value)
+        allowance.note_good(now - window.began)
+        window.begin(now)
+
+    def _swing(self, seen: Observation) -> None:
+        """Let the slow loop see the window."""
+        # What the ceiling binds does not show what the backend could do.
+        is_bound = self._allowance.value >= self._ceiling.value
+        self._is_swinging = seen.was_backlogged and not (self._allowance.is_slow_start or is_bound)
+        if self._is_swinging:
+            self._elasticity.note(seen.in_flight, seen.x)
+        else:
+            self._elasticity.forget()
+
+    # Learning.
+
+    def _learn_first(self, now: float) -> None:
+        """Learn the first expected times, as soon as there are samples enough."""
+        if self._began is None:
+            if not (self._observer.in_flight or self._baseline.samples):
+                return
+            self._began = now
+        enough = SAMPLES_ENOUGH if now - self._began < FIRST_SECONDS else SAMPLES_MIN
+        if self._baseline.samples >= enough:
+            self._learn()
+            if self._baseline.is_known:
+                self._cause = Cause.BASELINE
+                self._probe.start_epoch(now)
+                self._observer.window.begin(now)
+
+    def _look_at_probe(self, now: float) -> None:
+        self._probe.settle(now, self._observer.in_flight)
+        samples = self._baseline.light(self._gate)
+        if self._probe.is_over(now, samples):
+            shift = self._learn()
+            self._probe.end(now, samples, is_lesson=shift != 1.0)
+            self._observer.window.begin(now)
+
+    def _end_epoch(self, now: float) -> None:
+        """Learn, if there were enough light samples or no others; else have a probe."""
+        if self._baseline.samples >= SAMPLES_ENOUGH or not self._crowded:
+            self._learn()
+            self._probe.start_epoch(now)
+        else:
+            self._begin_probe(now)
+
+    def _begin_probe(self, now: float, *, is_urgent: bool = False) -> None:
+        slots = max(self._lowest, int(PROBE_SHARE * self._settled))
+        # If what is usual is in doubt, it may take as long as it does now.
+        service = self._observer.service if is_urgent else self._observer.usual
+        self._probe.begin(now, slots, service, is_urgent=is_urgent)
+        self._probe.settle(now, self._observer.in_flight)
+
+    def _learn(self) -> float:
+        """Bring the expected times up to date; by what factor all of them were off."""
+        self._crowded = 0
+        shift = self._baseline.learn(self._gate).shift
+        if shift != 1.0:
+            self._capacity.rescale(shift)
+            self._elasticity.forget()
+            if shift > 1.0:
+                self._allowance.return_to_good()  # it was cut for a queue that was none
+        return shift
+
+    # The outcome.
+
+    @property
+    def _bound(self) -> float:
+        """The limit within the ceiling."""
+        return min(self._allowance.value, float(self._ceiling.value))
+
+    @property
+    def _settled(self) -> int:
+        """The limit in whole slots, without probes and swings."""
+        return max(self._lowest, int(self._bound + _MARGIN))
+
+    def _refresh(self) -> None:
+        """Work out what `limit` answers."""
+        slots = settled = self._settled
+        self._gate = max(self._lowest, int(GATE_SHARE * settled))
+        if self._is_swinging:
+            bound = self._bound
+            low, _ = targets(bound, self._elasticity.factor)
+            swung = int(bound * self._elasticity.swing(low / bound) + _MARGIN)
+            slots = max(self._lowest, min(swung, self._ceiling.value))
+        if self._probe.is_on:
+            slots = min(slots, self._probe.slots)
+        if not self._baseline.is_known:
+            slots = min(slots, self._lowest)
+        self._slots = slots

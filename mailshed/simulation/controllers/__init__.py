@@ -1,0 +1,1 @@
+"""Limits that others have published, to measure ours against: same slots, same mail, same seeds."""

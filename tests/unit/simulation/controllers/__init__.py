@@ -1,0 +1,1 @@
+"""Known controllers, step by step, against numbers worked out by hand."""

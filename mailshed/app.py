@@ -38,13 +38,14 @@ from mailshed.config.sections import Listener
 from mailshed.config.surge import surge_policy
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
-from mailshed.control.limit import FixedLimit
 from mailshed.control.loop import ControlLoop
 from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.journal import Journal
+from mailshed.limitmemory import FILE_NAME as LIMIT_FILE
+from mailshed.limitmemory import LimitMemory
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
@@ -65,6 +66,7 @@ from mailshed.pipeline import Pipeline
 from mailshed.policies import (
     drain_policy,
     fingerprint,
+    limit_for,
     pipeline_policies,
 )
 from mailshed.relay.backend import Backend
@@ -148,8 +150,17 @@ class Service:
         )
         self._reloader = Reloader(reload, self._spool)
         self._prober = self._build_prober(section, config.hostname)
+        limit = limit_for(section)
+        self._limit_memory = LimitMemory(
+            limit,
+            section.name,
+            file=StateFile(config.spool.path, LIMIT_FILE),
+            maillog=self.maillog,
+            clock=clock,
+            on_failure=self._task_failed,
+        )
         self._gate = Gate(
-            limit=FixedLimit(section.in_flight_max),
+            limit=limit,
             clock=clock,
             rng=rng,
             preset=PRESETS[section.preset],
@@ -253,6 +264,7 @@ class Service:
         for section in self.config.listeners:
             self._bind(section)
         await self._open_spool()
+        await self._limit_memory.load()
         await self._surges.load()
         await self._overrides.load()
         self._warn_of_observing()
@@ -329,6 +341,7 @@ class Service:
                 group.create_task(self._overrides.run(), name="overrides"),
                 group.create_task(self._reload_on(hangup), name="reload"),
                 group.create_task(self._watch_lists(hangup), name="lists"),
+                group.create_task(self._limit_memory.run(), name="limit memory"),
                 group.create_task(self._surges.run(), name="surges"),
             ]
             await stop.wait()
@@ -374,6 +387,7 @@ class Service:
         await self._verifier.close()
         await self._backend.close()
         await self._surges.close()
+        await self._limit_memory.close()
         await self._spool.close()
         self.operations.stop()
 
@@ -498,6 +512,7 @@ class Service:
             contents=self._contents,
             classification=lambda: self._pipeline.policies.classifier.policy,
             sessions=lambda: len(self._handler.open_sessions),
+            limit_picture=self._limit_memory.picture,
             overrides=self._overrides.snapshots,
             lines_dropped=lambda: sink.dropped_total,
             message_totals=self._message_totals,

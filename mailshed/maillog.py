@@ -278,18 +278,19 @@ class MailLog:
         fields |= {"ids": _listed(ids), "reason": reason}
         self._event("warning", "-", "operator", fields)
 
-    def override_set(self, override: Override, *, left: float, is_restored: bool = False) -> None:
-        """An override is in force, or again after a restart."""
-        fields = _override(override)
-        fields |= {"left": _rounded(left), "reason": override.reason, "request": override.request}
-        self._event("warning", "-", "override_restored" if is_restored else "override_set", fields)
+    def override_set(self, override: Override) -> None:
+        """An operator's override is in force."""
+        self._event("warning", "-", "override_set", _override(override, override.seconds))
+
+    def override_restored(self, override: Override, *, left: float) -> None:
+        """An override is in force again, after a restart."""
+        self._event("warning", "-", "override_restored", _override(override, left))
 
     def override_ended(
-        self, override: Override, cause: str, *, by: str = "", reason: str | None = None
+        self, override: Override, cause: str, *, by: str | None = None, because: str | None = None
     ) -> None:
         """An override is over: `cause` is expired, cancelled, replaced or not_configured."""
-        fields = _override(override)
-        fields |= {"cause": cause, "by": by or None, "reason": reason, "request": override.request}
+        fields = {**_override(override), "cause": cause, "by": by, "because": because}
         self._event("warning", "-", "override_ended", fields)
 
     def divert_begun(self, traffic_class: str, cause: str) -> None:
@@ -432,9 +433,17 @@ class MailLog:
         fields = _surge(traffic_class, network, factor) | {"user": by, "reason": reason}
         self._event("warning", "-", "surge_adopted", fields)
 
+    def baseline_lost(self, backend: str, *, detail: str) -> None:
+        """What was learned of the backend cannot be used: it is learned anew."""
+        self._event("warning", "-", "baseline_lost", {"backend": backend, "detail": detail})
+
     def surges_lost(self, *, detail: str) -> None:
         """What was learned of usual mail cannot be read: it is learned anew, which takes days."""
         self._event("warning", "-", "surges_lost", {"detail": detail})
+
+    def surges_unsaved(self, *, detail: str) -> None:
+        """What was learned of usual mail cannot be saved; it is tried again every few minutes."""
+        self._event("warning", "-", "surges_unsaved", {"detail": detail})
 
     def clock_stepped(self, *, seconds: float) -> None:
         """The wall clock was set, forwards or (negative) back."""
@@ -566,7 +575,8 @@ def _paths(recipients: Sequence[bytes]) -> str:
     return ",".join(listed)
 
 
-def _override(override: Override) -> dict[str, Value]:
+def _override(override: Override, left: float | None = None) -> Fields:
+    """What it is, whose, and why; `left` are seconds."""
     value = override.value if override.kind in (OverrideKind.LEVEL, OverrideKind.LIMIT) else None
     return {
         "override": override.number,
@@ -574,6 +584,9 @@ def _override(override: Override) -> dict[str, Value]:
         "class": override.traffic_class or None,
         "value": value,
         "user": override.user,
+        "reason": override.reason,
+        "left": _rounded(left),
+        "request": override.request,
     }
 
 

@@ -16,6 +16,7 @@ from mailshed.admission.learned import CLIENTS_MAX
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
 from mailshed.control.divert import UNKNOWN_LOAD
+from mailshed.control.limit_picture import LimitPicture
 from mailshed.control.saturation import LOOP_LAG_FULL, Level, disk_level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
 from mailshed.control.signals.process import ProcessUsage
@@ -95,6 +96,7 @@ class Painter:
     """What the process uses; takes the monotonic time."""
     clock: Clock
     cached_recipients: Callable[[], Usage] = Usage
+    limit_picture: Callable[[], LimitPicture | None] = lambda: None
     overrides: Callable[[], tuple[OverrideSnapshot, ...]] = tuple
     held_mailboxes: Callable[[], Usage] = Usage
     retry_tokens: Callable[[], Usage] = Usage
@@ -191,6 +193,7 @@ class Painter:
             connections_failed_total=connections.failed_total,
             offered_ratio=offered_ratio(station.shedding, station.reading(now), now),
             drain_slots=station.shedding.ramp.slots,
+            learning=self.limit_picture(),
             next_probe_seconds=gate.next_probe,
             breaker=station.breaker.state.value,
             stuck_senders=station.breaker.stuck(now),
@@ -304,7 +307,7 @@ class Painter:
             "sessions": Level(self.sessions(), self.status.sessions_max),
             "content_memory": Level(contents.memory.used, contents.memory.limit),
             "content_disk": Level(contents.disk.used, contents.disk.limit),
-            "event_loop": Level(lag.recent_max, LOOP_LAG_FULL),
+            "event_loop": Level(lag.recent_high, LOOP_LAG_FULL),
             "live_waiting": Level(backend.live_waiting, backend.live_waiting_limit),
             "files": Level(process.files, process.files_max),
             "memory": Level(process.memory, process.memory_max),

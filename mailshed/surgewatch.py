@@ -13,6 +13,7 @@ All of it belongs to the main loop.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -25,7 +26,7 @@ from mailshed.mail.envelope import Client
 from mailshed.mail.network_names import NetworkNames
 from mailshed.maillog import MailLog
 from mailshed.metrics import SurgeSnapshot
-from mailshed.statefile import StateFile
+from mailshed.statefile import Document, StateFile
 
 FILE_NAME = "surge"
 LOOK_SECONDS = 5.0
@@ -60,6 +61,10 @@ class SurgeWatch:
         self._on_failure = on_failure
         self._surges = Surges(policy.classes, tuple(policy.networks))
         self._is_loaded = False
+        self._unsaved = ""
+        """Why what was learned is not saved."""
+        self._writing = threading.Lock()
+        self._asked = self._written = 0
         self._save_at = 0.0
         # They change once a minute and are asked for four times a second.
         self._shown: tuple[SurgeSnapshot, ...] = ()
@@ -106,13 +111,13 @@ class SurgeWatch:
         while True:
             try:
                 self.look()
-                if self._clock.monotonic() >= self._save_at:
-                    await self.save()
-                    failure = ""
+                failure = ""
             except Exception as error:  # noqa: BLE001 - mail goes on, and the next look comes
                 if repr(error) != failure:
                     self._on_failure("surge watch", error)
                 failure = repr(error)
+            if self._clock.monotonic() >= self._save_at:
+                await self._try_to_save()
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
@@ -130,15 +135,30 @@ class SurgeWatch:
         if not self._is_loaded:
             return  # or a start that failed would replace weeks by nothing
         self._save_at = self._clock.monotonic() + SAVE_SECONDS
-        document = self._surges.document()
-        await asyncio.to_thread(self._file.save, document)
+        self._asked += 1
+        await asyncio.to_thread(self._write, self._surges.document(), self._asked)
+
+    def _write(self, document: Document, number: int) -> None:
+        """In a thread; one that was given up may still be at it when the next one comes."""
+        with self._writing:
+            if number > self._written:
+                self._file.save(document)
+                self._written = number
 
     async def close(self) -> None:
         """Save a last time; a failure is told."""
+        await self._try_to_save()
+
+    async def _try_to_save(self) -> None:
+        """Save, or tell why that is not possible, once."""
         try:
             await self.save()
         except StateError as error:
-            self._on_failure("surge watch", error)
+            if str(error) != self._unsaved:
+                self._log.surges_unsaved(detail=str(error))
+            self._unsaved = str(error)
+        else:
+            self._unsaved = ""
 
     async def adopt(self, traffic_class: str, user: str, reason: str) -> dict[str, float]:
         """Take the surge of a class, and of its networks, as usual from now on.

@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from mailshed.admin.audit import AuditError, Operator, override_ended
 from mailshed.clock import Clock
-from mailshed.control.overrides import Added, Change, Override, Overrides, Wish, from_document
+from mailshed.control.override_document import from_document, to_document
+from mailshed.control.overrides import Added, Change, Override, Overrides, Wish
 from mailshed.errors import MailshedError, RequestError, StateError
 from mailshed.maillog import MailLog
 from mailshed.metrics import OverrideSnapshot
@@ -88,7 +89,7 @@ class OverrideKeeper:
         await self._take_out(loaded.expire(now, wall), "expired")
         await self.fit()
         for each in self.current.in_force:
-            self._log.override_set(each, left=each.left(now, wall), is_restored=True)
+            self._log.override_restored(each, left=each.left(now, wall))
 
     async def run(self) -> None:
         """End what is to end, until cancelled."""
@@ -155,7 +156,7 @@ class OverrideKeeper:
                 self._is_saved = False  # nobody knows which of the two is on the disk
                 return error
             self._put(made.overrides)
-        self._log.override_set(made.override, left=wish.seconds)
+        self._log.override_set(made.override)
         if made.replaced is not None:
             await self._say_ended(made.replaced, "replaced", f"override {made.override.number}")
         return made
@@ -174,7 +175,7 @@ class OverrideKeeper:
                 self._is_saved = False
                 return error
             self._put(self.current.without([override]))
-        self._log.override_ended(override, "cancelled", by=user, reason=reason)
+        self._log.override_ended(override, "cancelled", by=user, because=reason)
         return override
 
     async def _whole(self, work: Coroutine[Any, Any, T | MailshedError], name: str) -> T:
@@ -197,7 +198,7 @@ class OverrideKeeper:
         for each in change.ended:
             await self._say_ended(each, cause)
 
-    async def _say_ended(self, override: Override, cause: str, by: str = "") -> None:
+    async def _say_ended(self, override: Override, cause: str, by: str | None = None) -> None:
         """Note in both logs an end that no operator asked for as such."""
         self._log.override_ended(override, cause, by=by)
         wall = self._clock.wall()
@@ -212,7 +213,7 @@ class OverrideKeeper:
             self._fail(error)
 
     async def _save(self, overrides: Overrides) -> None:
-        await asyncio.to_thread(self._file.save, overrides.to_document())
+        await asyncio.to_thread(self._file.save, to_document(overrides))
 
     async def _save_later(self) -> None:
         async with self._changing:

@@ -1,4 +1,4 @@
-"""The file of a scenario: what a site would have sent to which mail server, for `mailshed simulate`.
+"""The file of a scenario: which mail is sent to which mail server, for `mailshed simulate`.
 
 It is read like a configuration, and its faults are shown like those of one, with file, line, column
 and key. It may name the site's own configuration; classes, quotas, retry pauses and the bound of
@@ -181,8 +181,10 @@ class ScenarioFile(_Section):
         86400.0, ge=0, le=31 * 86400, description="After that so long at most, to drain the spool."
     )
     scale: Share = Field(1.0, gt=0, description="So many times as much mail in all streams.")
-    limit: Literal["adaptive", "fixed"] = Field(
-        "adaptive", description="Whether the limit follows the mail server, or is in_flight_max."
+    limit: Literal["adaptive", "fixed"] | None = Field(
+        None,
+        description="Whether the limit follows the mail server, or is in_flight_max; by default "
+        "as in the configuration.",
     )
     in_flight_max: Count | None = Field(
         None, ge=1, le=10_000, description="Slots; by default those of the configuration."

@@ -23,6 +23,7 @@ over it as always (`room`); such messages are not light, and spoil only a sample
 Pure; times are seconds, `now` is monotonic.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from math import inf
 from typing import Any
@@ -88,6 +89,7 @@ class AdaptiveLimit:
         self._queue = self._in_flight = 0.0
         self._windows = 0
         self._cause = Cause.START
+        self._changes: Counter[str] = Counter()
         self._slots = self._gate = lowest
         self._refresh()
         self._reported = self._settled
@@ -143,6 +145,7 @@ class AdaptiveLimit:
             baseline=self._baseline.medians(),
             tail=self._baseline.tail,
             cause=self._cause.value,
+            changes=dict(self._changes),
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -214,6 +217,7 @@ class AdaptiveLimit:
         before, self._reported = self._reported, self._settled
         if before == self._reported:
             return None
+        self._changes[self._cause.value] += 1
         return LimitChange(before=before, after=self._reported, cause=self._cause.value)
 
     # Between windows.

@@ -228,7 +228,7 @@ def _learned(rows: object) -> list[tuple[int, Learned]]:
         if type(number) is not int or not 0 <= number < BUCKETS:
             raise ValueError(f"there is no bucket {number!r}")
         kept = Learned(
-            _number(seconds, 0.0, SECONDS_MAX),
+            _number(seconds, SECONDS_MIN, SECONDS_MAX),
             _number(quantity, 0.0, 1e12),
             int(_number(samples, 1.0, 1e6)),
         )

@@ -7,7 +7,7 @@ twenty messages in flight after a dozen failures, with little traffic after thre
 Postfix's cohort feedback (SCHEDULER_README). A message that is in doubt counts like a failure, but
 once for each sender: one poisonous message must not keep all mail away. And it opens when more than
 half of the slots hold messages, of distinct senders, that have had no answer for a minute or are in
-doubt since: then the backend takes mail in and does not give it back.
+doubt since (`outstanding`): then the backend takes mail in and does not give it back.
 
 OPEN, the backend is probed, one probe at a time (`backoff` has the pauses). First a connection with
 EHLO, then MAIL and RSET, then a message; each success makes the next step due at once, each failure
@@ -32,13 +32,12 @@ from enum import Enum
 
 from mailshed.control.backoff import Backoff
 from mailshed.control.limit import Flight, SlotEnding
+from mailshed.control.outstanding import STUCK_SECONDS, Outstanding
 
 FAILURES_TO_OPEN = 3
 FAILURES_TO_REOPEN = 2
 """Half open, it takes less to be sure."""
 SUCCESSES_TO_HALF_OPEN = 2
-STUCK_SECONDS = 60.0
-"""A message without an answer for so long is stuck, and one in doubt is remembered for so long."""
 STUCK_SENDERS_MIN = 2
 CAP_MIN = 2.0
 CAP_GROWTH = 1.5
@@ -80,14 +79,6 @@ class Question:
     probe: int
 
 
-@dataclass(slots=True)
-class _Out:
-    """A message in flight."""
-
-    sender: bytes
-    epoch: int
-
-
 class Breaker:
     """The breaker of one backend. `can_ask`: somebody asks its questions (`try_ask`)."""
 
@@ -104,12 +95,7 @@ class Breaker:
         self._successes = 0
         self._good = 0
         """The limit when the backend last answered and nothing was amiss."""
-        # What is in flight, in the order of their starts; an epoch ends when the state changes.
-        self._out: dict[Flight, _Out] = {}
-        self._epoch = 0
-        self._stragglers = 0
-        self._doubts: dict[bytes, float] = {}
-        """When a message of this sender last was in doubt."""
+        self._outstanding = Outstanding()
         # The way back.
         self._cap = CAP_MIN
         self._window_began = 0.0
@@ -146,9 +132,11 @@ class Breaker:
             case BreakerState.CLOSED:
                 return 0
             case BreakerState.HALF_OPEN:
-                return self._stragglers
+                return self._outstanding.stragglers
             case BreakerState.OPEN:
-                return len(self._out)  # also a message that was a probe, and was left to itself
+                return len(
+                    self._outstanding
+                )  # also a message that was a probe, and was left to itself
 
     @property
     def probe(self) -> int:
@@ -171,7 +159,7 @@ class Breaker:
 
     def stuck(self, now: float) -> int:
         """Senders whose messages have had no answer for a minute, or are in doubt since."""
-        return len(self._stuck_senders(now))
+        return self._outstanding.stuck(now)
 
     # Messages.
 
@@ -187,7 +175,7 @@ class Breaker:
 
     def on_start(self, flight: Flight, sender: bytes) -> None:
         """Note that a message of `sender` is with the backend."""
-        self._out[flight] = _Out(sender, self._epoch)
+        self._outstanding.start(flight, sender)
 
     def on_end(
         self,
@@ -203,10 +191,8 @@ class Breaker:
 
         `limit` is how many slots there are, `cap` aside.
         """
-        in_flight = len(self._out) - self.stragglers
-        out = self._out.pop(flight)
-        is_straggler = out.epoch < self._epoch
-        self._stragglers -= is_straggler
+        in_flight = len(self._outstanding) - self.stragglers
+        sender, is_straggler = self._outstanding.end(flight)
         match ending:
             case SlotEnding.UNUSED:
                 self._backoff.on_unused(probe)
@@ -214,7 +200,7 @@ class Breaker:
                 if self._state is BreakerState.OPEN:
                     self._on_failed_probe(now, ending, jitter, probe)
                 elif not is_straggler:
-                    self._on_failure(now, ending, jitter, out.sender, min(limit, in_flight))
+                    self._on_failure(now, ending, jitter, sender, min(limit, in_flight))
             case _:
                 self._on_success(now, probe, limit)
 
@@ -288,7 +274,7 @@ class Breaker:
     ) -> None:
         self._quiet_since = now
         if ending is SlotEnding.IN_DOUBT:
-            self._doubts[sender] = now
+            self._outstanding.doubt(sender, now)
             if sender in self._senders:
                 return
             self._senders.add(sender)
@@ -339,18 +325,6 @@ class Breaker:
 
     def _new_epoch(self) -> None:
         """What is in flight and what has failed belongs to the past."""
-        self._epoch += 1
-        self._stragglers = len(self._out)
+        self._outstanding.end_epoch()
         self._share_failed, self._failures = 0.0, 0
         self._senders.clear()
-        self._doubts.clear()
-
-    def _stuck_senders(self, now: float) -> set[bytes]:
-        senders: set[bytes] = set()
-        for flight, out in self._out.items():
-            if now - flight.started_at <= STUCK_SECONDS:
-                break  # the rest began later
-            if out.epoch == self._epoch:
-                senders.add(out.sender)
-        self._doubts = {s: at for s, at in self._doubts.items() if now - at <= STUCK_SECONDS}
-        return senders.union(self._doubts)

@@ -1,6 +1,7 @@
 """How an adaptive limit stands, with its reasons: a value for metrics, `status` and tests."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mailshed.control.window import Stages
 
@@ -39,3 +40,5 @@ class LimitPicture:
     """The 90th percentile of x at light load."""
     cause: str
     """Of the last change."""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """How often the limit has changed, by cause."""

@@ -25,9 +25,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mailshed.errors import RequestError, StateError
+from mailshed.errors import RequestError
 from mailshed.terms import TrafficClass
 
 SECONDS_DEFAULT = 2 * 3600.0
@@ -40,12 +40,6 @@ REASON_MAX = 500
 """Characters."""
 CLOCK_SLACK = 5.0
 """Seconds by which the clocks may differ before the wall clock counts as set back."""
-
-_VERSION = 1
-_WALL_MAX = 1e11
-"""Unix times beyond this are no dates that anybody has to do with."""
-
-Document = dict[str, Any]
 
 
 class OverrideKind(Enum):
@@ -270,40 +264,6 @@ class Overrides:
         )
         return Change(self.without(ended), ended) if ended else Change(self, ())
 
-    # How it survives.
-
-    def to_document(self) -> Document:
-        """What `from_document` reads after a restart."""
-        return {
-            "version": _VERSION,
-            "last_number": self.last_number,
-            "in_force": [
-                {
-                    "number": each.number,
-                    "kind": each.kind.value,
-                    "class": each.traffic_class,
-                    "value": each.value,
-                    "user": each.user,
-                    "reason": each.reason,
-                    "since": each.since_wall,
-                    "seconds": each.seconds,
-                    "request": each.request,
-                }
-                for each in self.in_force
-            ],
-        }
-
-
-def from_document(document: Document, now: float, wall: float) -> Overrides:
-    """What `to_document` wrote, those included whose time is over by now.
-
-    None of them has more time left than it was given. Raises StateError if it is not one of ours.
-    """
-    try:
-        return _read_all(document, now, wall)
-    except (KeyError, TypeError, ValueError, RequestError) as error:
-        raise StateError(f"the saved overrides make no sense: {error}") from error
-
 
 def check(wish: Wish) -> None:
     """Raise RequestError unless the wish makes sense, whatever the classes are."""
@@ -364,50 +324,3 @@ _PARTICIPLES = {
 
 def _contradicts(wish: Wish, other: Override) -> bool:
     return other.traffic_class == wish.traffic_class and other.kind in _CONTRARY.get(wish.kind, ())
-
-
-def _read_all(document: Document, now: float, wall: float) -> Overrides:
-    """Raises what a damaged document makes Python and `check` raise."""
-    if document["version"] != _VERSION:
-        raise ValueError(f"version {document['version']!r}")
-    records = document["in_force"]
-    if not isinstance(records, list) or len(records) > OVERRIDES_MAX:
-        raise ValueError("expected a list, and not a long one")
-    in_force = [_read(each, now, wall) for each in records]
-    for names in ({each.about for each in in_force}, {each.number for each in in_force}):
-        if len(names) < len(in_force):
-            raise ValueError("two of the same")
-    last_number = _whole(document["last_number"])
-    return Overrides(in_force, max([last_number, *(each.number for each in in_force)]))
-
-
-def _read(record: Document, now: float, wall: float) -> Override:
-    wish = Wish(
-        kind=OverrideKind(record["kind"]),
-        traffic_class=str(record["class"]),
-        value=_whole(record["value"]),
-        seconds=float(record["seconds"]),
-        reason=str(record["reason"]),
-    )
-    check(wish)
-    since = float(record["since"])
-    if not 0 <= since < _WALL_MAX:
-        raise ValueError(f"no instant: {since}")
-    return Override(
-        number=_whole(record["number"]),
-        kind=wish.kind,
-        traffic_class=wish.traffic_class,
-        value=wish.value,
-        user=str(record["user"]),
-        reason=wish.reason,
-        since_wall=since,
-        seconds=wish.seconds,
-        request=str(record["request"]),
-        ends_at=now + min(wish.seconds, since + wish.seconds - wall),
-    )
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"expected a count, not {value!r}")
-    return value

@@ -25,16 +25,13 @@ SECONDS_BUCKETS = (
 # A question about a mailbox takes one round trip, or as long as a directory is slow.
 QUESTION_BUCKETS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0)
 # What clients wait for, per class and outcome: coarser, since it is the largest family by far.
-TRANSACTION_BUCKETS = (
-    *(0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-    *(10.0, 30.0, 60.0, 300.0, 600.0),
-)
+TRANSACTION_BUCKETS = (0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 600.0)
 # A live message waits for a slot until its class's patience ends, seconds at most.
 SLOT_BUCKETS = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 # A spooled message waits for seconds or for days: up to the lifetime of a spool, five days.
 WAIT_BUCKETS = (
     *(1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 1800.0),
-    *(3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 432000.0),
+    *(3600.0, 14400.0, 86400.0, 172800.0, 432000.0),
 )
 # Powers of four, and the size limits that mail servers really have.
 SIZE_BUCKETS = (
@@ -506,6 +503,53 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "backend",
             "Work that is offered over what the backend can do.",
             "2 is twice the mail that it can take. Not there until its capacity is known.",
+        ),
+        _gauge(
+            "backend_slowness_ratio",
+            "backend",
+            "How many times as long as unloaded the backend takes, by the median message.",
+            "1 is unloaded. Above 2 it is the queue inside the backend, or it has become slower "
+            "for other reasons; the limit falls. Of adaptive limits only, like the next ones.",
+        ),
+        _gauge(
+            "backend_queue_messages",
+            "backend",
+            "Messages of ours that wait inside the backend, on average.",
+            "What waits there is beyond the reach of classes, so it is kept near three to six, or "
+            "a tenth to a fifth of the limit.",
+        ),
+        _gauge(
+            "backend_capacity_slots",
+            "backend",
+            "The most work that the backend has done lately, in seconds of service a second.",
+            "As many messages as it works on at the same time. 0 until it is known.",
+        ),
+        _gauge(
+            "backend_connections_limit",
+            "backend",
+            "Connections that the backend allows us, as learned from its 421.",
+            "Not there if it has refused none. Clinical mail stays within it, too.",
+        ),
+        _gauge(
+            "backend_limit_probing",
+            "backend",
+            "Whether the limit is held down for a moment, to see the backend unloaded.",
+            "A second or two in ten minutes is normal under load.",
+        ),
+        _gauge(
+            "backend_stage_slowness_ratio",
+            "backend stage",
+            "How many times as long as unloaded each stage takes, by the median message.",
+            "`mail` alone: the backend delays us on purpose (a tarpit). `data` alone: its disk, or "
+            "a scanner.",
+        ),
+        _counter(
+            "backend_limit_changes_total",
+            "backend cause",
+            "Changes of the limit, by cause.",
+            "`room` and `slow_start` raise it, `queue`, `response`, `busy`, `stall`, `refused` and "
+            "`away` lower it. Many of `refused`: the backend allows fewer connections than there "
+            "are messages in flight.",
         ),
         _gauge(
             "backend_drain_slots",

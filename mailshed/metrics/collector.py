@@ -10,8 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mailshed.control.limit_picture import LimitPicture
 from mailshed.metrics.catalog import FAMILIES, Kind
-from mailshed.metrics.labels import BREAKER_STATES, ENDINGS, RESOURCES, STATES, TERMS
+from mailshed.metrics.labels import (
+    BREAKER_STATES,
+    CAUSES,
+    ENDINGS,
+    RESOURCES,
+    SLOW_STAGES,
+    STATES,
+    TERMS,
+)
 from mailshed.metrics.snapshot import Snapshot, SnapshotHolder, SurgeSnapshot
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -109,6 +118,32 @@ def _network_surges(get: Callable[[SurgeSnapshot], float | None]) -> _Source:
     return samples
 
 
+def _learned(get: Callable[[LimitPicture], float | None]) -> _Source:
+    """Of backends whose limit is adaptive."""
+
+    def samples(snapshot: Snapshot) -> Samples:
+        for backend in snapshot.backends:
+            if backend.learning is not None and (value := get(backend.learning)) is not None:
+                yield (backend.name,), value
+
+    return samples
+
+
+def _slow_stages(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        if backend.learning is not None:
+            stages = backend.learning.stages
+            for stage in SLOW_STAGES:
+                yield (backend.name, stage), getattr(stages, stage)
+
+
+def _limit_changes(snapshot: Snapshot) -> Samples:
+    for backend in snapshot.backends:
+        if backend.learning is not None:
+            for cause in CAUSES:
+                yield (backend.name, cause), backend.learning.changes.get(cause, 0)
+
+
 def _breakers(snapshot: Snapshot) -> Samples:
     for backend in snapshot.backends:
         for state in BREAKER_STATES:
@@ -169,6 +204,13 @@ _SOURCES: dict[str, _Source] = {
     "shed_level": _one(lambda s: s.shed_level),
     "derived_shed_level": _one(lambda s: s.derived_level),
     "backend_offered_ratio": lambda s: _known(((b.name,), b.offered_ratio) for b in s.backends),
+    "backend_slowness_ratio": _learned(lambda each: each.x),
+    "backend_queue_messages": _learned(lambda each: each.queue),
+    "backend_capacity_slots": _learned(lambda each: each.capacity),
+    "backend_connections_limit": _learned(lambda each: each.learned_ceiling),
+    "backend_limit_probing": _learned(lambda each: each.is_probing),
+    "backend_stage_slowness_ratio": _slow_stages,
+    "backend_limit_changes_total": _limit_changes,
     "backend_drain_slots": lambda s: [((b.name,), b.drain_slots) for b in s.backends],
     "class_load_ratio": lambda s: _known(((c.name,), c.load) for c in s.classes),
     "class_headroom_ratio": lambda s: [

@@ -11,6 +11,7 @@ from mailshed.admission.quota import Layer, Level
 from mailshed.control.breaker import BreakerState
 from mailshed.control.limit import SlotEnding
 from mailshed.control.overrides import OverrideKind
+from mailshed.control.rule import Cause
 
 Result = Literal["accepted", "refused"]
 Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
@@ -48,6 +49,7 @@ CODES = frozenset(
 CODE_CLASSES = ("2xx", "4xx", "5xx", "none")
 STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "dot", "quit")
 STAGE_TIMES = ("connect", "envelope", "content", "service")
+SLOW_STAGES = ("mail", "envelope", "data")
 STATES = ("queued", "deferred", "hold", "corrupt")
 TERMS = ("accepted", "generated", "delivered", "bounced", "refused", "expired", "removed")
 RESOURCES = (
@@ -56,6 +58,7 @@ RESOURCES = (
     *("content_memory", "content_disk", "event_loop", "files", "memory", "live_waiting"),
 )
 BREAKER_STATES = tuple(each.value for each in BreakerState)
+CAUSES = tuple(each.value for each in Cause if each is not Cause.START)
 ENDINGS = tuple(each.value for each in SlotEnding if each is not SlotEnding.UNUSED)
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
@@ -64,7 +67,7 @@ CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "action": get_args(Action),
     "source": get_args(Source),
     "kind": (*get_args(ReportLabel), *(each.value for each in OverrideKind)),
-    "cause": get_args(PostponedLabel),
+    "cause": (*get_args(PostponedLabel), *CAUSES),
     "timeliness": get_args(Timeliness),
     "verb": VERBS,
     "code": (*sorted(CODES), "other"),

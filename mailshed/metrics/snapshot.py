@@ -12,6 +12,7 @@ octets. Totals count since the process started, but for the ledger, which is as 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mailshed.control.limit_picture import LimitPicture
 from mailshed.control.saturation import binding
 from mailshed.metrics.history import Recent
 
@@ -54,6 +55,8 @@ class BackendSnapshot:
     endings: Mapping[str, int] = field(default_factory=dict)
     """How messages ended, as far as the limit is concerned: numbers by ending."""
     last_error: str = ""
+    learning: LimitPicture | None = None
+    """What an adaptive limit sees of the backend; None: the limit is fixed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

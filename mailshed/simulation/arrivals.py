@@ -118,9 +118,10 @@ def mean_size(sizes: Sizes) -> float:
     if abs(shape - 1.0) < 1e-9:
         shape += 1e-6
     mass = 1.0 - (low / high) ** shape
-    return (
+    mean: float = (
         low**shape * shape / (shape - 1.0) * (low ** (1.0 - shape) - high ** (1.0 - shape)) / mass
     )
+    return mean
 
 
 def _phase(factor: Factor, time: float) -> tuple[bool, float]:

@@ -12,9 +12,9 @@ from mailshed.config.scenario import (
     StreamSection,
 )
 from mailshed.config.schema import Config
-from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.drain.retry import RetryPolicy
-from mailshed.simulation.engine import LimitFactory, fixed
+from mailshed.policies import limit_for
+from mailshed.simulation.engine import LimitFactory
 from mailshed.simulation.scenario import (
     MONDAY,
     BackendModel,
@@ -63,16 +63,13 @@ def scenario_of(file: ScenarioFile, config: Config) -> Scenario:
     ).scaled(file.scale)
 
 
-def limit_of(file: ScenarioFile, scenario: Scenario) -> LimitFactory:
-    """Make the limit that `file` asks for."""
-    if file.limit == "fixed":
-        return fixed(scenario.in_flight_max)
-    return adaptive
-
-
-def adaptive(scenario: Scenario, _backend: object) -> AdaptiveLimit:
-    """The limit that follows the mail server, as the service has it."""
-    return AdaptiveLimit(highest=scenario.in_flight_max)
+def limit_of(file: ScenarioFile, config: Config) -> LimitFactory:
+    """Make the limit that the service would have, where `file` does not say otherwise."""
+    section = config.backends[0]
+    kind = section.limit if file.limit is None else file.limit
+    most = section.in_flight_max if file.in_flight_max is None else file.in_flight_max
+    changed = section.model_copy(update={"limit": kind, "in_flight_max": most})
+    return lambda _scenario, _backend: limit_for(changed)
 
 
 def _stream(section: StreamSection) -> Stream:

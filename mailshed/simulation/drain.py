@@ -100,7 +100,6 @@ class Drain:
         self._commit(mail, Reason.ADOPTED)
         mail.permit = Permit(record=self._record(mail))
         self._in_hand[mail.traffic_class.name] += 1
-        self._relay.is_adopted(mail.job)
 
     def on_slot(self, mail: Mail, slot: Slot) -> None:
         """A spooled message has its slot."""

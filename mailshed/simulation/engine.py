@@ -45,6 +45,8 @@ TICK = 0.25
 """Seconds between two ticks, as in the service."""
 IDLE_TICK = 1.0
 """The same while there is no mail at all: nights are long."""
+PROGRESS_EVERY = 1000
+"""Events between two reports of progress."""
 PRESSURE_EVERY = 1.0
 """Seconds between two pictures of how full the service is."""
 SETTLE_LOOK = 1.0
@@ -89,7 +91,7 @@ class Simulation:
         )
         self.relay = Relay(scenario, agenda)
         self.backend = self.relay.backend
-        rng = Random(f"{seed}/station")
+        rng = Random(f"{seed}/station")  # noqa: S311 - chance that can be repeated
         self.drain = Drain(scenario, agenda, self.ledger, self.relay, rng)
         self.front = Front(scenario, agenda, self.ledger, self.relay, keep=self.drain.keep)
         self.limit = limit(scenario, self.backend)
@@ -103,6 +105,7 @@ class Simulation:
         )
         self.front.door = self.drain.door = self.relay.door = self.door
         self.relay.adopt = self._adopt
+        self.relay.on_left = self.front.on_left
         self.relay.on_end = self._on_end
         self.station = self.door.station
         self.station.is_observing = scenario.admission.is_observing
@@ -159,15 +162,15 @@ class Simulation:
             if in_flight > before or in_flight != len(under_way):
                 self._look_again(in_flight)
             before = in_flight
+            if events % PROGRESS_EVERY == 0 and progress is not None:
+                progress(self.agenda.elapsed / longest)
             if events >= audit_at:
                 audit_at += AUDIT_EVERY
                 self.ledger.audit()
-                if progress is not None:
-                    progress(self.agenda.elapsed / longest)
         self.events = events
 
     def _look_again(self, in_flight: int) -> None:
-        """More is in flight than before. (Less may still be more than a ceiling that has fallen.)"""
+        """More is in flight than before; less may still be more than a fallen ceiling."""
         ceiling, under_way = self.limit.ceiling, len(self.relay.under_way)
         demand(in_flight == under_way, f"{in_flight} slots in use, {under_way} transactions")
         demand(in_flight <= ceiling, f"{in_flight} in flight where {ceiling} are allowed")
@@ -176,7 +179,7 @@ class Simulation:
 
     def _open_stream(self, number: int, account: Account) -> None:
         stream, scenario = account.stream, self.scenario
-        rng = Random(f"{self.seed}/{stream.name}")
+        rng = Random(f"{self.seed}/{stream.name}")  # noqa: S311 - as above
         hosts = senders(stream, number, rng)
         arrivals = Arrivals(stream, scenario.backend, rng, scenario.start_wall)
         self._plan(arrivals, account, hosts)
@@ -217,10 +220,12 @@ class Simulation:
         else:
             self.drain.on_end(job, answer)
 
-    def _adopt(self, mail: Mail) -> None:
-        """A client is to have its reply, and our final dot is out."""
-        if self.front.spool_fill() < 1.0:
-            self.drain.adopt(mail)
+    def _adopt(self, mail: Mail) -> bool:
+        """A client is to have its reply, and our final dot is out; False if there is no room."""
+        if self.front.spool_fill() >= 1.0 and mail.traffic_class.rank > 0:
+            return False
+        self.drain.adopt(mail)
+        return True
 
     def _tick(self, _: None) -> None:
         """Let time be seen to pass."""

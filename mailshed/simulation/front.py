@@ -22,9 +22,18 @@ from mailshed.simulation.mail import Answer, Job, Mail, Place
 from mailshed.simulation.relay import Relay as Transactions
 from mailshed.simulation.scenario import Scenario
 from mailshed.station import Slot, Work
-from mailshed.terms import ClientKind, Reason, TrafficClass
+from mailshed.terms import ClientKind, Reason
 
-_SHEDDABLE = frozenset({Reason.SATURATED, Reason.DIVERTED, Reason.BACKEND_AWAY, Reason.OVER_QUOTA})
+_SHEDDABLE = frozenset(
+    {
+        Reason.SATURATED,
+        Reason.DIVERTED,
+        Reason.OVERRIDE,
+        Reason.BACKEND_AWAY,
+        Reason.OVER_QUOTA,
+    }
+)
+"""As in `mailshed.pipeline`."""
 
 
 class Front:
@@ -133,6 +142,11 @@ class Front:
         """A live message has waited long enough."""
         self._keep(mail, self._current(Reason.SATURATED))
 
+    def on_left(self, mail: Mail) -> None:
+        """A client has given up on our reply: a server comes again, a person sees an error."""
+        mail.account.gave_up += 1
+        self._leave(mail)
+
     def on_end(self, job: Job, answer: Answer) -> None:
         """The transaction of a live message has ended: what that means for its client."""
         mail = job.mail
@@ -218,13 +232,19 @@ class Front:
         client = mail.client.client
         if not is_noted:
             self.entrance.note_deferral(client, mail.letter.sender, _mailbox(mail), now)
+        self._leave(mail)
+
+    def _leave(self, mail: Mail) -> None:
+        """The client has no promise from us."""
         mail.tries += 1
         if mail.client.retries:
             self._ledger.move(mail, Place.SENDER)
-            self._agenda.at(mail.client.next_try(now, mail.tries), self.submit, mail)
+            due = mail.client.next_try(self._agenda.now, mail.tries)
+            self._agenda.at(due, self.submit, mail)
             return
-        account.errors += client.kind is ClientKind.USER_AGENT
-        account.lost += client.kind is ClientKind.DEVICE
+        kind = mail.client.client.kind
+        mail.account.errors += kind is ClientKind.USER_AGENT
+        mail.account.lost += kind is ClientKind.DEVICE
         self._ledger.move(mail, Place.REFUSED)
 
 

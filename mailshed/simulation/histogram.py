@@ -32,8 +32,7 @@ class Histogram:
         self._counts[bucket if bucket < BUCKETS else BUCKETS - 1] += times
         self.count += times
         self.total += seconds * times
-        if seconds > self.largest:
-            self.largest = seconds
+        self.largest = max(self.largest, seconds)
 
     @property
     def mean(self) -> float:
@@ -55,7 +54,7 @@ class Histogram:
         """All values of all of them."""
         merged = cls()
         for part in parts:
-            merged._counts = [a + b for a, b in zip(merged._counts, part._counts, strict=True)]
+            merged._counts = [a + b for a, b in zip(merged._counts, part._counts, strict=True)]  # noqa: SLF001 - its own kind
             merged.count += part.count
             merged.total += part.total
             merged.largest = max(merged.largest, part.largest)

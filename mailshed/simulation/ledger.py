@@ -36,6 +36,7 @@ class Account:
         "drained_at",
         "duplicates",
         "errors",
+        "gave_up",
         "in_doubt",
         "lost",
         "messages",
@@ -77,12 +78,14 @@ class Account:
         """Replies 4xx that a user saw."""
         self.lost = 0
         """Messages that a device forgot after a 4xx."""
+        self.gave_up = 0
+        """Messages whose client left without a reply, after our final dot."""
         self.in_doubt = 0
         """Transactions that ended in doubt."""
         self.sent_again = 0
         """Messages sent though an earlier final dot was never answered."""
         self.duplicates = 0
-        """Second copies that the mail server took, in messages."""
+        """Second copies that the mail server took."""
         self.work_offered = 0.0
         self.work_done = 0.0
         self.by_sender: Counter[bytes] = Counter()

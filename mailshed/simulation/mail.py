@@ -11,9 +11,9 @@ from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING
 
+from mailshed.control.limit import SlotEnding
 from mailshed.drain.restraint import Permit
 from mailshed.mail.delivery import DeliveryResult, StageTimes
-from mailshed.control.limit import SlotEnding
 from mailshed.simulation.arrivals import Letter
 from mailshed.spool.store import SpoolRecord
 from mailshed.station import Slot, Work
@@ -69,7 +69,7 @@ class Mail:
     in_doubt: int = 0
     """How many endings in doubt it has had."""
     copies: int = 0
-    """How often the mail server took it."""
+    """To how many recipients the mail server has delivered it, counting each time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +99,8 @@ class Job:
     """When our final dot goes out, as things stand."""
     is_stray: bool = False
     """We have closed the connection, and do not know."""
+    is_orphan: bool = False
+    """Its client has given up, and sends it again or not; we still wait for the answer."""
     is_gone: bool = False
     """Broken off before our final dot: the server knows of nothing any more."""
     full: tuple[int, ...] = ()

@@ -4,7 +4,8 @@ What times out is looked for at each tick, four times a second, among the few th
 
 - no answer before our final dot within the command timeout: broken off, nothing was handed over;
 - no answer to the final dot within its timeout: in doubt. The mail server may take it after all;
-- a client that is to have its reply now: broken off before our dot, adopted after it.
+- a client that is to have its reply now: broken off before our dot, adopted after it. Where the
+  spool is full it goes on waiting, until it gives up.
 
 The slot comes back with the ending, as the service has it.
 """
@@ -13,7 +14,14 @@ from collections.abc import Callable
 from math import inf
 
 from mailshed.control.limit import SlotEnding
-from mailshed.mail.delivery import Deferred, Delivered, InDoubt, NoReply, everyone
+from mailshed.mail.delivery import (
+    Deferred,
+    Delivered,
+    DeliveryResult,
+    InDoubt,
+    NoReply,
+    everyone,
+)
 from mailshed.simulation.agenda import Agenda
 from mailshed.simulation.backends import Backend
 from mailshed.simulation.door import NO_TIMES, Door
@@ -32,14 +40,18 @@ _IN_DOUBT = InDoubt("timed out")
 
 
 class Relay:
-    """All transactions. `on_end` gets what was answered; `adopt` asks for a durable copy of it.
+    """All transactions. `on_end` gets what was answered.
+
+    `adopt` asks for a durable copy, and says whether there is one; `on_left` is told of a client
+    that has given up.
 
     `door` and the handlers are set once all parts are there.
     """
 
     door: Door
     on_end: Callable[[Job, Answer], None]
-    adopt: Callable[[Mail], None]
+    adopt: Callable[[Mail], bool]
+    on_left: Callable[[Mail], None]
     refused = 0
     """Transactions that ended with 421 or without a connection."""
 
@@ -81,7 +93,7 @@ class Relay:
                     job.mail.unanswered += 1
                     self._end(job, SlotEnding.IN_DOUBT, everyone(_IN_DOUBT, job.recipients))
                 elif now >= patience:
-                    self.adopt(job.mail)
+                    self._answer_client(job)
             elif now - job.started > scenario.command_timeout:
                 self.backend.abort(job)
                 self._end(job, SlotEnding.STALLED, everyone(_NO_ANSWER, job.recipients))
@@ -89,33 +101,47 @@ class Relay:
                 self.backend.abort(job)
                 self._end(job, SlotEnding.STALLED, everyone(_TOO_SLOW, job.recipients))
 
-    def is_adopted(self, job: Job) -> None:
-        """Its client has its reply."""
-        self.under_way[job] = inf
+    def _answer_client(self, job: Job) -> None:
+        """The client is to have its reply: from a copy, or it gives up some day."""
+        mail = job.mail
+        if self.adopt(mail):
+            self.under_way[job] = inf
+        elif self._agenda.now - mail.came >= mail.client.behaviour.patience:
+            self.under_way[job] = inf
+            job.is_orphan = True
+            mail.job = None
+            mail.unanswered += 1
+            mail.in_doubt += 1  # it will be sent again, by whoever has it
+            self.on_left(mail)
 
-    def _end(self, job: Job, ending: SlotEnding, results: tuple[Deferred | InDoubt, ...]) -> None:
+    def _end(self, job: Job, ending: SlotEnding, results: tuple[DeliveryResult, ...]) -> None:
         took = self._agenda.now - job.started
         self._finish(job, Answer(ending, results), took)
 
     def _answered(self, job: Job, answer: Answer) -> None:
         if job.is_stray:
-            if isinstance(answer.results[0], Delivered):
-                _count_copy(job.mail)
+            _count_copies(job.mail, answer)
             return
         if answer.ending is SlotEnding.COMPLETED:
-            _count_copy(job.mail)
+            _count_copies(job.mail, answer)
         elif answer.ending is SlotEnding.REFUSED:
             self.refused += 1
         self._finish(job, answer, 0.0)
 
     def _finish(self, job: Job, answer: Answer, took: float) -> None:
         del self.under_way[job]
-        job.mail.job = None
         times = answer.times if took == 0.0 else NO_TIMES
+        if not job.is_orphan:
+            job.mail.job = None
         self.door.release(job.slot, answer.ending, times)
-        self.on_end(job, answer)
+        if not job.is_orphan:
+            self.on_end(job, answer)
 
 
-def _count_copy(mail: Mail) -> None:
-    mail.copies += 1
-    mail.account.duplicates += mail.copies > 1
+def _count_copies(mail: Mail, answer: Answer) -> None:
+    """Note to how many recipients the mail server has delivered it, perhaps once more."""
+    taken = sum(isinstance(each, Delivered) for each in answer.results)
+    mail.copies += taken
+    surplus = mail.copies - mail.account.stream.recipients
+    if surplus > 0:
+        mail.account.duplicates += min(taken, surplus)

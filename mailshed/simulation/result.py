@@ -34,6 +34,8 @@ class Point(NamedTuple):
     work_done: float
     fluid_done: float
     capacity: float
+    pressure: float
+    """On the whole service, 0 to 1."""
 
 
 class Trace:
@@ -60,6 +62,7 @@ class Trace:
                 simulation.backend.done_work,
                 ledger.fluid.done,
                 simulation.backend.capacity,
+                station.shedding.pressure.value,
             )
         )
         if len(self.points) > POINTS_MAX:
@@ -78,8 +81,9 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What became of a stream, or of all streams of a class. In recipients; see `ledger.Account`
-    for those that count messages.
+    """What became of a stream, or of all streams of a class.
+
+    In recipients; see `ledger.Account` for those that count messages.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Part:
     deferred: int
     errors: int
     lost: int
+    gave_up: int
     in_doubt: int
     sent_again: int
     duplicates: int
@@ -221,12 +226,6 @@ class Result:
         return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-def jain(values: list[float]) -> float:
-    """Jain's index of fairness: 1 if all are equal, 1/n if one has everything."""
-    total, squares = sum(values), sum(value * value for value in values)
-    return total * total / (len(values) * squares) if squares else 1.0
-
-
 def result_of(simulation: "Simulation") -> Result:
     """What came of a run that has ended."""
     ledger, trace = simulation.ledger, simulation.trace
@@ -282,6 +281,7 @@ def _part(name: str, accounts: list[Account]) -> Part:
         deferred=total("deferred"),
         errors=total("errors"),
         lost=total("lost"),
+        gave_up=total("gave_up"),
         in_doubt=total("in_doubt"),
         sent_again=total("sent_again"),
         duplicates=total("duplicates"),

@@ -9,7 +9,7 @@ Times are seconds from the beginning of the run, rates are messages a second, si
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import inf
 
@@ -163,13 +163,15 @@ class SpoolModel:
     messages_max: int = 1_000_000
     octets_max: int = 10 * 1024**3
     lifetime: float = 4 * 86400.0
-    retry: RetryPolicy = RetryPolicy(delay_min=30.0, delay_max=900.0)
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(delay_min=30.0, delay_max=900.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """All of it. Mail arrives for `duration` seconds; the run ends when all of it has arrived, but
-    no later than `settle` seconds after that.
+    """All of it.
+
+    Mail is sent for `duration` seconds; the run ends when all of it has come to its end, but no
+    later than `settle` seconds after that.
     """
 
     name: str
@@ -180,7 +182,7 @@ class Scenario:
     streams: tuple[Stream, ...]
     backend: BackendModel = BackendModel()
     spool: SpoolModel = SpoolModel()
-    admission: AdmissionPolicy = AdmissionPolicy()
+    admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
     in_flight_max: int = 200
     """Slots that are never exceeded: the operator's bound."""
     respond_by: float = 60.0

@@ -5,11 +5,12 @@ A message has a *demand*, its work times its own factor, in seconds of one serve
 disk does. `SharedServer` serves all of them at once, each with an equal part of what there is:
 
     processor sharing   part(n) = min(1, c/n)
-    contended           part(n) = 1 / (1 + sigma (n - 1) + kappa n (n - 1)), with c servers in all
+    contended           part(n) = 1 / (1 + sigma (n - 1) + kappa n (n - 1))
 
 The second is Gunther's universal scalability law (*Guerrilla Capacity Planning*, 2007) for the
 total n * part(n): it rises, and beyond its best n it falls, which is what a server with locks and a
-database does. Each copy of it stands for one n-th of the machine, so that `servers` scales it.
+database does. The law's constants speak of a machine of `REFERENCE_SERVERS`; with more or fewer of
+them, neighbours count for less or more.
 
 Sharing costs O(log n) an event by virtual time: it advances at `part(n) * speed`, and a message
 ends when it has advanced by its demand, which never changes.
@@ -21,7 +22,7 @@ at once. Servers that are taken away finish what they are at.
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from math import ceil, inf
+from math import inf
 from typing import Protocol
 
 from mailshed.simulation.agenda import Agenda
@@ -148,7 +149,7 @@ class SharedServer:
         self._tie = 0
         self._ends: list[tuple[float, int, Job]] = []
         self._running: set[Job] = set()
-        self._best = 0, 0.0
+        self._best: tuple[int, float] = 1, 0.0
         self._measure()
 
     @property
@@ -212,7 +213,7 @@ class SharedServer:
         if self._agenda.now != self._due:
             return  # planned anew
         self._advance()
-        _, _, job = heappop(self._ends)
+        job = heappop(self._ends)[2]
         self._running.remove(job)
         self._plan()
         self._done(job)
@@ -228,7 +229,7 @@ def contended(contention: float, coherency: float) -> Callable[[int, int], float
 
     def part(count: int, servers: int) -> float:
         # The law of one machine of eight, stretched to as many servers as there are.
-        number = max(1.0, count * REFERENCE_SERVERS / servers)
+        number = 1.0 + (count - 1) * REFERENCE_SERVERS / servers
         slowed = 1.0 + contention * (number - 1) + coherency * number * (number - 1)
         return 1.0 / slowed
 
@@ -237,8 +238,3 @@ def contended(contention: float, coherency: float) -> Callable[[int, int], float
 
 REFERENCE_SERVERS = 8
 """Of so many servers `contention` and `coherency` speak."""
-
-
-def slots_for(servers: int, latency: float, work: float) -> int:
-    """How many in flight keep `servers` busy, if each is `latency` seconds elsewhere."""
-    return ceil(servers * (1.0 + latency / work) - 1e-9)

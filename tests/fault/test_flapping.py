@@ -37,9 +37,10 @@ MIX = {"clinical": 0.25, "personal": 0.25, "telework": 0.25, "bulk": 0.25}
 PROBE_SECONDS = 4.0
 """A backend that refuses connections is asked every 2 s, with a jitter of 20 %; the rest is for a
 loaded machine."""
-PAUSE_SECONDS = 4.0
-"""A message that broke off in its dialog rests for retry_max (2 s); a snapshot of the metrics is up
-to 0.25 s old, and the last messages take their service time."""
+PAUSE_SECONDS = 6.0
+"""A message that broke off in its dialog rests for retry_max (2 s); mail comes back with two slots,
+and has all four after two windows of a second; a snapshot of the metrics is up to 0.25 s old, and
+the last messages take their service time."""
 
 
 def test_a_backend_that_comes_and_goes_every_second_loses_nothing(tmp_path: Path) -> None:

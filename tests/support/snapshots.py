@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mailshed.control.limit_picture import LimitPicture
+from mailshed.control.window import Stages
 from mailshed.metrics import (
     BackendSnapshot,
     ClassSnapshot,
@@ -119,6 +121,26 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
                 drain_slots=4,
                 stuck_senders=2,
                 endings={"completed": 380, "in_doubt": 2},
+                learning=LimitPicture(
+                    limit=20,
+                    ceiling=40,
+                    learned_ceiling=40,
+                    x=1.4,
+                    queue=5.2,
+                    in_flight_average=18.3,
+                    capacity=14.8,
+                    queue_factor=1.0,
+                    elasticity=None,
+                    stages=Stages(mail=1.1, envelope=1.2, data=1.5, rest=1.5),
+                    is_delayed=False,
+                    is_probing=False,
+                    is_baseline_known=True,
+                    is_baseline_stale=False,
+                    baseline=(("data", 0, 0.05),),
+                    tail=1.9,
+                    cause="room",
+                    changes={"room": 11, "queue": 3},
+                ),
             ),
             BackendSnapshot(
                 name="exch02",

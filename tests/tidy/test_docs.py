@@ -19,7 +19,7 @@ OPERATING = ROOT / "docs/operating.md"
 README = ROOT / "README.md"
 
 # Made by the service when it runs, and so named in prose, but no settings.
-RUNTIME_FILES = frozenset({"admin.sock", "spool.db"})
+RUNTIME_FILES = frozenset({"admin.sock", "spool.db", "surge.json"})
 PLACES = ("mailshed", "tests", "config", "docs", "systemd", ".ci")
 
 pages = pytest.mark.parametrize("page", documents(), ids=name)

@@ -24,7 +24,10 @@ COUNTED = (
 )
 # Neither a number of things nor a statement: the place in an order.
 ORDERS = ("_rank", "_level")
-STATEMENTS = (*("_up", "_healthy", "_successful", "_mode", "_alarm", "_state", "_kept_back"),)
+STATEMENTS = (
+    *("_up", "_healthy", "_successful", "_mode", "_alarm", "_state"),
+    *("_kept_back", "_active", "_probing"),
+)
 
 
 def full_page() -> CollectorRegistry:

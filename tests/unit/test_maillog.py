@@ -7,10 +7,12 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mailshed.control.overrides import Override, OverrideKind
 from mailshed.maillog import (
     Delays,
     LogFormat,
@@ -25,6 +27,19 @@ from mailshed.terms import Reason, ShedLevel, Stage
 MAIL = Mail("01JZX4K7T2M8Q0RB", "clinical", b"a@b.example", (b"c@d.example",), 1234, "10.0.0.7")
 DELAYS = Delays(0.012, 0.0, 0.02, 0.09)
 PATIENT = b"189027512345678@patient.mssante.fr"
+
+
+OVERRIDE = Override(
+    number=7,
+    kind=OverrideKind.LIMIT,
+    traffic_class="bulk",
+    value=2,
+    user="dupont",
+    reason="newsletter RH",
+    since_wall=1795339862.0,
+    seconds=7200.0,
+    request="77aa",
+)
 
 
 class Log:
@@ -94,6 +109,10 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
             ids=["01JZX4K7T2M8Q0RB"],
             reason="test mail",
         ),
+        "override_set": lambda: log.override_set(OVERRIDE),
+        "override_restored": lambda: log.override_restored(OVERRIDE, left=60.04),
+        "override_ended": lambda: log.override_ended(OVERRIDE, "expired"),
+        "overrides_lost": lambda: log.overrides_lost(detail="overrides.json is damaged"),
         "corrupt": lambda: log.corrupt(MAIL, detail="sha256 differs"),
         "started": lambda: log.started(
             version="1.0.0",
@@ -125,6 +144,7 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "surge_adopted": lambda: log.surge_adopted(
             "telework", "vpn", factor=2.0, by="alice", reason="at home now"
         ),
+        "surges_unsaved": lambda: log.surges_unsaved(detail="No space left on device"),
         "surges_lost": lambda: log.surges_lost(detail="surge.json is damaged"),
         "clock_stepped": lambda: log.clock_stepped(seconds=-3600.0),
         "watch": lambda: log.watch(lag_seconds=1.25),
@@ -220,6 +240,26 @@ def test_an_operators_action_is_told_with_its_numbers_and_first_ids() -> None:
     )
     assert log.lines[1].endswith(
         ' event=operator verb=export user="uid 7" request=00ff exported=0 error="disk full"'
+    )
+
+
+def test_an_override_is_told_with_who_and_why() -> None:
+    log = Log()
+    log.maillog.override_set(OVERRIDE)
+    log.maillog.override_restored(replace(OVERRIDE, kind=OverrideKind.HOLD), left=60.04)
+    log.maillog.override_ended(OVERRIDE, "cancelled", by="martin", because="sent")
+    one, again, over = (line.partition(" warning - ")[2] for line in log.lines)
+    assert one == (
+        "event=override_set override=7 kind=limit class=bulk value=2 user=dupont"
+        ' reason="newsletter RH" left=7200.0 request=77aa'
+    )
+    assert again == (
+        "event=override_restored override=7 kind=hold class=bulk user=dupont"
+        ' reason="newsletter RH" left=60.0 request=77aa'
+    )
+    assert over == (
+        "event=override_ended override=7 kind=limit class=bulk value=2 user=dupont"
+        ' reason="newsletter RH" request=77aa cause=cancelled by=martin because=sent'
     )
 
 

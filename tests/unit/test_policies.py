@@ -5,10 +5,14 @@ from typing import Any
 import pytest
 
 from mailshed.config.schema import Config
+from mailshed.config.sections import Backend
+from mailshed.control.adaptive import AdaptiveLimit
+from mailshed.control.limit import FixedLimit
 from mailshed.drain.retry import RetryPolicy
 from mailshed.policies import (
     drain_policy,
     fingerprint,
+    limit_for,
     needs_restart,
     pipeline_policies,
     removed_classes,
@@ -55,6 +59,24 @@ def test_the_drain_gets_classes_pauses_and_who_reports() -> None:
     assert made.reports.lifetime == 4 * 86400.0
     named = drain_policy(config(postmaster="help@example.org"))
     assert named.reports.postmaster == "help@example.org"
+
+
+def backend(**changes: Any) -> Backend:
+    return Backend.model_validate({"name": "exch", "host": "127.0.0.1"} | changes)
+
+
+def test_a_fixed_limit_is_what_the_file_says() -> None:
+    limit = limit_for(backend(in_flight_max=7, limit="fixed"))
+    assert isinstance(limit, FixedLimit)
+    assert limit.limit(0.0) == 7
+
+
+def test_an_adaptive_limit_has_the_bounds_of_the_file() -> None:
+    limit = limit_for(backend(in_flight_max=30, limit="adaptive", in_flight_min=3))
+    assert isinstance(limit, AdaptiveLimit)
+    assert (limit.limit(0.0), limit.ceiling) == (3, 30)
+    narrow = limit_for(backend(in_flight_max=1, limit="adaptive"))
+    assert (narrow.limit(0.0), narrow.ceiling) == (1, 1)
 
 
 def test_the_fingerprint_is_of_what_is_said_and_not_of_how() -> None:

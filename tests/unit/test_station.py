@@ -260,10 +260,10 @@ def test_while_mail_waits_on_the_way_back_it_is_looked_at_each_second(bench: Ben
     keep(bench, "one")
     assert bench.served() == []
     assert bench.station.wake_at(bench.now) == bench.now + 1.0
+    served: list[str] = []
     for _ in range(60):
         bench.now += 1.0
-        if served := bench.served():
-            break
+        served += bench.served()
     assert served == ["one"], "without a tick, and though nothing has ended"
     assert bench.station.wake_at(bench.now) is None
     assert len(slots) < bench.station.limit(bench.now)

@@ -1,6 +1,7 @@
 import asyncio
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from mailshed.control.surges import KEYS_MAX, OTHER
 from mailshed.control.usual import HOURS, SURE, WEEKS
 from mailshed.errors import RequestError, StateError
 from mailshed.maillog import MailLog
+from mailshed.metrics import SurgeSnapshot
 from mailshed.statefile import Document, StateFile
 from mailshed.surgewatch import (
     FILE_NAME,
@@ -97,7 +99,7 @@ class Rig:
     def ratio(self, network: str = "") -> float | None:
         return self.shown(network).ratio
 
-    def shown(self, network: str = "") -> Any:
+    def shown(self, network: str = "") -> SurgeSnapshot:
         return next(
             each
             for each in self.watch.snapshots()
@@ -348,9 +350,9 @@ async def test_what_cannot_be_saved_is_told_once_and_tried_again() -> None:
     await rig.watch.load()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(rig.watch.run())
-        await until(lambda: rig.failures, within=2 * SAVE_SECONDS)
+        await until(lambda: rig.events, within=2 * SAVE_SECONDS)
         await asyncio.sleep(3 * SAVE_SECONDS)
-        assert rig.failures == ["surge watch: the disk is full"]
+        assert rig.events == ['surges_unsaved detail="the disk is full"']
         file.is_broken = False
         await until(lambda: file.saved == 1, within=2 * SAVE_SECONDS)
         task.cancel()
@@ -363,7 +365,56 @@ async def test_what_cannot_be_saved_at_a_stop_is_told() -> None:
 
     await rig.watch.close()
 
-    assert rig.failures == ["surge watch: the disk is full"]
+    assert rig.events == ['surges_unsaved detail="the disk is full"']
+
+
+@pytest.mark.usefixtures("_without_threads")
+@in_virtual_time
+async def test_a_fault_of_ours_is_told_once_and_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = MemoryFile(known())
+    rig = Rig(file=file, clock=LoopClock())
+    await rig.watch.load()
+
+    def fail(*_: object) -> list[Any]:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(rig.watch._surges, "tick", fail)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(rig.watch.run())
+        await until(lambda: file.saved == 1, within=2 * SAVE_SECONDS)
+        task.cancel()
+
+    assert rig.failures == ["surge watch: ours"]
+
+
+async def test_a_save_that_was_given_up_does_not_come_after_the_last_one() -> None:
+    """A thread cannot be stopped: it goes on while the service saves for the last time."""
+
+    class SlowFile(MemoryFile):
+        def save(self, document: Document) -> None:
+            began.set()
+            assert may_go_on.wait(30)
+            super().save(document)
+
+    began, may_go_on = threading.Event(), threading.Event()
+    file = SlowFile(known())
+    rig = Rig(file=file)
+    await rig.watch.load()
+    async with asyncio.TaskGroup() as group:
+        given_up = group.create_task(rig.watch.save())
+        await asyncio.to_thread(began.wait, 30)
+        given_up.cancel()
+    rig.watch.look()
+    rig.pass_minutes(150, MEAN)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rig.watch.close())
+        may_go_on.set()
+
+    assert file.saved == 2
+    assert file.document != known()
+    assert file.document == json.loads(json.dumps(rig.watch._surges.document()))
 
 
 # What an operator says.

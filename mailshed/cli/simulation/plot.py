@@ -62,6 +62,6 @@ def _library() -> Any:
             "plots need Matplotlib: pip install 'mailshed[plots]'", ExitCode.UNAVAILABLE
         ) from None
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt

@@ -86,7 +86,7 @@ def _trouble(result: Result) -> Iterator[str]:
     if doubts:
         yield (
             f"{count(doubts, 'transaction')} ended in doubt;"
-            f" {count(copies, 'message')} arrived twice."
+            f" {count(copies, 'recipient')} got a message twice."
         )
     if lost:
         yield f"{count(lost, 'message')} of devices got a 4xx, and devices do not try again."

@@ -59,7 +59,8 @@ def _saved(spool: Path) -> Entry:
 
     from mailshed.admin.keeper import FILE_NAME, LIST_SCHEMA, snapshot_of
     from mailshed.admin.status import as_json
-    from mailshed.control.overrides import Overrides, from_document
+    from mailshed.control.override_document import from_document
+    from mailshed.control.overrides import Overrides
     from mailshed.statefile import StateFile
 
     now, wall = time.monotonic(), time.time()

@@ -38,7 +38,7 @@ def _simulate(args: argparse.Namespace) -> int:
     scenario = scenario_of(file, config)
     progress = Progress()
     try:
-        result = run(scenario, args.seed, limit=limit_of(file, scenario), progress=progress)
+        result = run(scenario, args.seed, limit=limit_of(file, config), progress=progress)
     finally:
         progress.close()
     if args.json:

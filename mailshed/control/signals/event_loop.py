@@ -10,6 +10,8 @@ from collections import deque
 # Ticks that the reported maximum looks back over: ten seconds at four ticks a second, so that a
 # scrape every few seconds does not miss a stall.
 WINDOW_TICKS = 40
+HIGH = 0.9
+"""The quantile that says how the loop runs, as the maximum says how it stalled."""
 
 
 class EventLoopLag:
@@ -30,6 +32,12 @@ class EventLoopLag:
         self._due = None
         self._recent.append(lag)
         return lag
+
+    @property
+    def recent_high(self) -> float:
+        """The lag that a tenth of them exceeds: one stall makes it no higher, a busy loop does."""
+        ordered = sorted(self._recent)
+        return ordered[int(HIGH * (len(ordered) - 1))] if ordered else 0.0
 
     @property
     def recent_max(self) -> float:

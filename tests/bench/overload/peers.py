@@ -9,7 +9,7 @@
   than it can do at a time and never idles. Deferred mail is tried again after 30 s instead of 300.
 - `haraka`: `queue/smtp_forward`, its shipped way to a mail server; the client waits meanwhile.
 - `mailshed-fixed`: may hand over as many messages at a time as the server can serve, a number that
-  somebody has to know. `mailshed-adaptive`: finds it out, up to four times that.
+  somebody has to know. `mailshed-adaptive`: finds it out; all else is as shipped.
 
 Nobody is told when the server weakens.
 """
@@ -33,9 +33,6 @@ from tests.support.processes import free_port
 
 DIRECT, POSTFIX, POSTFIX_TUNED, HARAKA = "direct", "postfix", "postfix-tuned", "haraka"
 FIXED, ADAPTIVE = "mailshed-fixed", "mailshed-adaptive"
-
-ADAPTIVE_CEILING = 4
-"""Times the servers there are: how far the adaptive limit may err."""
 
 _SMTPD_PROCESSES = 100  # Postfix's default_process_limit
 
@@ -128,8 +125,6 @@ def mailshed(kind: Limit, folder: Path, backend_port: int, servers: int) -> Daem
     backend: dict[str, Any] = {"name": "server", "host": "127.0.0.1", "port": backend_port}
     if kind == "fixed":
         backend["in_flight_max"] = servers
-    else:
-        backend["in_flight_max"] = ADAPTIVE_CEILING * servers
     if has_adaptive():
         backend["limit"] = kind
     port = free_port()

@@ -6,16 +6,27 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailshed.admin import audit
-from mailshed.admin.audit import Action, AuditError, AuditLog, Operator, done
+from mailshed.admin.audit import (
+    Action,
+    AuditError,
+    AuditLog,
+    Operator,
+    done,
+    override_ended,
+    override_requested,
+)
+from mailshed.control.overrides import Overrides
 from mailshed.spool.filter import EVERYTHING, QueueFilter
 from mailshed.terms import QueueId, SpoolState
-from tests.support.builders import WALL
+from tests.support.builders import CLASSES, WALL
+from tests.support.overrides import hold
 
 ROOT = Path(__file__).parents[3]
 ALICE = Operator(uid=1000, pid=4711, name="alice")
@@ -224,3 +235,40 @@ def test_a_file_that_was_renamed_while_it_was_waited_for_is_left_alone(
 
     assert lines(tmp_path / "audit.log.1") == [{"n": 1}]
     assert lines(log.path) == [{"n": 2}]
+
+
+def test_the_lines_about_an_override_share_its_request() -> None:
+    request = "00112233aabbccdd"
+    entry = override_requested(
+        request=request,
+        verb="override hold",
+        operator=ALICE,
+        wall=WALL,
+        details={"class": "bulk", "seconds": 60.0},
+        reason=f"for {NUMBER}@patient.mssante.fr",
+    )
+    assert (entry["event"], entry["verb"], entry["user"]) == ("requested", "override hold", "alice")
+    assert (entry["class"], entry["seconds"]) == ("bulk", 60.0)
+    assert NUMBER not in json.dumps(entry)
+
+    wish = replace(hold("bulk"), seconds=60.0)
+    (override,) = (
+        Overrides()
+        .add(wish, CLASSES, user="alice", request=request, now=0.0, wall=WALL)
+        .overrides.in_force
+    )
+    service = Operator(uid=999, pid=1, name="mailshed")
+    assert override_ended(override, "expired", service, WALL + 60) == {
+        "time": "2023-11-14T22:14:20.000Z",
+        "epoch": WALL + 60,
+        "event": "ended",
+        "request": request,
+        "verb": "override expired",
+        "uid": 999,
+        "user": "mailshed",
+        "pid": 1,
+        "override": 1,
+        "kind": "hold",
+        "class": "bulk",
+        "of": "alice",
+    }

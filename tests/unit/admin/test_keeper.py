@@ -211,7 +211,7 @@ class TestCancelling:
         assert not world.keeper.current.held
         assert world.saved == []
         line = world.log.one("override_ended")
-        assert (line["cause"], line["by"], line["reason"]) == ("cancelled", "martin", "sent")
+        assert (line["cause"], line["by"], line["because"]) == ("cancelled", "martin", "sent")
         assert world.audited == [], "the route writes its own lines"
 
     async def test_one_that_is_not_there(self, world: World) -> None:

@@ -148,3 +148,9 @@ def test_a_rule_with_an_empty_file_matches_nothing_and_not_everything(
     )
     (made,) = classification_policy(load(file)).rules
     assert getattr(made, key) == ()
+
+
+def test_a_class_says_what_a_normal_wait_is_and_at_which_level_it_waits() -> None:
+    classes = {each.name: each for each in policy_of().classes}
+    assert (classes["telework"].wait_target, classes["telework"].waits_at_level) == (1.0, 3)
+    assert (classes["clinical"].wait_target, classes["clinical"].waits_at_level) == (None, None)

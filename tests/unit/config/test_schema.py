@@ -32,6 +32,28 @@ def test_shipped_classes_are_ordered_and_the_first_is_never_shed() -> None:
     assert thresholds == sorted(thresholds, reverse=True)
 
 
+def test_shipped_classes_wait_from_the_last_on_and_the_first_ones_never() -> None:
+    classes = Config.model_validate(MINIMAL).classes
+
+    assert {item.name: item.waits_at_level for item in classes} == {
+        "clinical": None,
+        "continuity": None,
+        "personal": 4,
+        "calendar": 4,
+        "application": 3,
+        "telework": 3,
+        "bulk": 2,
+    }
+    assert [item.wait_target for item in classes] == [None, 0.5, 0.5, 1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("level", [1, 5])
+def test_a_class_waits_at_a_level_at_which_classes_wait(level: int) -> None:
+    made = {"name": "x", "rank": 1, "threshold": 1, "wait_max": "1s", "objective": "1m"}
+    with pytest.raises(ValidationError, match="waits_at_level"):
+        Config.model_validate({**MINIMAL, "classes": [{**made, "waits_at_level": level}]})
+
+
 @pytest.mark.parametrize(
     ("own", "hostname"),
     [

@@ -36,6 +36,16 @@ def test_a_backend_is_a_server_or_a_maildir(section: dict[str, object]) -> None:
         Backend.model_validate(section)
 
 
+@pytest.mark.parametrize("key", ["in_flight_min", "in_flight_start"])
+def test_the_bounds_of_the_limit_are_ordered(key: str) -> None:
+    small = {"name": "a", "host": "mail.example.org", "in_flight_max": 1}
+    assert Backend.model_validate(small).in_flight_max == 1, (
+        "defaults are bounded where they are used"
+    )
+    with pytest.raises(ValidationError, match="not be greater than in_flight_max"):
+        Backend.model_validate(small | {key: 3})
+
+
 def test_delays_of_retries_are_ordered_and_shorter_than_mail_lives() -> None:
     assert Spool.model_validate({"path": "spool", "retry_min": "5m"}).retry_min == 300.0
     for wrong in ({"retry_min": "20m"}, {"lifetime": "10m"}):

@@ -15,13 +15,13 @@ from mailshed.control.breaker import (
     FAILURES_TO_OPEN,
     IDLE_WINDOW_SECONDS,
     QUIET_SECONDS,
-    STUCK_SECONDS,
     Breaker,
     BreakerState,
     Question,
     Step,
 )
 from mailshed.control.limit import Flight, SlotEnding
+from mailshed.control.outstanding import STUCK_SECONDS
 
 CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
 DONE, REFUSED = SlotEnding.COMPLETED, SlotEnding.REFUSED
@@ -245,6 +245,11 @@ def test_messages_in_doubt_count_as_stuck_for_a_minute() -> None:
         bench.one()
     bench.tick()
     assert bench.state is OPEN
+    bench.wait_for_probe()
+    bench.one()
+    bench.one()
+    bench.tick()
+    assert bench.state is HALF_OPEN, "they have had their say"
 
 
 def test_what_has_opened_it_does_not_open_it_again() -> None:

@@ -1,12 +1,9 @@
-"""Overrides as values: what is refused, what replaces what, when they end, what a file may say."""
+"""Overrides as values: what is refused, what replaces what, and when they end."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mailshed.control.overrides import (
     CLOCK_SLACK,
@@ -17,9 +14,8 @@ from mailshed.control.overrides import (
     OverrideKind,
     Overrides,
     Wish,
-    from_document,
 )
-from mailshed.errors import RequestError, StateError
+from mailshed.errors import RequestError
 from tests.support.builders import BULK, CLASSES, CLINICAL, TELEWORK, traffic_class
 
 NOW, WALL = 50.0, 1_700_000_000.0
@@ -50,12 +46,6 @@ def of(*wishes: Wish) -> Overrides:
     for each in wishes:
         made = add(made, each)
     return made
-
-
-def restarted(overrides: Overrides, now: float, wall: float) -> Overrides:
-    """What a new process finds, through a file."""
-    text = json.dumps(overrides.to_document(), allow_nan=False)
-    return from_document(json.loads(text), now, wall)
 
 
 class TestWhatIsInForce:
@@ -218,8 +208,7 @@ class TestTheEnd:
         (override,) = moved.overrides.in_force
         assert override.until_wall == pytest.approx(WALL - 86400 + 3000)
         assert override.seconds == HOUR
-        later = restarted(moved.overrides, 0.0, WALL - 86400)
-        assert later.in_force[0].left(0.0, WALL - 86400) == pytest.approx(3000)
+        assert override.left(NOW + 600, WALL - 86400) == pytest.approx(3000)
 
     def test_clocks_that_differ_by_a_little_change_nothing(self) -> None:
         made = of(wish())
@@ -253,123 +242,3 @@ class TestAnotherConfiguration:
         made = of(wish())
 
         assert not made.fit([replace(BULK, rank=0)]).overrides.held
-
-
-class TestSurvival:
-    def test_a_restart_changes_nothing_but_the_monotonic_time(self) -> None:
-        made = of(wish("limit", value=2), wish("level", value=4), wish("hold", "telework"))
-        again = restarted(made, 7.0, WALL + 600)
-
-        assert again.last_number == 3
-        assert again.in_force == tuple(
-            replace(each, ends_at=7.0 + 2 * HOUR - 600) for each in made.in_force
-        )
-
-    def test_numbers_go_on_after_a_restart(self) -> None:
-        made = of(wish(), wish("level", value=2))
-        again = restarted(made.without(made.in_force), 0.0, WALL)
-
-        assert add(again, wish()).in_force[0].number == 3
-
-    def test_what_has_ended_meanwhile_ends(self) -> None:
-        again = restarted(of(wish(seconds=HOUR)), 0.0, WALL + HOUR + 1)
-
-        assert len(again.expire(0.0, WALL + HOUR + 1).ended) == 1
-
-    def test_no_restart_in_a_clock_that_was_set_back_gives_more_than_was_asked_for(self) -> None:
-        again = restarted(of(wish(seconds=HOUR)), 0.0, WALL - 30 * 86400)
-
-        assert again.in_force[0].left(0.0, WALL - 30 * 86400) == HOUR
-
-    def test_the_longest_one_survives(self) -> None:
-        made = add(Overrides(), wish(seconds=SECONDS_MAX), wall=WALL + 0.1234567)
-
-        assert restarted(made, 0.0, WALL + 1).held == {"bulk"}
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            {"version": 2},
-            {"version": None},
-            {"last_number": -1},
-            {"last_number": True},
-            {"in_force": {}},
-            {"in_force": [{}]},
-            {"in_force": [None]},
-            {"in_force": "all"},
-        ],
-    )
-    def test_a_document_that_is_not_ours_is_refused(self, damage: dict[str, Any]) -> None:
-        with pytest.raises(StateError, match="make no sense"):
-            from_document({**of(wish()).to_document(), **damage}, 0.0, WALL)
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            {"kind": "eternal"},
-            {"number": 0.5},
-            {"value": -3},
-            {"seconds": 1e9},
-            {"seconds": "long"},
-            {"since": float("inf")},
-            {"since": -1},
-            {"reason": ""},
-            {"reason": "\n"},
-            {"kind": "level", "value": 7},
-        ],
-    )
-    def test_a_record_that_is_not_ours_is_refused(self, damage: dict[str, Any]) -> None:
-        document = of(wish()).to_document()
-        document["in_force"][0].update(damage)
-
-        with pytest.raises(StateError, match="make no sense"):
-            from_document(document, 0.0, WALL)
-
-    def test_a_record_without_a_part_is_refused(self) -> None:
-        for name in of(wish()).to_document()["in_force"][0]:
-            document = of(wish()).to_document()
-            del document["in_force"][0][name]
-            with pytest.raises(StateError):
-                from_document(document, 0.0, WALL)
-
-    @pytest.mark.parametrize("copies", [2, OVERRIDES_MAX + 1])
-    def test_the_same_twice_or_too_many_are_refused(self, copies: int) -> None:
-        document = of(wish()).to_document()
-        document["in_force"] *= copies
-
-        with pytest.raises(StateError):
-            from_document(document, 0.0, WALL)
-
-    def test_two_of_one_number_are_refused(self) -> None:
-        document = of(wish(), wish("level", value=2)).to_document()
-        document["in_force"][1]["number"] = 1
-
-        with pytest.raises(StateError):
-            from_document(document, 0.0, WALL)
-
-
-@given(
-    seconds=st.floats(1.0, SECONDS_MAX),
-    steps=st.lists(
-        st.tuples(st.floats(0.0, HOUR), st.floats(-1e6, 1e6), st.booleans()), max_size=30
-    ),
-)
-def test_nothing_lasts_longer_than_it_was_to_whatever_the_clock_does(
-    seconds: float, steps: list[tuple[float, float, bool]]
-) -> None:
-    """The clock is set, time passes, the service restarts: what is left is never more than before.
-
-    A restart may give back as much as the clocks may differ without being noticed.
-    """
-    overrides = add(Overrides(), wish(seconds=seconds))
-    now, wall, most = NOW, WALL, seconds
-    for passes, jump, is_restart in steps:
-        now, wall, most = now + passes, max(0.0, wall + passes + jump), most - passes
-        overrides = overrides.expire(now, wall).overrides
-        if is_restart:
-            now, most = 0.0, most + CLOCK_SLACK
-            overrides = restarted(overrides, now, wall).expire(now, wall).overrides
-        if not overrides:
-            return
-        (override,) = overrides.in_force
-        assert override.left(now, wall) <= most + 0.01

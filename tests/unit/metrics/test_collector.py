@@ -167,6 +167,25 @@ def test_mail_of_a_class_that_is_not_configured_has_an_age(scrape: Scrape) -> No
     assert scrape.value("queue_age_objective_seconds", class_="lost") == 14_400
 
 
+def test_each_override_that_is_in_force_is_there_with_its_age(scrape: Scrape) -> None:
+    scrape.holder.swap(busy_snapshot())
+    assert scrape.value("override_active", kind="hold", class_="bulk") == 1
+    assert scrape.value("override_age_seconds", kind="hold", class_="bulk") == 600
+    assert scrape.value("override_age_seconds", kind="level", class_="") == 2 * 86400
+    assert scrape.value("override_active", kind="hold", class_="telework") is None
+
+    scrape.holder.swap(dataclasses.replace(busy_snapshot(), overrides=()))
+    assert scrape.value("override_active", kind="hold", class_="bulk") is None
+
+
+def test_an_override_that_began_in_a_future_that_was_taken_back_is_not_younger_than_0(
+    scrape: Scrape,
+) -> None:
+    snapshot = busy_snapshot()
+    scrape.holder.swap(dataclasses.replace(snapshot, wall=snapshot.wall - 86400))
+    assert scrape.value("override_age_seconds", kind="hold", class_="bulk") == 0
+
+
 def test_what_is_not_known_of_a_surge_has_no_value(scrape: Scrape) -> None:
     scrape.holder.swap(busy_snapshot())
     assert scrape.value("surge_ratio", class_="extra") is None

@@ -13,11 +13,11 @@ from mailshed.admission.policy import BackendState
 from mailshed.admission.room import ELEPHANT_OCTETS, may_start
 from mailshed.control.breaker import (
     FAILURES_TO_OPEN,
-    STUCK_SECONDS,
     SUCCESSES_TO_HALF_OPEN,
     Step,
 )
 from mailshed.control.limit import FixedLimit, Flight, SlotEnding
+from mailshed.control.outstanding import STUCK_SECONDS
 from mailshed.control.reserve import REFRESH_SECONDS, SERVICE_TIMES_MIN
 from mailshed.mail.delivery import (
     Bounced,

@@ -10,6 +10,7 @@ import pytest
 from mailshed.admin.keeper import FILE_NAME
 from mailshed.cli.exit_codes import ExitCode
 from mailshed.cli.main import main
+from mailshed.control.override_document import to_document
 from mailshed.control.overrides import OverrideKind, Overrides, Wish
 from mailshed.statefile import StateFile
 from tests.support.builders import CLASSES
@@ -76,7 +77,7 @@ async def make_spool(folder: Path, seconds: float) -> None:
         wish = Wish(kind=kind, traffic_class=name, seconds=lasts, reason="newsletter RH")
         added = overrides.add(wish, CLASSES, user="dupont", request="", now=0.0, wall=wall)
         overrides = added.overrides
-    StateFile(folder, FILE_NAME).save(overrides.to_document())
+    StateFile(folder, FILE_NAME).save(to_document(overrides))
 
 
 async def test_without_the_service_the_file_says_what_will_be_in_force(

@@ -45,3 +45,19 @@ def test_the_maximum_forgets_after_a_while(lag: EventLoopLag) -> None:
     assert lag.recent_max == pytest.approx(1.0)
     lag.tick(5.0)
     assert lag.recent_max == 0.0
+
+
+def test_one_stall_is_not_how_the_loop_runs(lag: EventLoopLag) -> None:
+    assert lag.recent_high == 0.0
+    for number in range(WINDOW_TICKS):
+        lag.rest(float(number))
+        lag.tick(number + INTERVAL + (2.0 if number % 20 == 7 else 0.01))
+    assert lag.recent_max == pytest.approx(2.0)
+    assert lag.recent_high == pytest.approx(0.01)
+
+
+def test_a_loop_that_is_late_each_second_time_runs_late(lag: EventLoopLag) -> None:
+    for number in range(WINDOW_TICKS):
+        lag.rest(float(number))
+        lag.tick(number + INTERVAL + (0.5 if number % 2 else 0.0))
+    assert lag.recent_high == pytest.approx(0.5)

@@ -417,8 +417,10 @@ class Station(Generic[Item]):
             return True
         if not _is_ramped(work):
             return False
-        return self._is_ramp_full(now) or bool(
-            self._works and self._is_coming_back and _is_ramped(work, DRAIN_RANK)
+        return (
+            bool(self._live_since and self._is_share_used)
+            or self._is_ramp_full(now)
+            or bool(self._works and self._is_coming_back and _is_ramped(work, DRAIN_RANK))
         )
 
     @property
@@ -431,7 +433,14 @@ class Station(Generic[Item]):
             return (None,)
         if self._is_ramp_full(now):
             return (FREE_RANKS,)
+        if self._live_since and self._is_share_used:
+            return (FREE_RANKS, None)
         return (DRAIN_RANK, None) if self._is_coming_back else (None,)
+
+    @property
+    def _is_share_used(self) -> bool:
+        """Whether spooled mail has its share, so that live mail that may start goes first."""
+        return self._ramped_in_flight >= self.shedding.ramp.slots
 
     def _is_ramp_full(self, now: float) -> bool:
         """Whether spooled mail has all the slots that it may have now."""
@@ -441,7 +450,6 @@ class Station(Generic[Item]):
             limit=occupancy.limit,
             reserve=occupancy.reserve,
             live_in_flight=self._live_in_flight,
-            is_live_waiting=bool(self._live_since),
         )
 
     def _terms(self, work: Work) -> TrafficClass:

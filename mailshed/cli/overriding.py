@@ -107,7 +107,7 @@ def describe(override: Entry) -> str:
     name, value = override["traffic_class"], override["value"]
     match override["kind"]:
         case "level" if value == 0:
-            return "the shed level is 0, so nothing is shed, whatever the load"
+            return "the shed level is 0, whatever the load: no class is kept back"
         case "level":
             return f"the shed level is {value}, whatever the load"
         case "hold":

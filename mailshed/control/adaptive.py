@@ -2,10 +2,10 @@
 
 The operator of a hospital's mail server cannot say how many messages it serves best at a time, and
 on the day that counts it is another number. So it is measured, all the time, from nothing but how
-long the server takes and what it says. Each part is a module of its own: `baseline` knows how long
-a message would take unloaded, `baseline_probe` keeps that true, `observer` makes windows of what it
-sees, `rule` judges a window, `allowance` is the number and its slow starts, `elasticity` tunes the
-rule, `ceiling` has what the server allows, `capacity` the work that it can do.
+long the server takes and what it says. Each part is a module of its own: `learner` knows how long a
+message would take unloaded, and keeps that true; `observer` makes windows of what it sees, `rule`
+judges a window, `allowance` is the number and its slow starts, `elasticity` tunes the rule,
+`ceiling` has what the server allows, `capacity` the work that it can do.
 
 Three things happen between windows, since they cannot wait:
 - A message that was refused lowers the ceiling at once; a command that timed out cuts by 30 %.
@@ -29,23 +29,16 @@ from math import inf
 from typing import Any
 
 from mailshed.control.allowance import Allowance
-from mailshed.control.baseline import Baseline
-from mailshed.control.baseline_probe import SAMPLES_ENOUGH, BaselineProbe
 from mailshed.control.capacity import Capacity
 from mailshed.control.ceiling import Ceiling
 from mailshed.control.elasticity import Elasticity
+from mailshed.control.learner import Learner
 from mailshed.control.limit import Flight, LimitChange, Reading, SlotEnding
 from mailshed.control.limit_picture import LimitPicture
 from mailshed.control.observer import WINDOW_SAMPLES, Observer, Seen
 from mailshed.control.rule import CUT, QUEUE_LOW, Cause, Observation, Verdict, judge, targets
-from mailshed.control.scale import SAMPLES_MIN
 from mailshed.mail.delivery import StageTimes
 
-GATE_SHARE = 0.3
-PROBE_SHARE = 0.25
-"""Of the limit: a message is light with so many in flight; a probe holds the limit down to this."""
-FIRST_SECONDS = 10.0
-"""If there are few messages, the first expected times are learned after so long."""
 STALL_CUT = 0.5
 CUT_SECONDS = 1.0
 """Between two cuts that do not come from windows."""
@@ -73,24 +66,21 @@ class AdaptiveLimit:
         assert 1 <= lowest <= highest
         self._lowest = lowest
         self._response_max = response_max
-        self._baseline = Baseline()
-        self._probe = BaselineProbe()
+        self._learner = Learner(lowest)
+        self._baseline = self._learner.baseline
         self._observer = Observer(self._baseline, has_late_dot=has_late_dot)
         self._allowance = Allowance(lowest=lowest, highest=highest, start=start)
         self._ceiling = Ceiling(lowest, highest)
         self._elasticity = Elasticity()
         self._capacity = Capacity()
         self._is_swinging = False
-        self._began: float | None = None
         self._last_cut = -inf
         self._failures = 0
-        self._crowded = 0
-        """Messages since the last lesson that were not light."""
         self._queue = self._in_flight = 0.0
         self._windows = 0
         self._cause = Cause.START
         self._changes: Counter[str] = Counter()
-        self._slots = self._gate = lowest
+        self._slots = lowest
         self._refresh()
         self._reported = self._settled
 
@@ -139,7 +129,7 @@ class AdaptiveLimit:
             elasticity=self._elasticity.estimate,
             stages=self._observer.stages,
             is_delayed=self._observer.is_delayed,
-            is_probing=self._probe.is_on,
+            is_probing=self._learner.probe.is_on,
             is_baseline_known=self._baseline.is_known,
             is_baseline_stale=self._baseline.is_stale,
             baseline=self._baseline.medians(),
@@ -163,9 +153,9 @@ class AdaptiveLimit:
 
     def on_start(self, now: float, flight: Flight) -> None:
         """Note that a message has taken a slot."""
-        until = self._probe.ends_at if self._probe.is_on else inf
-        if not self._observer.start(now, flight, self._gate, until):
-            self._crowded += 1
+        learner = self._learner
+        if not self._observer.start(now, flight, learner.gate, learner.until):
+            learner.crowded += 1
 
     def on_end(self, now: float, flight: Flight, ending: SlotEnding, times: StageTimes) -> None:
         """Learn from a slot that came back."""
@@ -174,8 +164,10 @@ class AdaptiveLimit:
             self._on_answer(now, flight)
             self._capacity.note(expected)
             self._observer.served(now, flight, times, expected, is_light=is_light)
-            if self._probe.is_on:
-                self._probe.settle(now, self._observer.in_flight)
+            if self._observer.is_one_too_many(flight, times.mail):
+                self._on_delayed(now, flight)
+            if self._learner.probe.is_on:
+                self._learner.probe.settle(now, self._observer.in_flight)
         elif ending is SlotEnding.REFUSED:
             self._on_refused(now, flight)
         elif ending is SlotEnding.STALLED:
@@ -203,15 +195,23 @@ class AdaptiveLimit:
         self._ceiling.tick(now, is_binding=self._allowance.value >= ceiling)
         if self._ceiling.value != ceiling:
             self._cause = Cause.CEILING
-        if not self._baseline.is_known:
-            self._learn_first(now)
-        elif self._probe.is_on:
-            self._look_at_probe(now)
-        elif now - self._last_cut >= CUT_SECONDS and self._observer.is_stalled(now):
+        observer, learner = self._observer, self._learner
+        if not learner.is_known:
+            if learner.learn_first(now, observer.in_flight):
+                self._cause = Cause.BASELINE
+                window.begin(now)
+        elif learner.probe.is_on:
+            shift = learner.look_at_probe(now, observer.in_flight)
+            if shift is not None:
+                self._on_lesson(shift)
+                window.begin(now)
+        elif now - self._last_cut >= CUT_SECONDS and observer.is_stalled(now):
             self._on_stall(now)
-        elif self._probe.is_epoch_over(now):
-            self._end_epoch(now)
-        elif seen := self._observer.look(now, QUEUE_LOW * self._elasticity.factor):
+        elif learner.probe.is_epoch_over(now):
+            self._on_lesson(
+                learner.end_epoch(now, self._settled, observer.usual, observer.in_flight)
+            )
+        elif seen := observer.look(now, QUEUE_LOW * self._elasticity.factor):
             self._on_window(now, seen)
         self._refresh()
         before, self._reported = self._reported, self._settled
@@ -234,6 +234,13 @@ class AdaptiveLimit:
             self._allowance.bound(self._ceiling.value)
         self._on_failure()
         self._refresh()
+
+    def _on_delayed(self, now: float, flight: Flight) -> None:
+        """The backend answers MAIL late for more than so many."""
+        if self._ceiling.on_delayed(now, flight.in_flight):
+            self._cause = Cause.DELAYED
+            self._allowance.bound(self._ceiling.value)
+            self._refresh()
 
     def _on_failure(self) -> None:
         """One more without an answer in between; with enough of them nobody is there."""
@@ -291,9 +298,8 @@ class AdaptiveLimit:
         if not verdict.may_grow_on:
             allowance.is_slow_start = False
         is_lost = allowance.is_lost and not verdict.may_grow_on
-        if (is_lost or is_strange) and self._probe.may_hurry(now):
-            self._refresh()
-            self._begin_probe(now, is_urgent=True)
+        if (is_lost or is_strange) and self._learner.probe.may_hurry(now):
+            self._begin_probe(now)
 
     def _observation(self, now: float, seen: Seen) -> Observation:
         window, allowance = self._observer.window, self._allowance
@@ -340,53 +346,20 @@ class AdaptiveLimit:
 
     # Learning.
 
-    def _learn_first(self, now: float) -> None:
-        """Learn the first expected times, as soon as there are samples enough."""
-        if self._began is None:
-            if not (self._observer.in_flight or self._baseline.samples):
-                return
-            self._began = now
-        enough = SAMPLES_ENOUGH if now - self._began < FIRST_SECONDS else SAMPLES_MIN
-        if self._baseline.samples >= enough:
-            self._learn()
-            if self._baseline.is_known:
-                self._cause = Cause.BASELINE
-                self._probe.start_epoch(now)
-                self._observer.window.begin(now)
+    def _begin_probe(self, now: float) -> None:
+        """Probe at once, since what is known may be wrong: it may take as long as it does now."""
+        observer = self._observer
+        self._learner.begin_probe(
+            now, self._settled, observer.service, observer.in_flight, is_urgent=True
+        )
 
-    def _look_at_probe(self, now: float) -> None:
-        self._probe.settle(now, self._observer.in_flight)
-        samples = self._baseline.light(self._gate)
-        if self._probe.is_over(now, samples):
-            shift = self._learn()
-            self._probe.end(now, samples, is_lesson=shift != 1.0)
-            self._observer.window.begin(now)
-
-    def _end_epoch(self, now: float) -> None:
-        """Learn, if there were enough light samples or no others; else have a probe."""
-        if self._baseline.samples >= SAMPLES_ENOUGH or not self._crowded:
-            self._learn()
-            self._probe.start_epoch(now)
-        else:
-            self._begin_probe(now)
-
-    def _begin_probe(self, now: float, *, is_urgent: bool = False) -> None:
-        slots = max(self._lowest, int(PROBE_SHARE * self._settled))
-        # If what is usual is in doubt, it may take as long as it does now.
-        service = self._observer.service if is_urgent else self._observer.usual
-        self._probe.begin(now, slots, service, is_urgent=is_urgent)
-        self._probe.settle(now, self._observer.in_flight)
-
-    def _learn(self) -> float:
-        """Bring the expected times up to date; by what factor all of them were off."""
-        self._crowded = 0
-        shift = self._baseline.learn(self._gate).shift
+    def _on_lesson(self, shift: float) -> None:
+        """All expected times have been multiplied."""
         if shift != 1.0:
             self._capacity.rescale(shift)
             self._elasticity.forget()
             if shift > 1.0:
                 self._allowance.return_to_good()  # it was cut for a queue that was none
-        return shift
 
     # The outcome.
 
@@ -403,14 +376,9 @@ class AdaptiveLimit:
     def _refresh(self) -> None:
         """Work out what `limit` answers."""
         slots = settled = self._settled
-        self._gate = max(self._lowest, int(GATE_SHARE * settled))
         if self._is_swinging:
             bound = self._bound
             low, _ = targets(bound, self._elasticity.factor)
             swung = int(bound * self._elasticity.swing(low / bound) + _MARGIN)
             slots = max(self._lowest, min(swung, self._ceiling.value))
-        if self._probe.is_on:
-            slots = min(slots, self._probe.slots)
-        if not self._baseline.is_known:
-            slots = min(slots, self._lowest)
-        self._slots = slots
+        self._slots = self._learner.hold(settled, slots)

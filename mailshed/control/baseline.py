@@ -7,7 +7,7 @@ by an expected time, and what is left says how busy the backend is, whatever the
 
 Both are `Scale`s, medians by bucket, of samples that were *light*: taken while so few messages of
 ours were in flight that we cannot have been in our own way. Who is light is decided when a message
-starts (`adaptive`); here the number in flight comes with each sample, and `learn` takes those only
+starts (`observer`); here the number in flight comes with each sample, and `learn` takes those only
 that are light by the limit of that moment, since a limit that has fallen says that what looked
 light before was not.
 

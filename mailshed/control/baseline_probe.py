@@ -11,8 +11,9 @@ too few samples it goes on, three times as long at most.
 
 Where something is clearly wrong with what is known (the limit has been cut far below what used to
 be good, or much mail is of a size that nobody has measured), a probe comes at once. If it shows
-that nothing was wrong, the next one of those waits four times as long. And when all expected times have just been
-multiplied, the next probe comes after a minute: what became slow at once may become fast again.
+that nothing was wrong, the next one of those waits four times as long. And when all expected times
+have just been multiplied, the next probe comes after a minute: what became slow at once may become
+fast again.
 
 Not to be confused with the probes of an open breaker (`probes`), which ask whether anybody is
 there.
@@ -26,7 +27,9 @@ EPOCH_FIRST = 120.0
 EPOCH_AGAIN = 60.0
 """After a lesson. Each epoch is twice as long as the one before."""
 EPOCH_PROBES = 300.0
-"""An epoch is so many probes long, at least."""
+"""An epoch is so many probes long, at least: as long as the last one was in truth."""
+EPOCH_MAX = 3600.0
+"""But no longer: what takes a backend so long has to be looked at all the same."""
 PROBE_MIN = 2.0
 PROBE_MAX = 30.0
 PROBE_SERVICES = 5.0
@@ -52,7 +55,8 @@ class BaselineProbe:
         self.ends_at = float("-inf")
         """When the present probe is over, or the last one was."""
         self._is_settled = self._is_prolonged = self._is_urgent = False
-        self._seconds = PROBE_MIN
+        self._seconds = self._lasted = PROBE_MIN
+        self._began = 0.0
         self._epoch = EPOCH_FIRST
         self._epoch_ends: float | None = None
         self._urgent_after = URGENT_MIN
@@ -62,6 +66,7 @@ class BaselineProbe:
         self.is_on, self.slots, self._is_urgent = True, slots, is_urgent
         self._is_settled = self._is_prolonged = False
         self._seconds = min(max(PROBE_MIN, PROBE_SERVICES * service), PROBE_MAX)
+        self._began = now
         self.ends_at = now + self._seconds
 
     def settle(self, now: float, in_flight: int) -> None:
@@ -89,6 +94,7 @@ class BaselineProbe:
         """
         self.is_on = False
         self.ends_at = now
+        self._lasted = max(self._seconds, now - self._began)
         if is_lesson:
             self._urgent_after, self._epoch = URGENT_MIN, EPOCH_AGAIN
         elif self._is_urgent and samples >= SAMPLES_MIN:
@@ -97,7 +103,7 @@ class BaselineProbe:
 
     def start_epoch(self, now: float) -> None:
         """Count the time from `now`."""
-        cost = EPOCH_PROBES * self._seconds * self._epoch / EPOCH_SECONDS
+        cost = min(EPOCH_PROBES * self._lasted, EPOCH_MAX) * self._epoch / EPOCH_SECONDS
         self._epoch_ends = now + max(self._epoch, cost)
         self._epoch = min(2 * self._epoch, EPOCH_SECONDS)
 

@@ -6,6 +6,11 @@ to do with load or latency, so it is a number of its own: a refusal of what was 
 flight means that n - 1 are allowed. Messages that were let in before the last cut cut no more, nor
 is there more than one cut a second.
 
+A server may also delay its reply to MAIL for whoever has more connections than it likes. That
+works in the same way, only that nobody was refused: so many are allowed as do not bring it about.
+To try one more is dearer here. A refusal is one message's; but while there is one too many, all
+that come are delayed, and hold their slots meanwhile. So it is tried every half hour only.
+
 The cap may be raised, so while the ceiling is what binds, it rises by one after a quiet minute.
 Each refusal doubles that time, up to ten minutes, and each rise that was used without one halves
 it: a cap that stays costs one refusal in ten minutes, and one that was doubled is found soon.
@@ -24,6 +29,7 @@ from dataclasses import dataclass
 CUT_SECONDS = 1.0
 QUIET_MIN = 60.0
 QUIET_MAX = 600.0
+QUIET_DELAYED = 1800.0
 PROOF_SECONDS = 10.0
 
 
@@ -72,6 +78,15 @@ class Ceiling:
         before = self.value
         self._learned = max(self._lowest, min(before, in_flight - 1))
         self._is_rise_unproven = False
+        return self._learned < before
+
+    def on_delayed(self, now: float, in_flight: int) -> bool:
+        """The n-th message in flight was delayed, and fewer were not; whether it came down."""
+        self._cut_at = self._quiet_since = now
+        self._quiet = QUIET_DELAYED
+        self._is_rise_unproven = False
+        before = self.value
+        self._learned = max(self._lowest, min(before, in_flight - 1))
         return self._learned < before
 
     def on_answer(self, started_at: float) -> None:

@@ -45,6 +45,10 @@ STALL_TAILS = 3.0
 """A stall is a median age of so many expected times, and of so many times the usual tail."""
 DELAY_FACTOR = 2.0
 """A tarpit: the reply to MAIL takes so many times as long as usual."""
+DELAY_SECONDS = 1.0
+"""And for a single message, so much longer besides."""
+PROMPT = 64
+"""As many messages that were not delayed are remembered."""
 LATE_DOT_SECONDS = 30.0
 """MaxAcknowledgementDelay of Exchange: the reply to the final dot waits no longer than that."""
 FIRST_RANK_SAMPLES = 64
@@ -86,6 +90,8 @@ class Observer:
         self.stages = Stages()
         self.is_delayed = False
         """Whether the backend is a tarpit just now."""
+        self._prompt: deque[tuple[float, int]] = deque(maxlen=PROMPT)
+        """When messages started whose MAIL was answered at once, and with how many in flight."""
 
     @property
     def in_flight(self) -> int:
@@ -140,6 +146,20 @@ class Observer:
             window.add(
                 Sample(service, expected, times.mail, envelope, usual), now - flight.started_at
             )
+
+    def is_one_too_many(self, flight: Flight, mail: float) -> bool:
+        """Whether the reply to MAIL, after `mail` seconds, was late since so many were in flight.
+
+        It was if later ones were answered at once, and all of them had fewer beside them.
+        """
+        usual = self._baseline.mail
+        if mail <= 0.0 or usual <= 0.0:
+            return False
+        if mail <= DELAY_FACTOR * usual + DELAY_SECONDS:
+            self._prompt.append((flight.started_at, flight.in_flight))
+            return False
+        beside = [count for at, count in self._prompt if at > flight.started_at]
+        return bool(beside) and max(beside) < flight.in_flight
 
     # The window.
 

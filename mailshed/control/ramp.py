@@ -9,9 +9,10 @@ mail. So the backend's own state paces the drain, and no timer does.
 
 The limit itself wavers about its targets, and the share must not waver with it: halved whenever the
 queue is a little long, it takes the drain a fifth longer than need be to empty the spool. So only
-twice the target counts as too long. And spooled mail is held back no further than live mail needs:
-while none waits, it may have what is left when the most that live mail has had at one time lately
-is set aside, and one more for the next; without any live mail that is all of the slots.
+twice the target counts as too long. And spooled mail is held back no further than live mail needs.
+Beyond its share it comes after all live mail that may start; then it may have what is left (`cap`)
+when the most that live mail has had at one time lately is set aside, and one more for the next.
+Without any live mail that is all of the slots, so no slot is idle for nobody.
 
 Spooled mail of ranks 0 and 1 is not counted here: it is to be delivered within minutes, and the
 share that the scheduler gives it is small beside what it has waited for.
@@ -41,7 +42,7 @@ class Ramp:
 
     def __init__(self) -> None:
         self.slots = 1
-        """What spooled mail may have in any case."""
+        """What spooled mail may have beside live mail that waits."""
         self._live_peak = 0
         self._live_peak_before = 0
         self._peak_until = -inf
@@ -69,13 +70,9 @@ class Ramp:
         """The backend was away, and nobody knows yet how it is."""
         self.slots = 1
 
-    def cap(
-        self, now: float, *, limit: int, reserve: int, live_in_flight: int, is_live_waiting: bool
-    ) -> int:
-        """Slots that spooled mail may have now."""
+    def cap(self, now: float, *, limit: int, reserve: int, live_in_flight: int) -> int:
+        """Slots that spooled mail may have now, if no live mail may start."""
         most = max(1, limit - reserve)
-        if is_live_waiting:
-            return min(self.slots, most)
         self._roll(now)
         live = max(self._live_peak, self._live_peak_before, live_in_flight)
         left = most - live - 1 if live else most

@@ -60,6 +60,7 @@ class Cause(Enum):
     BUSY = "busy"  # the backend says that it has no room
     STALL = "stall"  # nothing comes back, or a command timed out
     REFUSED = "refused"  # the backend allows no more connections
+    DELAYED = "delayed"  # the backend answers MAIL late, for all or for more than so many
     AWAY = "away"  # nothing but failures
     CEILING = "ceiling"  # the learned ceiling has moved
 

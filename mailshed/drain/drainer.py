@@ -288,7 +288,7 @@ class Drainer:
 
     def _take(self, record: SpoolRecord) -> None:
         # The class may be held since a moment ago.
-        if self._is_stopping:
+        if self._is_stopping or self._is_held(record.traffic_class, record.rank):
             return
         grip = self._hand.take(record.queue_id, record.traffic_class, record.rank)
         if grip is not None:

@@ -53,8 +53,12 @@ class Turns:
 
     @property
     def has_place(self) -> bool:
-        """Whether one more transaction may begin: its mark could be written, as far as we know."""
-        return self._marks.are_written and self._marks.unsettled < self._gate.limit
+        """Whether one more transaction may begin: its mark could be written, as far as we know.
+
+        As many as there are slots may be with the backend, and as many more may have their reply
+        and no mark yet. With fewer, a slot that comes back would idle until a mark is written.
+        """
+        return self._marks.are_written and self._marks.unsettled < 2 * self._gate.limit
 
     async def take(self, record: SpoolRecord, grip: Grip, *, is_wished: bool) -> None:
         """Give a message its turn; `is_wished`: an operator wants it, whatever holds it back.

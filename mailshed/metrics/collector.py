@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mailshed.control.limit_picture import LimitPicture
-from mailshed.metrics.catalog import FAMILIES, Kind
+from mailshed.metrics.catalog import FAMILIES
+from mailshed.metrics.family import Kind
 from mailshed.metrics.labels import (
     BREAKER_STATES,
     CAUSES,

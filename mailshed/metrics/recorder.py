@@ -24,7 +24,8 @@ from prometheus_client.utils import floatToGoString
 
 from mailshed.admission.decision import Action
 from mailshed.mail.delivery import StageTimes
-from mailshed.metrics.catalog import FAMILIES, Kind
+from mailshed.metrics.catalog import FAMILIES
+from mailshed.metrics.family import Kind
 from mailshed.metrics.labels import (
     CODE_CLASSES,
     CODES,

@@ -162,7 +162,8 @@ class Ledger:
             mail.left -= recipients
             if mail.left == 0:
                 mail.place = place
-                del self.open[mail]
+                if self.open.pop(mail, mail) is mail:
+                    raise Violated(f"a message of {mail.account.stream.name} ends that is not open")
         else:
             assert recipients == mail.left, "only ends are for single recipients"
             mail.place = place

@@ -23,6 +23,7 @@ from tests.support.clients import Item, send_lock_step, send_pipelined
 from tests.support.debian import require, require_root
 from tests.support.ledger import Fate
 from tests.support.load import Message, Outcome, make_message
+from tests.support.overload import POLICY_SECONDS
 from tests.support.processes import wait_until
 
 EIGHT = Servers(count=8, service=0.2)
@@ -286,16 +287,24 @@ def test_a_short_overload_is_measured(peer: str, tmp_path: Path) -> None:
 def test_the_limited_postfix_weakens_and_recovers(tmp_path: Path) -> None:
     require_root()
     require("postfix")
-    normal, weak = Servers(count=4, service=0.2), Servers(count=4, service=0.4)
-    kind = backends.Kind(name="postfix", normal=normal, weak=weak, start=backends.limited)
+    kind = backends.Kind(name="postfix", normal=EIGHT, weak=FOUR, start=backends.limited)
     with kind.start(tmp_path) as limited:
-        times: list[float] = []
-        for change in (limited.restore, limited.weaken, limited.restore):
-            change()
+        sent = 0
+
+        def seconds() -> float:
+            nonlocal sent
+            sent += 1
             start = time.monotonic()
-            send_lock_step(limited.port, _items(f"m{len(times)}", 3))
-            times.append((time.monotonic() - start) / 3)
-        assert times[1] > 1.5 * times[0]
-        assert times[1] > 1.5 * times[2]
-        wait_until(lambda: limited.taken == 9 and limited.is_idle, "all has been delivered")
-        assert len(limited.arrivals()) == 9
+            send_lock_step(limited.port, _items(f"m{sent}", 1))
+            return time.monotonic() - start
+
+        def is_quick() -> bool:
+            return POLICY_SECONDS <= seconds() < 2 * POLICY_SECONDS
+
+        wait_until(is_quick, "it takes as long as it is said to take")
+        limited.weaken()
+        assert seconds() >= 2 * POLICY_SECONDS
+        limited.restore()
+        wait_until(is_quick, "it has recovered")
+        wait_until(lambda: limited.taken == sent and limited.is_idle, "all has been delivered")
+        assert len(limited.arrivals()) == sent

@@ -38,7 +38,7 @@ def _after_calm(*steps: tuple[float, float, float]) -> tuple[Factor, ...]:
 
 @SEEDS
 def test_six_hours_of_too_much_mail_do_not_move_the_limit(seed: int) -> None:
-    slow = backend(base=4.0, per_mib=1.0)
+    slow = backend(base=6.0, per_mib=1.0)
     run = watch(world("six hours", load=1.5, duration=6 * 3600.0, model=slow), seed)
     first, last = run.mean_limit(600.0, 4200.0), run.mean_limit(5 * 3600.0, 6 * 3600.0)
     assert last == pytest.approx(first, rel=0.1)
@@ -89,7 +89,7 @@ def test_the_limit_follows_a_capacity_that_comes_and_goes(seed: int) -> None:
             load=1.2,
             duration=1000.0,
             settle=7200.0,
-            factors=(*_after_calm(), *phases((1000.0, 1e9, 0.0))),
+            factors=_after_calm((800.0, 1e9, 0.4)),
             changes=(
                 Change(start=300.0, end=500.0, servers=0.5),
                 Change(start=500.0, end=800.0, servers=0.125),
@@ -163,8 +163,8 @@ def test_a_server_that_refuses_is_probed_and_comes_back_to_one_message_at_a_time
 
 @SEEDS
 def test_a_cap_of_ten_connections_is_kept_to_and_its_doubling_found(seed: int) -> None:
-    raised, end = 1500.0, 4500.0
-    model = backend(servers=32, base=1.0, connections_max=10)
+    raised, end = 1800.0, 5400.0
+    model = backend(servers=32, base=2.0, connections_max=10)
     run = watch(
         world(
             "capped",
@@ -281,16 +281,16 @@ def test_a_wall_clock_that_jumps_is_not_noticed(seed: int) -> None:
     # What is to be tried again has its time by the wall clock, and waits as long as that went back.
     scenario = world("clock", load=1.5, duration=420.0, settle=9000.0, factors=_after_calm())
     run = watch(scenario, seed, prepare=prepare)
-    for start, end in ((150.0, 200.0), (210.0, 300.0), (310.0, 420.0)):
-        assert run.result.work_ratio_between(start, end) >= 0.96, start
-        assert min(moment.limit for moment in run.between(start, end)) >= 6
+    for start, end in ((140.0, 200.0), (200.0, 300.0), (300.0, 420.0)):
+        assert run.result.work_ratio_between(start, end) >= 0.95, start
+        assert run.mean_limit(start, end) >= 8
     assert run.result.is_drained
     run.assert_nobody_loses()
 
 
 @SEEDS
 def test_a_quiet_night_leaves_the_limit_ready_for_the_morning(seed: int) -> None:
-    morning = 4 * 3600.0
+    morning = 2 * 3600.0
     day = capacity(backend())
     night = 0.05 / (2 * day)
     run = watch(

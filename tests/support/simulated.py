@@ -34,9 +34,7 @@ SECOND = BackendModel(servers=4, base=1.0, per_mib=0.0, noise=0.0)
 
 def stream(traffic_class: TrafficClass = PERSONAL, rate: float = 1.0, **changes: Any) -> Stream:
     """Mail of one size, `rate` messages a second."""
-    made = Stream(
-        name=traffic_class.name, traffic_class=traffic_class.name, rate=rate, sizes=SMALL
-    )
+    made = Stream(name=traffic_class.name, traffic_class=traffic_class.name, rate=rate, sizes=SMALL)
     return replace(made, **changes)
 
 

@@ -11,7 +11,8 @@ from mailshed.cli.main import build_parser
 from mailshed.config.load import load
 from mailshed.config.schema import Config
 from mailshed.maillog import MailLog
-from mailshed.metrics.catalog import FAMILIES, PREFIX, Kind
+from mailshed.metrics.catalog import FAMILIES
+from mailshed.metrics.family import PREFIX, Kind
 from mailshed.terms import Reason, SpoolState
 from tests.tidy.project import ROOT, code_lines, code_spans, documents, make_targets, name, sources
 

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from mailshed.mail.delivery import StageTimes
 from mailshed.metrics import Metrics, SnapshotCollector, SnapshotHolder, new_registry, render
-from mailshed.metrics.catalog import FAMILIES, Family, Kind, reference
+from mailshed.metrics.catalog import FAMILIES, reference
+from mailshed.metrics.family import Family, Kind
 from mailshed.metrics.labels import CLOSED_SETS, CONFIGURED
 from mailshed.terms import Reason, Stage
 from tests.support.debian import require

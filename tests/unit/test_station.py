@@ -452,17 +452,36 @@ def start_spooled(bench: Bench, made: TrafficClass) -> bool:
     return bench.station.try_start(Work(traffic_class=made, is_live=False), bench.now) is not None
 
 
-def test_while_live_mail_waits_spooled_mail_is_let_in_step_by_step(bench: Bench) -> None:
+WIDE = traffic_class("wide", 2)
+NARROW = traffic_class("narrow", 3, threshold=0.5)
+
+
+def test_beyond_its_share_spooled_mail_comes_after_live_mail_that_may_start(bench: Bench) -> None:
+    """Though it is older, and its class has the greater weight."""
+    assert start_spooled(bench, WIDE)
     slots = bench.fill()
+    heavy = traffic_class("heavy", 2, weight=100.0)
+    bench.wait("spooled", heavy, is_live=False)
     bench.wait("live", LATER)
-    for number in range(4):
-        bench.wait(f"spooled {number}", BULK, is_live=False)
-    bench.end(slots.pop())
-    assert bench.served() == ["live"]
-    bench.wait("live again", PERSONAL)
+    bench.wait("live too", LATER)
+    for slot in slots[:4]:
+        bench.end(slot)
+    bench.now += 100.0  # when live mail had nearly all slots is long ago
+    assert bench.served() == ["live", "live too", "spooled"]
+
+
+def test_live_mail_that_may_not_start_leaves_no_slot_idle(bench: Bench) -> None:
+    """It waits below its threshold; spooled mail of a better class does not wait for that."""
+    bench.must_start(NARROW)
     for _ in range(4):
-        bench.end(slots.pop())
-    assert bench.served() == ["live again", "spooled 0"]
+        assert start_spooled(bench, WIDE)
+    bench.wait("live", NARROW)
+    assert not start_spooled(bench, WIDE), "it has its share, and stands in line"
+    for number in range(6):
+        bench.wait(f"spooled {number}", WIDE, is_live=False)
+    assert bench.served() == [f"spooled {number}" for number in range(4)], (
+        "one slot is for live mail"
+    )
 
 
 def test_without_live_mail_nothing_holds_spooled_mail_back(bench: Bench) -> None:

@@ -12,9 +12,9 @@ from mailshed.cli.places import add_service_options, find_service
 from mailshed.cli.table import Column, Table
 
 _STATES = {"hold": "held", "limit": "limited", "release": "released"}
-_NO_UNDOING = "It is not how a hold is ended: that is `mailshed override cancel`."
+_NO_UNDOING = "A hold is not ended by it, but by `mailshed override cancel`."
 _MORE = (
-    "It ends by itself, by `mailshed override cancel`, or when the class leaves the"
+    "The override ends by itself, by `mailshed override cancel`, or when the class leaves the"
     " configuration; it survives a restart."
 )
 

@@ -93,7 +93,7 @@ def test_a_tenth_of_slow_messages_starves_nobody() -> None:
 
 
 def test_six_hours_of_overload_do_not_move_it() -> None:
-    made = loop(servers(8), mail=Mail(base=1.5), rate=7.0)
+    made = loop(servers(8), mail=Mail(base=2.0), rate=5.3)
     made.run(600.0)
     hours = [made.run(3600.0) for _ in range(6)]
     assert hours[5].limit_mean == pytest.approx(hours[0].limit_mean, rel=0.10)
@@ -222,7 +222,7 @@ def test_a_probe_holds_all_but_what_overdraws() -> None:
 
 
 def test_probes_cost_less_than_a_hundredth() -> None:
-    made = settled(servers(8), 600.0, mail=SLOW_MAIL)
+    made = settled(servers(8), 600.0, mail=Mail(base=0.4))
     probing = sum(_is_probing(made) for _ in range(1200))
     assert 0 < probing <= 12
 

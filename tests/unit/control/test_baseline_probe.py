@@ -5,6 +5,7 @@ import pytest
 from mailshed.control.baseline_probe import (
     EPOCH_AGAIN,
     EPOCH_FIRST,
+    EPOCH_MAX,
     EPOCH_SECONDS,
     PROBE_MAX,
     SAMPLES_MIN,
@@ -68,7 +69,16 @@ def test_slow_backends_are_held_longer_and_more_rarely(service: float, seconds: 
     probe.begin(0.0, 4, service)
     assert probe.ends_at == seconds
     probe.end(seconds, SAMPLES_MIN, is_lesson=False)
-    assert epoch(probe, seconds) == max(600, 300 * seconds)
+    assert epoch(probe, seconds) == min(max(600, 300 * seconds), EPOCH_MAX)
+
+
+def test_a_probe_that_had_to_be_prolonged_counts_as_long_as_it_was() -> None:
+    probe = BaselineProbe()
+    for _ in range(4):
+        probe.start_epoch(0.0)
+    probe.begin(0.0, 4, 0.05)
+    probe.end(7.0, 0, is_lesson=False)
+    assert epoch(probe, 7.0) == 300 * 7
 
 
 def test_after_a_lesson_the_next_probe_comes_soon() -> None:

@@ -1,6 +1,12 @@
 """The learned ceiling: what a refusal teaches, and what it does not."""
 
-from mailshed.control.ceiling import PROOF_SECONDS, QUIET_MAX, QUIET_MIN, Ceiling
+from mailshed.control.ceiling import (
+    PROOF_SECONDS,
+    QUIET_DELAYED,
+    QUIET_MAX,
+    QUIET_MIN,
+    Ceiling,
+)
 
 
 def capped(at: int = 11) -> Ceiling:
@@ -90,9 +96,11 @@ def test_at_the_highest_there_is_none_again() -> None:
     ceiling = Ceiling(2, 12)
     ceiling.on_refused(100.0, 99.9, 12)
     ceiling.on_answer(99.5)
-    assert ceiling.learned == 11
+    found = ceiling.learned
+    assert found == 11
     quiet(ceiling, 100.0)
-    assert (ceiling.value, ceiling.learned) == (12, None)
+    found = ceiling.learned
+    assert (ceiling.value, found) == (12, None)
 
 
 def test_a_server_that_is_restarted_has_no_cap() -> None:
@@ -120,3 +128,22 @@ def test_a_cap_outlives_an_outage() -> None:
     ceiling.on_refused(200.0, 199.0, 4)
     ceiling.on_away()
     assert ceiling.learned == 10
+
+
+def test_a_delay_at_the_nth_allows_one_less_and_is_not_tried_again_soon() -> None:
+    ceiling = Ceiling(2, 50)
+    assert ceiling.on_delayed(100.0, 14)
+    assert ceiling.on_delayed(100.1, 13), "they started together, and each says something"
+    assert not ceiling.on_delayed(100.2, 16)
+    assert ceiling.value == 12
+    assert quiet(ceiling, 100.2) == QUIET_DELAYED > QUIET_MAX
+    assert ceiling.value == 13
+    assert Ceiling(2, 50).on_delayed(0.0, 1)
+
+
+def test_a_delay_is_no_sign_that_the_backend_is_away() -> None:
+    ceiling = Ceiling(2, 50)
+    ceiling.on_delayed(100.0, 13)
+    ceiling.tick(100.0 + 2 * PROOF_SECONDS, is_binding=True)
+    ceiling.on_away()
+    assert ceiling.value == 12

@@ -288,3 +288,35 @@ def test_times_that_tell_nothing_are_no_sample() -> None:
     watch.end(flight, StageTimes(connect=1.0))
     assert watch.observer.window.samples == []
     assert watch.baseline.samples == 0
+
+
+# One too many.
+
+
+def _flight(started_at: float, in_flight: int) -> Flight:
+    return Flight(5000, 1, False, started_at, in_flight)
+
+
+def test_mail_is_answered_late_for_one_too_many() -> None:
+    observer = Watch().observer
+    assert not observer.is_one_too_many(_flight(0.0, 20), 0.01), "before it, so no comparison"
+    for at in (1.0, 2.0, 3.0):
+        assert not observer.is_one_too_many(_flight(at, 12), 0.01)
+    assert observer.is_one_too_many(_flight(0.5, 13), 5.0)
+    assert not observer.is_one_too_many(_flight(0.5, 12), 5.0), "others with 12 were not late"
+
+
+def test_a_delay_for_all_is_not_for_their_number() -> None:
+    observer = Watch().observer
+    for at in (1.0, 2.0, 3.0):
+        assert not observer.is_one_too_many(_flight(at, 5), 5.0)
+    observer.is_one_too_many(_flight(4.0, 13), 0.01)
+    assert not observer.is_one_too_many(_flight(3.5, 9), 5.0)
+
+
+def test_a_reply_that_is_a_little_late_is_no_delay() -> None:
+    observer = Watch().observer
+    observer.is_one_too_many(_flight(1.0, 5), 0.01)
+    assert not observer.is_one_too_many(_flight(0.5, 9), 1.0)
+    assert not observer.is_one_too_many(_flight(0.5, 9), 0.0), "nobody told"
+    assert observer.is_one_too_many(_flight(0.5, 9), 1.1)

@@ -15,10 +15,8 @@ def grown(windows: int, queue: Queue = Queue.FINE, *, limit: int = LIMIT, reserv
     return ramp
 
 
-def cap(ramp: Ramp, now: float = 0.0, *, live: int = 0, is_live_waiting: bool = False) -> int:
-    return ramp.cap(
-        now, limit=LIMIT, reserve=0, live_in_flight=live, is_live_waiting=is_live_waiting
-    )
+def cap(ramp: Ramp, now: float = 0.0, *, live: int = 0) -> int:
+    return ramp.cap(now, limit=LIMIT, reserve=0, live_in_flight=live)
 
 
 def test_it_grows_by_half_in_each_window_to_all_but_the_reserve_and_one() -> None:
@@ -59,12 +57,7 @@ def test_without_live_mail_the_drain_has_all_slots_from_the_start() -> None:
     assert cap(Ramp()) == LIMIT
 
 
-def test_while_live_mail_waits_the_drain_has_its_share_and_no_more() -> None:
-    assert cap(Ramp(), is_live_waiting=True) == 1
-    assert cap(grown(4), is_live_waiting=True) == 6
-
-
-def test_otherwise_it_has_what_the_busiest_moment_of_live_mail_leaves_but_one() -> None:
+def test_it_has_what_the_busiest_moment_of_live_mail_leaves_but_one() -> None:
     ramp = Ramp()
     ramp.note_live(4, 0.0)
     ramp.note_live(7, 1.0)
@@ -87,17 +80,14 @@ def test_a_busy_moment_of_live_mail_is_forgotten_after_a_while() -> None:
     st.integers(0, 100),
     st.lists(st.tuples(st.sampled_from(Queue), st.booleans()), max_size=30),
     st.integers(0, 250),
-    st.booleans(),
 )
 def test_there_is_always_a_slot_for_the_drain_and_never_more_than_there_are(
-    limit: int, reserve: int, windows: list[tuple[Queue, bool]], live: int, is_live_waiting: bool
+    limit: int, reserve: int, windows: list[tuple[Queue, bool]], live: int
 ) -> None:
     ramp = Ramp()
     for queue, is_draining in windows:
         ramp.window(queue, limit=limit, reserve=reserve, is_draining=is_draining)
         assert 1 <= ramp.slots <= max(1, limit - reserve - 1)
-    found = ramp.cap(
-        0.0, limit=limit, reserve=reserve, live_in_flight=live, is_live_waiting=is_live_waiting
-    )
+    found = ramp.cap(0.0, limit=limit, reserve=reserve, live_in_flight=live)
     assert 1 <= found <= max(1, limit - reserve)
     assert found >= min(ramp.slots, max(1, limit - reserve))

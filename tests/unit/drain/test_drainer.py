@@ -304,6 +304,7 @@ class TestHeld:
         async with middle.draining():
             await until(lambda: middle.backend.handed)
             await asyncio.sleep(HOUR)
+            assert middle.gate.waiting == 0
         assert middle.backend.handed_ids == [lost]
 
     @in_virtual_time
@@ -436,7 +437,7 @@ class TestAdopted:
         """That number bounds the duplicates after a crash, whoever began the transaction."""
         for _ in range(10):
             await middle.keep(spool_record())
-        records = [await self.adopt(middle) for _ in range(middle.gate.limit)]
+        records = [await self.adopt(middle) for _ in range(2 * middle.gate.limit)]
         async with middle.draining():
             await asyncio.sleep(60)
             assert middle.backend.asked == []

@@ -1,6 +1,7 @@
 """The catalogue is the one list of metrics, and the page for people is made from it."""
 
-from mailshed.metrics.catalog import FAMILIES, SECONDS_BUCKETS, SECTIONS, Kind, reference
+from mailshed.metrics.catalog import FAMILIES, SECTIONS, reference
+from mailshed.metrics.family import SECONDS_BUCKETS, Kind
 
 
 def test_a_name_is_declared_once() -> None:

@@ -13,7 +13,9 @@ from tests.support.simulated import stream
 HOUR, DAY = 3600.0, 86400.0
 
 
-def arrivals(made: Stream, *, seed: int = 1, start_wall: float = MONDAY, **model: float) -> Arrivals:
+def arrivals(
+    made: Stream, *, seed: int = 1, start_wall: float = MONDAY, **model: float
+) -> Arrivals:
     backend = BackendModel(**model)  # type: ignore[arg-type]
     return Arrivals(made, backend, Random(seed), start_wall)
 

@@ -37,7 +37,8 @@ def test_all_mail_of_a_quiet_day_is_relayed_at_once() -> None:
 
 
 def test_twice_too_much_mail_is_spooled_delivered_and_never_refused() -> None:
-    result = run(scenario(*mixed(2.0)), 1, limit=fixed(4))
+    faster = replace(SECOND, servers=8, base=0.5)
+    result = run(scenario(*mixed(8.0), duration=60.0, backend=faster), 1, limit=fixed(8))
     assert result.is_drained
     assert total(result, "deferred") == total(result, "errors") == 0
     assert total(result, "spooled") > 0.3 * total(result, "messages")
@@ -46,6 +47,7 @@ def test_twice_too_much_mail_is_spooled_delivered_and_never_refused() -> None:
     assert clinical.sojourn.quantile(0.99) < 5.0 < bulk.sojourn.quantile(0.5)
     for part in result.classes:
         assert part.delivered == part.offered
+        assert part.duplicates == part.sent_again == 0
 
 
 def test_a_run_that_ends_early_still_knows_where_everything_is() -> None:
@@ -58,21 +60,22 @@ def test_a_run_that_ends_early_still_knows_where_everything_is() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    made = scenario(*mixed(1.5))
-    assert run(made, 3, limit=adaptive).to_json() == run(made, 3, limit=adaptive).to_json()
-    assert run(made, 3, limit=adaptive).to_json() != run(made, 4, limit=adaptive).to_json()
+    made = scenario(*mixed(1.5), duration=50.0)
+    one, same, other = (run(made, seed, limit=adaptive).to_json() for seed in (3, 3, 4))
+    assert one == same
+    assert one != other
 
 
 _PRINT_A_RUN = """
 from mailshed.simulation.engine import run
 from tests.unit.simulation.test_engine import adaptive, mixed, scenario
-print(run(scenario(*mixed(1.5)), 3, limit=adaptive).to_json())
+print(run(scenario(*mixed(1.5), duration=30.0), 3, limit=adaptive).to_json())
 """
 
 
 def test_the_bytes_do_not_depend_on_how_the_process_hashes() -> None:
     outputs = set()
-    for hash_seed in ("0", "1", "4242"):
+    for hash_seed in ("0", "4242"):
         environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
         done = subprocess.run(
             [sys.executable, "-c", _PRINT_A_RUN],
@@ -129,18 +132,10 @@ def test_progress_is_told_up_to_the_end() -> None:
 
 
 def test_more_in_flight_than_the_ceiling_is_a_violation_that_names_the_run() -> None:
-    class Liar(FixedLimit):
-        """Hands out more slots than it admits to."""
-
-        @property
-        def ceiling(self) -> int:
-            return 1
-
-        def limit(self, now: float) -> int:
-            return 4
-
+    simulation = Simulation(scenario(stream(rate=8.0)), 9, fixed(4))
+    simulation.limit = FixedLimit(1)  # not the one that the station goes by
     with pytest.raises(Violated, match=r"test, seed 9, after \d+\.\d+ s: 2 in flight where 1"):
-        run(scenario(stream(rate=8.0)), 9, limit=lambda _scenario, _backend: Liar(1))
+        simulation.run()
 
 
 def test_a_message_that_vanishes_is_a_violation() -> None:
@@ -172,8 +167,8 @@ def test_a_slot_that_is_never_given_back_is_a_violation() -> None:
 
 def test_clinical_mail_that_is_turned_away_is_a_violation() -> None:
     strange = replace(CLINICAL, rank=1, defer_fill=0.0, wait_max_mta=0.0)
-    made = scenario(stream(CLINICAL, rate=9.0), classes=(strange, PERSONAL, BULK))
-    result = run(made, 1, limit=fixed(1))
+    made = scenario(stream(CLINICAL, rate=9.0), classes=(strange, PERSONAL, BULK), duration=20.0)
+    result = run(replace(made, settle=0.0), 1, limit=fixed(1))
     assert result.of_class("clinical").deferred > 0  # of rank 1, it may be
     simulation = Simulation(scenario(stream(CLINICAL, rate=9.0)), 1, fixed(1))
     mail = next(iter(_waiting(simulation)))

@@ -1,0 +1,1 @@
+"""The metrics, by the question they answer; `mailshed.metrics.catalog` joins them."""

@@ -13,10 +13,10 @@ A class begins to divert when that has been so for `ENTER_SECONDS` while the lim
 all worse ones with it: guarantees must not make a worse class pass where a better one does not. It
 also begins when it still has a standing queue after `STANDING_SECONDS` (see `admission.codel`),
 which is what there is to go by where the capacity is not known; a shorter one may be the doing of
-the limit, which probes the backend now and then. Either way its mail joins the tail of its lane in the spool, so
-each sender's mail stays in order. Diverting ends when sigma has been below 90 % of H for
-`LEAVE_SECONDS` and the lane is empty; then one class at a time is restored, the better ones first.
-Rank 0 never diverts.
+the limit, which probes the backend now and then. Either way its mail joins the tail of its lane in
+the spool, so each sender's mail stays in order. Diverting ends when sigma has been below 90 % of H
+for `LEAVE_SECONDS` and the lane is empty; then one class at a time is restored, the better ones
+first. Rank 0 never diverts.
 
 `capacity` is slot-seconds a second, None if not known. Pure: `now` is monotonic seconds.
 """

@@ -150,15 +150,18 @@ class Observer:
     def is_one_too_many(self, flight: Flight, mail: float) -> bool:
         """Whether the reply to MAIL, after `mail` seconds, was late since so many were in flight.
 
-        It was if later ones were answered at once, and all of them had fewer beside them.
+        It was if others were answered at once while it waited, and all of them had fewer beside
+        them. If nobody was answered meanwhile, the backend stood still for all alike.
         """
         usual = self._baseline.mail
         if mail <= 0.0 or usual <= 0.0:
             return False
-        if mail <= DELAY_FACTOR * usual + DELAY_SECONDS:
-            self._prompt.append((flight.started_at, flight.in_flight))
+        at_once = DELAY_FACTOR * usual + DELAY_SECONDS
+        began = flight.started_at
+        if mail <= at_once:
+            self._prompt.append((began, flight.in_flight))
             return False
-        beside = [count for at, count in self._prompt if at > flight.started_at]
+        beside = [count for at, count in self._prompt if began < at < began + mail - at_once]
         return bool(beside) and max(beside) < flight.in_flight
 
     # The window.

@@ -271,7 +271,8 @@ class Drainer:
         by_name = self.policy.classification.by_name
         for name in sorted(self._stale, key=lambda name: by_name(name).rank):
             in_hand = self._hand.ids_of(name)
-            wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - len(in_hand)
+            offered = self._hand.offered_of(name)
+            wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - offered
             self._stale.discard(name)
             is_lost = by_name(name).name != name  # it may be clinical mail all the same
             if wanted > 0 and (is_lost or not self._is_held(name, 1)):

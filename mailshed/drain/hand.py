@@ -61,6 +61,11 @@ class Hand:
             each.queue_id for each in self._grips.values() if each.traffic_class == traffic_class
         ]
 
+    def offered_of(self, traffic_class: str) -> int:
+        """How much of that has not begun; what is with the backend or being marked has."""
+        grips = self._grips.values()
+        return sum(each.traffic_class == traffic_class and not each.is_firm for each in grips)
+
     @property
     def waiting(self) -> list[Grip]:
         """Those that can still be called back."""

@@ -38,7 +38,7 @@ def _after_calm(*steps: tuple[float, float, float]) -> tuple[Factor, ...]:
 
 @SEEDS
 def test_six_hours_of_too_much_mail_do_not_move_the_limit(seed: int) -> None:
-    slow = backend(base=6.0, per_mib=1.0)
+    slow = backend(servers=4, base=2.0)
     run = watch(world("six hours", load=1.5, duration=6 * 3600.0, model=slow), seed)
     first, last = run.mean_limit(600.0, 4200.0), run.mean_limit(5 * 3600.0, 6 * 3600.0)
     assert last == pytest.approx(first, rel=0.1)
@@ -163,15 +163,15 @@ def test_a_server_that_refuses_is_probed_and_comes_back_to_one_message_at_a_time
 
 @SEEDS
 def test_a_cap_of_ten_connections_is_kept_to_and_its_doubling_found(seed: int) -> None:
-    raised, end = 1800.0, 5400.0
-    model = backend(servers=32, base=2.0, connections_max=10)
+    raised, end = 1200.0, 3600.0
+    model = backend(servers=32, base=1.0, connections_max=10)
     run = watch(
         world(
             "capped",
             load=1.2,
             duration=end,
             model=model,
-            factors=(*_after_calm(), *phases((raised, end, 1.4))),
+            factors=(*_after_calm(), *phases((raised, end, 1.5))),
             changes=(Change(start=raised, connections_max=20),),
         ),
         seed,
@@ -247,18 +247,18 @@ def test_mail_that_was_turned_away_comes_back_as_a_wave_that_breaks(seed: int) -
     assert deferred > 1000, "there was no wave"
     assert run.result.of_class("clinical").deferred == 0
     run.assert_nobody_loses()
-    run.assert_recovers(healed)
+    run.assert_recovers(healed, pause=herd.retry_max)  # whoever is turned away last rests so long
 
 
 @SEEDS
 def test_a_flood_of_clinical_mail_from_one_sender_stops_nobody_elses(seed: int) -> None:
-    scenario = world("flood", load=0.6, duration=600.0, settle=3600.0)
+    scenario = world("flood", load=0.6, duration=300.0, settle=3600.0)
     flood = Stream(
         name="flood",
         traffic_class="clinical",
         rate=100 * scenario.streams[0].rate,
         begins=CALM,
-        ends=420.0,
+        ends=240.0,
         senders=1,
     )
     run = watch(replace(scenario, streams=(*scenario.streams, flood)), seed)
@@ -268,23 +268,23 @@ def test_a_flood_of_clinical_mail_from_one_sender_stops_nobody_elses(seed: int) 
 
 
 @SEEDS
-def test_a_wall_clock_that_jumps_is_not_noticed(seed: int) -> None:
+def test_a_wall_clock_that_jumps_changes_no_decision_about_load(seed: int) -> None:
     def prepare(simulation: Simulation) -> None:
         agenda = simulation.agenda
 
         def jump(seconds: float) -> None:
             agenda._wall_offset += seconds
 
-        agenda.after(200.0, jump, 3600.0)
-        agenda.after(300.0, jump, -7200.0)
+        agenda.after(200.0, jump, 600.0)
+        agenda.after(300.0, jump, -1200.0)
 
     # What is to be tried again has its time by the wall clock, and waits as long as that went back.
-    scenario = world("clock", load=1.5, duration=420.0, settle=9000.0, factors=_after_calm())
-    run = watch(scenario, seed, prepare=prepare)
-    for start, end in ((140.0, 200.0), (200.0, 300.0), (300.0, 420.0)):
-        assert run.result.work_ratio_between(start, end) >= 0.95, start
-        assert run.mean_limit(start, end) >= 8
-    assert run.result.is_drained
+    scenario = world("clock", load=1.5, duration=420.0, settle=2400.0, factors=_after_calm())
+    still, run = watch(scenario, seed), watch(scenario, seed, prepare=prepare)
+    for start, end in ((CALM, 200.0), (200.0, 300.0), (300.0, 420.0)):
+        as_usual = still.result.work_ratio_between(start, end)
+        assert run.result.work_ratio_between(start, end) == pytest.approx(as_usual, abs=0.02)
+        assert run.mean_limit(start, end) == pytest.approx(still.mean_limit(start, end), rel=0.1)
     run.assert_nobody_loses()
 
 
@@ -298,7 +298,7 @@ def test_a_quiet_night_leaves_the_limit_ready_for_the_morning(seed: int) -> None
             "night",
             load=2.0,
             duration=morning + 120.0,
-            factors=phases((600.0, morning, night)),
+            factors=phases((200.0, morning, night)),
         ),
         seed,
     )

@@ -147,3 +147,13 @@ def test_a_delay_is_no_sign_that_the_backend_is_away() -> None:
     ceiling.tick(100.0 + 2 * PROOF_SECONDS, is_binding=True)
     ceiling.on_away()
     assert ceiling.value == 12
+
+
+def test_one_too_many_that_is_delayed_is_tried_again_after_half_an_hour() -> None:
+    ceiling = Ceiling(2, 50)
+    assert ceiling.on_delayed(100.0, 11)
+    assert ceiling.value == 10
+    ceiling.tick(100.0 + QUIET_DELAYED - 1, is_binding=True)
+    assert ceiling.value == 10
+    ceiling.tick(100.0 + QUIET_DELAYED, is_binding=True)
+    assert ceiling.value == 11

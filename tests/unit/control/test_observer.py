@@ -320,3 +320,47 @@ def test_a_reply_that_is_a_little_late_is_no_delay() -> None:
     assert not observer.is_one_too_many(_flight(0.5, 9), 1.0)
     assert not observer.is_one_too_many(_flight(0.5, 9), 0.0), "nobody told"
     assert observer.is_one_too_many(_flight(0.5, 9), 1.1)
+
+
+def late(watch: Watch, mail: float) -> Flight:
+    """A message with ten in flight whose MAIL takes so long; it was let in now."""
+    flight = Flight(5000, 1, is_first=False, started_at=watch.now, in_flight=10)
+    watch.observer.start(watch.now, flight, 4, inf)
+    watch.now += mail
+    return flight
+
+
+def test_one_too_many_is_late_while_others_are_answered() -> None:
+    watch = Watch()
+    flight = late(watch, 1.0)
+    other = watch.start()
+    watch.now += 0.1
+    assert not watch.observer.is_one_too_many(other, 0.01)
+    watch.now += 3.9
+    assert watch.observer.is_one_too_many(flight, 5.0)
+
+
+def test_a_backend_that_stood_still_for_all_has_not_one_too_many() -> None:
+    """The next ones are answered at once, with fewer beside them; that proves nothing."""
+    watch = Watch()
+    flight = late(watch, 3.0)
+    other = watch.start()
+    watch.now += 0.1
+    assert not watch.observer.is_one_too_many(other, 0.01)
+    assert not watch.observer.is_one_too_many(flight, 3.0)
+
+
+def test_nor_has_one_that_delays_all_alike() -> None:
+    watch = Watch()
+    flights = [late(watch, 0.5) for _ in range(8)]
+    watch.now += 5.0
+    assert not any(watch.observer.is_one_too_many(each, 5.0) for each in flights)
+
+
+def test_others_with_as_many_beside_them_speak_against_it() -> None:
+    watch = Watch()
+    flight = late(watch, 1.0)
+    other = late(watch, 0.1)
+    assert not watch.observer.is_one_too_many(other, 0.01)
+    watch.now += 4.0
+    assert not watch.observer.is_one_too_many(flight, 5.0)

@@ -244,8 +244,8 @@ async def test_full_mailboxes_do_not_slow_down_the_others(tmp_path: Path) -> Non
         assert middle.drainer.held_mailboxes.used == 6
         await asyncio.sleep(HOUR - middle.clock.monotonic())
         for box in backend.full:
-            # Four were on their way at first; then pauses that grow, with two trials after each.
-            assert 4 <= backend.asked[box] <= 4 + 2 * (HOUR / 240)
+            # Some were on their way at first; then pauses that grow, with two trials after each.
+            assert 4 <= backend.asked[box] <= 8 + 2 * (HOUR / 150)
         backend.full.clear()
         await until(lambda: len(middle.backend.handed) == 400, HOUR)
         assert middle.drainer.held_mailboxes.used == 0

@@ -176,7 +176,9 @@ class Service:
             clock=clock,
             rng=rng,
         )
-        self._backend = _build_backend(section, config.hostname, clock, self._verifier)
+        self._backend = _build_backend(
+            section, config.hostname, clock, self._verifier, self._gate.note_crowded
+        )
         self._journal = Journal(
             maillog=self.maillog,
             metrics=self.metrics,
@@ -607,7 +609,11 @@ class Service:
 
 
 def _build_backend(
-    section: BackendSection, hostname: str, clock: SystemClock, verifier: RecipientVerifier
+    section: BackendSection,
+    hostname: str,
+    clock: SystemClock,
+    verifier: RecipientVerifier,
+    on_crowded: Callable[[int], None],
 ) -> Backend:
     if section.maildir is not None:
         return MaildirBackend(section.name, section.maildir, hostname=hostname, clock=clock)
@@ -624,6 +630,7 @@ def _build_backend(
         messages_per_connection=section.messages_per_connection,
         clock=clock,
         on_result=verifier.learn,
+        on_crowded=on_crowded,
     )
 
 

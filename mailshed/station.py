@@ -191,6 +191,11 @@ class Station(Generic[Item]):
         """Seconds that the unloaded backend needs for such a message; None if not known."""
         return self._limit.expected(size, recipients)
 
+    def note_crowded(self, connections: int, now: float) -> None:
+        """The backend greets no more than so many connections at a time."""
+        if isinstance(self._limit, Measuring):
+            self._limit.on_crowded(now, connections)
+
     def reading(self, now: float) -> Reading:
         """What the limit has found out about the backend; nothing of one that does not measure."""
         limit = self._limit

@@ -185,6 +185,17 @@ class AdaptiveLimit:
                     envelope=times.envelope,
                 )
 
+    def on_crowded(self, now: float, connections: int) -> None:
+        """Note that the backend greets no more than so many connections at a time.
+
+        As good as a refusal of one more, but nobody was refused.
+        """
+        if self._ceiling.on_refused(now, now, connections + 1):
+            self._last_cut = now
+            self._cause = Cause.REFUSED
+            self._allowance.bound(self._ceiling.value)
+            self._refresh()
+
     def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:
         """Let time pass; `is_backlogged`: somebody waits for a slot, or there is spooled mail."""
         window = self._observer.window

@@ -105,6 +105,10 @@ class Measuring(Protocol):
         """What is known at `now`."""
         ...
 
+    def on_crowded(self, now: float, connections: int) -> None:
+        """Note that the backend greets no more than so many connections at a time."""
+        ...
+
 
 class FixedLimit:
     """A limit that an operator set; the backend's capacity is taken as known."""

@@ -153,11 +153,10 @@ class Observer:
         It was if others were answered at once while it waited, and all of them had fewer beside
         them. If nobody was answered meanwhile, the backend stood still for all alike.
         """
-        usual = self._baseline.mail
-        if mail <= 0.0 or usual <= 0.0:
+        usual, began = self._baseline.mail, flight.started_at
+        if mail <= 0.0 or usual <= 0.0 or began <= self._deaf_until:
             return False
         at_once = DELAY_FACTOR * usual + DELAY_SECONDS
-        began = flight.started_at
         if mail <= at_once:
             self._prompt.append((began, flight.in_flight))
             return False

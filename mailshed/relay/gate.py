@@ -199,6 +199,10 @@ class Gate:
             if timer is not None:
                 timer.cancel()
 
+    def note_crowded(self, connections: int) -> None:
+        """The backend greets no more than so many connections at a time."""
+        self.station.note_crowded(connections, self._clock.monotonic())
+
     def release(self, slot: Slot, result: TransactionResult | None) -> None:
         """Give a slot back with what became of its message; None if the backend was not asked."""
         ending, jitter = ending_of(result, self._preset), 0.0

@@ -5,6 +5,11 @@ few connections and the others grow old; one that has waited for `idle_timeout` 
 `messages_per_connection` messages is closed. `Pool` obeys: it opens, counts, and says QUIT in the
 background, so that no delivery ever waits for a farewell.
 
+A message that finds none idle has one opened, and takes one that others are done with if that comes
+first: a server that accepts connections without greeting them, since all its processes are busy,
+then costs nobody more than the wait for a process. Attempts are not tied to messages: each serves
+whoever has waited longest, and failure is told only to one for whom no other attempt is left.
+
 How many connections there are is not decided here: one message holds one connection, and the gate
 bounds how many messages are in flight. Only a connection whose last reply was consumed comes back;
 anything else is aborted. A server that says something to an idle connection (421 before a
@@ -87,18 +92,43 @@ class IdleStack(Generic[C]):
         return everything
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    """A message that needs a connection."""
+
+    found: "asyncio.Future[Connection | Deferred]"
+    since: float
+
+
+def _stopping() -> Deferred:
+    return Deferred(Stage.CONNECT, None, "the service is stopping", NoReply.OUR_CHOICE)
+
+
 class Pool:
-    """The connections of one backend. Each one taken must be given back or dropped."""
+    """The connections of one backend. Each one taken must be given back or dropped.
+
+    `on_crowded` is told when a new connection was not greeted in time while so many others were
+    served: the server accepts more than it has processes for.
+    """
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[Connection | Deferred]],
         policy: PoolPolicy,
         clock: Clock,
+        *,
+        on_crowded: Callable[[int], None] = lambda _connections: None,
     ) -> None:
         self._connect = connect
+        self._policy = policy
         self._clock = clock
+        self._on_crowded = on_crowded
         self._idle: IdleStack[Connection] = IdleStack(policy)
+        self._waiters: deque[_Waiter] = deque()
+        self._dials = 0
+        """Connections that are being opened: at least as many as there are waiters."""
+        self._given_back_at = float("-inf")
+        self._dialing = Supervisor(_report)
         self._farewells = Supervisor(_report)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -118,29 +148,93 @@ class Pool:
         return connection
 
     async def open(self) -> Connection | Deferred:
-        """Open a new connection; Deferred if the backend is away."""
+        """Open a new connection, or take one that others are done with before it is there.
+
+        Deferred if the backend is away.
+        """
         if self._is_closed:
-            why = NoReply.OUR_CHOICE
-            return Deferred(Stage.CONNECT, None, "the service is stopping", why)
+            return _stopping()
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), self._clock.monotonic())
+        self._waiters.append(waiter)
+        if self._dials < len(self._waiters):
+            self._dials += 1
+            self._dialing.spawn(self._dial(), "connect")
+        try:
+            return await waiter.found
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.found.done() and not waiter.found.cancelled():
+                found = waiter.found.result()
+                if isinstance(found, Connection):
+                    self.give_back(found)
+            raise
+
+    async def _dial(self) -> None:
+        """Open one connection, for whoever has waited longest by then."""
         began = self._clock.monotonic()
-        connection = await self._connect()
-        if isinstance(connection, Deferred):
+        try:
+            made = await self._connect()
+        except BaseException as error:
+            self._end_dial(Deferred(Stage.CONNECT, None, repr(error), NoReply.OUR_CHOICE))
+            raise
+        if isinstance(made, Deferred):
             self._failed += 1
-            return connection
-        self._busy[id(connection)] = connection
+            was_served = self._given_back_at > began
+            if made.no_reply is NoReply.TIMED_OUT and was_served and (others := len(self._busy)):
+                self._on_crowded(others + len(self._idle))
+            self._end_dial(made)
+            return
+        self._dials -= 1
         self._opened += 1
-        connection.connect_seconds = self._clock.monotonic() - began
-        connection.wire.on_break = partial(self._idle.remove, connection)
-        return connection
+        made.wire.on_break = partial(self._idle.remove, made)
+        if not self._hand_over(made):
+            self._put_aside(made)
+
+    def _end_dial(self, failure: Deferred) -> None:
+        """Tell the one who has waited longest, if there is no other attempt for him."""
+        self._dials -= 1
+        if len(self._waiters) > self._dials and (waiter := self._next_waiter()):
+            waiter.found.set_result(failure)
+
+    def _next_waiter(self) -> _Waiter | None:
+        """Take out who has waited longest and has not been cancelled a moment ago."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.found.done():
+                return waiter
+        return None
+
+    def _hand_over(self, connection: Connection) -> bool:
+        """Give a connection to whoever has waited longest, if anybody does."""
+        waiter = self._next_waiter()
+        if waiter is None:
+            return False
+        self._busy[id(connection)] = connection
+        connection.connect_seconds = self._clock.monotonic() - waiter.since
+        waiter.found.set_result(connection)
+        return True
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection after its mail transaction; one in an unknown state is aborted."""
         del self._busy[id(connection)]
         if not connection.wire.is_idle:
             connection.wire.abort()
-        elif self._is_closed or not self._idle.put(
-            connection, connection.messages, self._clock.monotonic()
+            return
+        self._given_back_at = self._clock.monotonic()
+        if (
+            not self._is_closed
+            and connection.messages < self._policy.messages_per_connection
+            and self._hand_over(connection)
         ):
+            self._reused += 1
+        else:
+            self._put_aside(connection)
+
+    def _put_aside(self, connection: Connection) -> None:
+        """Keep a connection that nobody waits for, or close it."""
+        now = self._clock.monotonic()
+        if self._is_closed or not self._idle.put(connection, connection.messages, now):
             self._say_quit(connection)
         elif self._sweeper is None:
             self._schedule_sweep()
@@ -163,18 +257,25 @@ class Pool:
     def abandon(self) -> None:
         """Abort every connection that is in use, and open no more."""
         self._is_closed = True
+        self._give_up_waiting()
         for connection in list(self._busy.values()):
             connection.wire.abort()
 
     async def close(self) -> None:
         """Say QUIT on all idle connections, wait for it briefly, and open no more."""
         self._is_closed = True
+        self._give_up_waiting()
+        await self._dialing.cancel_all()
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
         for connection in self._idle.clear():
             self._say_quit(connection)
         await self._farewells.join(QUIT_TIMEOUT + 1.0)
+
+    def _give_up_waiting(self) -> None:
+        while waiter := self._next_waiter():
+            waiter.found.set_result(_stopping())
 
     def _say_quit(self, connection: Connection) -> None:
         self._farewells.spawn(connection.quit(), "quit")

@@ -27,7 +27,8 @@ def _ignore(_message: OutboundMessage, _result: TransactionResult) -> None:
 class SmtpBackend:
     """A mail server. Implements `mailshed.relay.backend.Backend`.
 
-    `on_result` is told of every dialog about a message, live or from the spool.
+    `on_result` is told of every dialog about a message, live or from the spool; `on_crowded`, as of
+    the pool, that the server greets no more than so many connections.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SmtpBackend:
         messages_per_connection: int,
         clock: Clock,
         on_result: Callable[[OutboundMessage, TransactionResult], None] = _ignore,
+        on_crowded: Callable[[int], None] = lambda _connections: None,
     ) -> None:
         self._name = name
         self._clock = clock
@@ -53,7 +55,9 @@ class SmtpBackend:
         policy = PoolPolicy(
             idle_timeout=idle_timeout, messages_per_connection=messages_per_connection
         )
-        self._pool = Pool(partial(open_connection, address, timeouts), policy, clock)
+        self._pool = Pool(
+            partial(open_connection, address, timeouts), policy, clock, on_crowded=on_crowded
+        )
 
     @property
     def name(self) -> str:
@@ -62,20 +66,22 @@ class SmtpBackend:
 
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Run one mail transaction to its end; see `Backend.deliver`."""
-        connection = self._pool.take_idle()
-        if connection is not None:
-            result = await self._run(connection, message)
-            if not transaction.is_stale(connection):
-                return result
+        found: Connection | Deferred | None = self._pool.take_idle()
         began = self._clock.monotonic()
-        opened = await self._pool.open()
-        if isinstance(opened, Deferred):
-            return TransactionResult(
-                recipients=everyone(opened, len(message.recipients)),
-                times=StageTimes(connect=self._clock.monotonic() - began),
-                is_backend_away=True,
-            )
-        return await self._run(opened, message)
+        if found is None:
+            found = await self._pool.open()
+        while isinstance(found, Connection):
+            is_new = found.messages == 0
+            result = await self._run(found, message)
+            if is_new or not transaction.is_stale(found):
+                return result
+            began = self._clock.monotonic()
+            found = await self._pool.open()
+        return TransactionResult(
+            recipients=everyone(found, len(message.recipients)),
+            times=StageTimes(connect=self._clock.monotonic() - began),
+            is_backend_away=True,
+        )
 
     async def _run(self, connection: Connection, message: OutboundMessage) -> TransactionResult:
         try:

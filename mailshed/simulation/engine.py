@@ -17,7 +17,9 @@ the classes apart.
 Invariants are checked at every step (`invariants`); a violation raises `Violated`.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -131,7 +133,8 @@ class Simulation:
     def run(self, progress: Callable[[float], None] | None = None) -> Result:
         """Run to the end; see `run`."""
         try:
-            self._run(progress)
+            with _without_collector():
+                self._run(progress)
         except Violated as error:
             where = Where(self.scenario.name, self.seed, self.agenda.elapsed)
             raise Violated(f"{where}: {error}") from error
@@ -260,6 +263,18 @@ class Simulation:
         )
         self.saturation = max(*ratios.values(), self.front.spool_fill())
         shedding.note_saturation(self.saturation, now, is_away=is_away)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Spare the search for cyclic garbage: a run makes none, and a backlog is much to search."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _one_class(scenario: Scenario) -> TrafficClass:

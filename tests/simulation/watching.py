@@ -70,6 +70,8 @@ class Watched:
         assert calm or end < begin, f"still pressed: {after[-1]}"
         assert end < begin or not end, f"the backlog does not fall: {begin}, then {end}"
         assert result.is_drained, f"{self.moments[-1].backlog} messages are left"
+        assert result.empty_at is not None
+        assert result.fluid_empty_at is not None
         bound = max(0.0, result.fluid_empty_at - healed)
         took = result.empty_at - healed
         most = DRAIN_SHARE * bound + HEALED_SECONDS + pause

@@ -359,8 +359,19 @@ class Measured(Recorder):
     def expected(self, size: int, recipients: int) -> float | None:
         return 1.0
 
+    def on_crowded(self, now: float, connections: int) -> None:
+        self.set(connections)
+
     def reading(self, now: float) -> Reading:
         return Reading(capacity=8.0, queue=0.0, queue_low=3.0, queue_high=6.0, windows=int(now))
+
+
+def test_a_limit_that_learns_is_told_that_the_backend_is_crowded(bench: Bench) -> None:
+    bench.station.note_crowded(3, bench.now)
+    assert bench.station.limit(bench.now) == LIMIT, "this one does not learn"
+    station: Station[str] = Station(Measured(LIMIT))
+    station.note_crowded(3, bench.now)
+    assert station.limit(bench.now) == 3
 
 
 def pass_time(bench: Bench, seconds: float) -> list[str]:

@@ -7,15 +7,15 @@ from mailshed.cli.table import Column, Table, count, format_age
 from mailshed.simulation.result import Part, Result
 
 _COLUMNS = (
-    Column("CLASS", 14),
-    Column("OFFERED", 9, is_number=True),
-    Column("ARRIVED", 9, is_number=True),
-    Column("P50", 7, is_number=True),
-    Column("P99", 7, is_number=True),
-    Column("MAX", 7, is_number=True),
+    Column("CLASS", 12),
+    Column("IN", 8, is_number=True),
+    Column("OUT", 8, is_number=True),
+    Column("P50", 6, is_number=True),
+    Column("P99", 6, is_number=True),
+    Column("MAX", 6, is_number=True),
     Column("SPOOLED", 8, is_number=True),
-    Column("4XX", 7, is_number=True),
-    Column("ERRORS", 6, is_number=True),
+    Column("4XX", 6, is_number=True),
+    Column("ERR", 5, is_number=True),
     Column("EMPTY", 6, is_number=True),
 )
 _AGES_FROM = 60.0
@@ -32,9 +32,9 @@ def lines(result: Result) -> Iterator[str]:
         table.add(*_row(part))
     yield from table.lines()
     yield ""
-    yield "OFFERED, ARRIVED recipients; P50, P99, MAX from the sender to the mail server;"
-    yield "SPOOLED messages; 4XX replies; ERRORS those that people saw; EMPTY when the"
-    yield "last message left the spool, after the start."
+    yield "IN, OUT: recipients sent and delivered. P50, P99, MAX: time from the sender to"
+    yield "the mail server. SPOOLED: messages. 4XX: replies; ERR: those that people saw."
+    yield "EMPTY: when the last message left the spool, after the start."
     yield ""
     yield from _backend(result)
     yield from _trouble(result)
@@ -73,10 +73,8 @@ def _backend(result: Result) -> Iterator[str]:
     if not result.is_drained:
         yield "At the end mail still waits: in the spool, or with senders that try again."
     if 0 < result.drain_time < inf:
-        yield (
-            f"From its largest, the backlog was gone after {_span(result.drain_time)};"
-            f" sooner than {_span(result.drain_bound)} is not possible."
-        )
+        yield f"From its largest, the backlog was gone after {_span(result.drain_time)};"
+        yield f"the soonest that is possible is {_span(result.drain_bound)}."
 
 
 def _trouble(result: Result) -> Iterator[str]:
@@ -84,10 +82,8 @@ def _trouble(result: Result) -> Iterator[str]:
     copies = sum(part.duplicates for part in result.classes)
     lost = sum(part.lost for part in result.classes)
     if doubts:
-        yield (
-            f"{count(doubts, 'transaction')} ended in doubt;"
-            f" {count(copies, 'recipient')} got a message twice."
-        )
+        twice = f"{count(copies, 'recipient')} got a message twice"
+        yield f"{count(doubts, 'transaction')} ended in doubt; {twice}."
     if lost:
         yield f"{count(lost, 'message')} of devices got a 4xx, and devices do not try again."
 

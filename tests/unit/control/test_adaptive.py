@@ -93,7 +93,7 @@ def test_a_tenth_of_slow_messages_starves_nobody() -> None:
 
 
 def test_six_hours_of_overload_do_not_move_it() -> None:
-    made = loop(servers(8), mail=Mail(base=2.0), rate=5.3)
+    made = loop(servers(8), mail=Mail(base=1.5), rate=7.0)
     made.run(600.0)
     hours = [made.run(3600.0) for _ in range(6)]
     assert hours[5].limit_mean == pytest.approx(hours[0].limit_mean, rel=0.10)
@@ -397,6 +397,15 @@ def test_a_refusal_lowers_the_ceiling_at_once() -> None:
     hands.end(first)
     assert (hands.limit.limit(hands.now), hands.limit.ceiling) == (10, 10)
     assert hands.tick() == LimitChange(before=12, after=10, cause="refused")
+
+
+def test_a_backend_that_greets_no_more_connections_lowers_it_too() -> None:
+    hands = learned(start=12)
+    first = hands.start(in_flight=1)
+    hands.limit.on_crowded(hands.now, 4)
+    hands.end(first)
+    assert (hands.limit.limit(hands.now), hands.limit.ceiling) == (4, 4)
+    assert hands.tick() == LimitChange(before=12, after=4, cause="refused")
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_a_reply_that_is_a_little_late_is_no_delay() -> None:
     observer.is_one_too_many(_flight(1.0, 5), 0.01)
     assert not observer.is_one_too_many(_flight(0.5, 9), 1.0)
     assert not observer.is_one_too_many(_flight(0.5, 9), 0.0), "nobody told"
-    assert observer.is_one_too_many(_flight(0.5, 9), 1.1)
+    assert observer.is_one_too_many(_flight(0.5, 9), 2.0)
 
 
 def late(watch: Watch, mail: float) -> Flight:

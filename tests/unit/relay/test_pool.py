@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mailshed.mail.delivery import Deferred
+from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.relay.backend import BackendConnections
 from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
 from mailshed.relay.pool import IdleStack, Pool, PoolPolicy
@@ -175,6 +175,179 @@ async def test_a_cancelled_open_counts_as_nothing(pool: Pool, server: ScriptedBa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert pool.connections() == BackendConnections()
+    await pool.close()
+    assert pool.connections() == BackendConnections(), "nor does its attempt"
+
+
+class Dials:
+    """Connections that are opened when the test says so."""
+
+    def __init__(self, server: ScriptedBackend) -> None:
+        self._server = server
+        self._answers: list[asyncio.Future[Connection | Deferred]] = []
+        self.begun = 0
+
+    async def connect(self) -> Connection | Deferred:
+        self.begun += 1
+        answer: asyncio.Future[Connection | Deferred] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        return await answer
+
+    async def succeed(self) -> None:
+        where = Address(host=self._server.host, port=self._server.port, hostname="relay.test")
+        timeouts = Timeouts(connect=DEADLINE, command=DEADLINE, dot=DEADLINE)
+        self._answers.pop(0).set_result(await open_connection(where, timeouts))
+        await asyncio.sleep(0)
+
+    async def fail(self, why: NoReply = NoReply.TIMED_OUT) -> None:
+        self._answers.pop(0).set_result(Deferred(Stage.CONNECT, None, "no greeting", why))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+class TestCrowd:
+    """More messages than the server greets connections."""
+
+    @pytest.fixture
+    def dials(self, server: ScriptedBackend) -> Dials:
+        return Dials(server)
+
+    @pytest.fixture
+    def told(self) -> list[int]:
+        return []
+
+    @pytest.fixture
+    def pool(self, dials: Dials, clock: ManualClock, told: list[int]) -> Pool:
+        return Pool(dials.connect, POLICY, clock, on_crowded=told.append)
+
+    async def wait(self, pool: Pool) -> "asyncio.Task[Connection | Deferred]":
+        task = asyncio.get_running_loop().create_task(pool.open())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return task
+
+    async def first(self, pool: Pool, dials: Dials) -> Connection:
+        task = await self.wait(pool)
+        await dials.succeed()
+        found = await task
+        assert isinstance(found, Connection)
+        return found
+
+    async def test_who_waits_takes_what_comes_first(
+        self, pool: Pool, dials: Dials, clock: ManualClock
+    ) -> None:
+        used = await self.first(pool, dials)
+        waiting = [await self.wait(pool), await self.wait(pool)]
+        clock.advance(2.0)
+        used.messages = 1
+        pool.give_back(used)
+        assert await waiting[0] is used
+        assert used.connect_seconds == 2.0, "it has waited so long for it"
+        await dials.succeed()
+        other = await waiting[1]
+        assert isinstance(other, Connection)
+        assert other is not used
+        assert pool.connections() == BackendConnections(busy=2, opened_total=2, reused_total=1)
+        await dials.succeed()
+        assert pool.connections().idle == 1, "which is there for the next one"
+        pool.drop(used)
+        pool.drop(other)
+        await pool.close()
+
+    async def test_no_more_connections_are_opened_than_messages_wait(
+        self, pool: Pool, dials: Dials
+    ) -> None:
+        used = await self.first(pool, dials)
+        for number in range(5):
+            task = await self.wait(pool)
+            used.messages = 1
+            pool.give_back(used)
+            assert await task is used, number
+        assert dials.begun == 2, "one attempt is still under way"
+        pool.drop(used)
+        await pool.close()
+
+    async def test_failure_is_told_to_one_for_whom_no_other_attempt_is_left(
+        self, pool: Pool, dials: Dials
+    ) -> None:
+        waiting = [await self.wait(pool), await self.wait(pool)]
+        await dials.fail()
+        assert isinstance(await waiting[0], Deferred)
+        assert not waiting[1].done()
+        await dials.succeed()
+        found = await waiting[1]
+        assert isinstance(found, Connection)
+        pool.drop(found)
+        await pool.close()
+
+    async def test_a_connection_that_has_carried_its_messages_is_handed_to_nobody(
+        self, pool: Pool, dials: Dials, server: ScriptedBackend
+    ) -> None:
+        used = await self.first(pool, dials)
+        task = await self.wait(pool)
+        used.messages = POLICY.messages_per_connection
+        pool.give_back(used)
+        await eventually(lambda: b"QUIT" in server.commands)
+        assert not task.done()
+        await dials.succeed()
+        found = await task
+        assert isinstance(found, Connection)
+        pool.drop(found)
+        await pool.close()
+
+    async def test_one_that_is_not_greeted_while_others_are_served_is_told(
+        self, pool: Pool, dials: Dials, clock: ManualClock, told: list[int]
+    ) -> None:
+        used = [await self.first(pool, dials) for _ in range(3)]
+        task = await self.wait(pool)
+        clock.advance(5.0)
+        pool.give_back(used[0])
+        assert await task is used[0]
+        clock.advance(5.0)
+        await dials.fail()
+        assert told == [3]
+        for each in used:
+            pool.drop(each)
+        await pool.close()
+
+    @pytest.mark.parametrize("why", [NoReply.NO_CONNECTION, NoReply.TIMED_OUT])
+    async def test_a_server_that_serves_nobody_is_not_crowded(
+        self, pool: Pool, dials: Dials, clock: ManualClock, told: list[int], why: NoReply
+    ) -> None:
+        used = await self.first(pool, dials)
+        task = await self.wait(pool)
+        clock.advance(10.0)
+        await dials.fail(why)
+        assert isinstance(await task, Deferred)
+        assert told == []
+        pool.drop(used)
+        await pool.close()
+
+    async def test_one_that_is_cancelled_in_the_moment_of_its_connection_returns_it(
+        self, pool: Pool, dials: Dials
+    ) -> None:
+        used = await self.first(pool, dials)
+        task, other = await self.wait(pool), await self.wait(pool)
+        task.cancel()
+        pool.give_back(used)
+        assert await other is used, "not to the one who is about to leave"
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        late = await self.wait(pool)
+        pool.give_back(used)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert pool.connections().idle == 1
+        await pool.close()
+
+    async def test_at_the_end_nobody_waits_any_longer(self, pool: Pool, dials: Dials) -> None:
+        task = await self.wait(pool)
+        pool.abandon()
+        found = await task
+        assert isinstance(found, Deferred)
+        assert found.no_reply is NoReply.OUR_CHOICE
+        await pool.close()
 
 
 async def test_close_says_quit_and_opens_no_more(pool: Pool, server: ScriptedBackend) -> None:

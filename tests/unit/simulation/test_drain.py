@@ -5,7 +5,7 @@ from dataclasses import replace
 from mailshed.simulation.drain import OFFERS_BEYOND_LIMIT
 from mailshed.simulation.engine import Simulation, fixed
 from mailshed.simulation.ledger import Account
-from mailshed.simulation.mail import Place
+from mailshed.simulation.mail import Job, Mail, Place
 from mailshed.simulation.scenario import SpoolModel
 from tests.support.builders import BULK, CLINICAL, PERSONAL
 from tests.support.simulated import SECOND, mixed, scenario, simulate, stream, with_change
@@ -40,7 +40,7 @@ def test_mail_of_one_class_leaves_in_the_order_of_its_arrival() -> None:
     order: list[float] = []
     delivered = simulation.drain._delivered
 
-    def note(mail, job, recipients) -> None:  # type: ignore[no-untyped-def]
+    def note(mail: Mail, job: Job, recipients: int) -> None:
         order.append(mail.arrived)
         delivered(mail, job, recipients)
 

@@ -160,7 +160,7 @@ def test_a_slot_that_is_never_given_back_is_a_violation() -> None:
         if next(calls) != 5:
             release(slot, ending, *rest)
 
-    simulation.station.release = leak  # type: ignore[method-assign]
+    simulation.station.release = leak  # type: ignore[method-assign,assignment]
     with pytest.raises(Violated, match=r"\d+ slots in use, \d+ transactions"):
         simulation.run()
 

@@ -106,4 +106,5 @@ def test_work_that_comes_later_has_a_peak_of_its_own() -> None:
     assert fluid.empty_at == 2.0
     fluid.offered += 40.0
     fluid.update(3.0, 4.0)
-    assert (fluid.peak_at, fluid.empty_at) == (3.0, None)
+    assert fluid.peak_at == 3.0
+    assert fluid.empty_at is None

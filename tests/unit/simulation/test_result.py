@@ -1,6 +1,7 @@
 """What a run tells: numbers, their ratios, and the same as JSON."""
 
 import json
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -69,6 +70,6 @@ def test_a_trace_is_thinned_out_rather_than_grow(monkeypatch: pytest.MonkeyPatch
     found = run(scenario(stream(rate=2.0), duration=200.0), 1, limit=fixed(4))
     times = [point.time for point in found.trace.points]
     assert 10 <= len(times) <= 21
-    gaps = {round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)}
+    gaps = {round(later - earlier) for earlier, later in pairwise(times)}
     assert max(gaps) >= 8
     assert times[-1] > 150.0

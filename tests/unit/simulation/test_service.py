@@ -39,7 +39,7 @@ class Bench:
         while self.agenda.step(self.agenda.now + 1e6) and self.agenda.elapsed < 1e6:
             pass
 
-    def times(self, *jobs: Job) -> list[float]:
+    def times(self, *jobs: Job) -> list[Any]:
         return [pytest.approx(self.ends[each]) for each in jobs]
 
 

@@ -6,7 +6,7 @@ this package::
     listener -> classification -> admission -> relay -> backend
                                            \-> spool -> drain -> relay -> backend
 
-Start reading at `app.py` (which builds every object, in path order), then `pipeline.py` (the
+Start reading at `parts.py` (which builds every object, in path order), then `pipeline.py` (the
 path of one message as code).
 """
 

@@ -70,7 +70,7 @@ class Backend(Section):
         description="Messages handed over at the same time; Exchange allows one source 20.",
     )
     limit: Literal["fixed", "adaptive"] = Field(
-        "fixed",
+        "adaptive",
         description="Whether it is always in_flight_max, or as many as keep the server busy, found "
         "out from its response times and refusals, up to in_flight_max.",
     )

@@ -47,6 +47,12 @@ DELAY_FACTOR = 2.0
 """A tarpit: the reply to MAIL takes so many times as long as usual."""
 DELAY_SECONDS = 1.0
 """And for a single message, so much longer besides."""
+DELAY_APART = 0.3
+"""Delays are compared of messages that began so many seconds from each other."""
+DELAY_MEMORY = 20.0
+DELAY_SHARP = 0.75
+"""What was answered at once counts for so many seconds, and if it had about as many beside it: what
+is in between is not known."""
 PROMPT = 64
 """As many messages that were not delayed are remembered."""
 LATE_DOT_SECONDS = 30.0
@@ -90,6 +96,8 @@ class Observer:
         self.stages = Stages()
         self.is_delayed = False
         """Whether the backend is a tarpit just now."""
+        self._late = float("-inf"), 0.0
+        """Of a message whose MAIL was answered late: when it began, and after how long."""
         self._prompt: deque[tuple[float, int]] = deque(maxlen=PROMPT)
         """When messages started whose MAIL was answered at once, and with how many in flight."""
 
@@ -151,17 +159,36 @@ class Observer:
         """Whether the reply to MAIL, after `mail` seconds, was late since so many were in flight.
 
         It was if others were answered at once while it waited, and all of them had fewer beside
-        them. If nobody was answered meanwhile, the backend stood still for all alike.
+        them. If nobody was answered meanwhile, either the backend stood still, or all of us were
+        too many; then delays tell.
         """
         usual, began = self._baseline.mail, flight.started_at
-        if mail <= 0.0 or usual <= 0.0 or began <= self._deaf_until:
+        if mail <= 0.0 or usual <= 0.0:
             return False
         at_once = DELAY_FACTOR * usual + DELAY_SECONDS
         if mail <= at_once:
-            self._prompt.append((began, flight.in_flight))
+            if began > self._deaf_until:
+                self._prompt.append((began, flight.in_flight))
             return False
+        is_alike = self._is_like_the_last(began, mail)
         beside = [count for at, count in self._prompt if began < at < began + mail - at_once]
-        return bool(beside) and max(beside) < flight.in_flight
+        if beside:
+            return began > self._deaf_until and max(beside) < flight.in_flight
+        before = [count for at, count in self._prompt if began - DELAY_MEMORY < at < began]
+        most = max(before, default=0)
+        return is_alike and most < flight.in_flight and most >= DELAY_SHARP * flight.in_flight
+
+    def _is_like_the_last(self, began: float, mail: float) -> bool:
+        """Whether this delay was as long as that of an earlier message.
+
+        A tarpit delays each by the same time. Of a backend that stood still the last ones hear
+        soonest, since it speaks to all at once when it goes on.
+        """
+        last_began, last_mail = self._late
+        apart = began - last_began
+        if not 0.0 < apart < DELAY_APART:
+            self._late = began, mail
+        return DELAY_APART <= apart < DELAY_MEMORY and abs(mail - last_mail) < apart / 2
 
     # The window.
 

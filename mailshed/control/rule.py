@@ -25,9 +25,9 @@ Pure.
 from dataclasses import dataclass
 from enum import Enum
 
-QUEUE_LOW = 3.0
+QUEUE_LOW = 2.5
 QUEUE_LOW_SHARE = 0.10
-QUEUE_HIGH = 6.0
+QUEUE_HIGH = 5.0
 QUEUE_HIGH_SHARE = 0.20
 """The targets A and B: so many messages, or the share of the limit if that is more."""
 TAIL_MAX = 6.0
@@ -44,6 +44,9 @@ SLOW_X = 1.25
 CUT = 0.7
 EASE = 0.9
 GROWTH_SHARE = 0.05
+GROWTH_USED = 0.75
+"""It grows no further than so that this share of it would be used: what has been let in and not
+come yet would come all at once."""
 GROWTH_MIN = 1.0
 SLOW_START = 1.5
 
@@ -142,10 +145,12 @@ def _rise(
     may_grow_on = queue <= low
     if not (is_wanted and _was_used(seen) and _is_healthy(seen)):
         return Verdict(1.0, None, queue, may_grow_on)
-    if is_slow_start:
-        return Verdict(SLOW_START, Cause.SLOW_START, queue, may_grow_on)
-    growth = 1.0 + max(GROWTH_MIN / seen.limit, GROWTH_SHARE)
-    return Verdict(growth, Cause.ROOM, queue, may_grow_on)
+    growth = SLOW_START if is_slow_start else 1.0 + max(GROWTH_MIN / seen.limit, GROWTH_SHARE)
+    most = (seen.in_flight_max / GROWTH_USED + GROWTH_MIN) / seen.limit
+    if most <= 1.0:
+        return Verdict(1.0, None, queue, may_grow_on)
+    cause = Cause.SLOW_START if is_slow_start else Cause.ROOM
+    return Verdict(min(growth, most), cause, queue, may_grow_on)
 
 
 def _was_used(seen: Observation) -> bool:

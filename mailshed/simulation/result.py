@@ -36,6 +36,8 @@ class Point(NamedTuple):
     capacity: float
     pressure: float
     """On the whole service, 0 to 1."""
+    spooled_by_class: tuple[int, ...] = ()
+    """In the order of the scenario's classes; one number if it knows no classes."""
 
 
 class Trace:
@@ -63,6 +65,7 @@ class Trace:
                 ledger.fluid.done,
                 simulation.backend.capacity,
                 station.shedding.pressure.value,
+                tuple(ledger.spooled(each.name) for each in station.shedding.classes),
             )
         )
         if len(self.points) > POINTS_MAX:
@@ -140,6 +143,8 @@ class Result:
     """Seconds from the first mail to the end."""
     streams: tuple[Part, ...]
     classes: tuple[Part, ...]
+    class_names: tuple[str, ...]
+    """In the order of the points of the trace."""
     trace: Trace
     work_done: float
     """In seconds of one server, when the last mail had come."""
@@ -219,6 +224,7 @@ class Result:
             "classes": [part.to_dict() for part in self.classes],
             "streams": [part.to_dict() for part in self.streams],
             "trace": {
+                "classes": self.class_names,
                 "columns": Point._fields,
                 "points": [[_rounded(value) for value in point] for point in self.trace.points],
             },
@@ -242,6 +248,7 @@ def result_of(simulation: "Simulation") -> Result:
         elapsed=simulation.agenda.elapsed,
         streams=tuple(_part(each.stream.name, [each]) for each in ledger.accounts),
         classes=tuple(part for part in classes if part.messages),
+        class_names=tuple(each.name for each in simulation.station.shedding.classes),
         trace=trace,
         work_done=work_done,
         fluid_done=fluid_done,

@@ -20,11 +20,13 @@ import pytest
 
 from mailshed import app
 from mailshed.app import Service
+from mailshed.config.admission import EVERYWHERE
 from mailshed.config.load import load
 from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
 from mailshed.linewriter import LineWriter
+from mailshed.mail.networks import NetworkSet
 from mailshed.metrics import Snapshot
 from mailshed.spool.lock import SpoolLock
 from mailshed.spool.reader import count_messages
@@ -70,6 +72,7 @@ class Rig:
             sink=self._sink,
             notifier=Notifier({}, send=self.told.append),
         )
+        self.parts = self.service.parts
 
     def _reload(self) -> Config:
         return self.next_config()
@@ -100,7 +103,7 @@ class Rig:
     @property
     def snapshot(self) -> Snapshot:
         """What the operations thread sees now."""
-        current = self.service._holder.current
+        current = self.parts.holder.current
         assert current is not None
         return current
 
@@ -136,7 +139,7 @@ class Rig:
         assert not self.config.admin_socket.exists()
         names = {thread.name for thread in threading.enumerate()}
         assert not names & {"mailshed-operations", "spool-writer"}
-        assert len(self.service._supervisor) == 0
+        assert len(self.parts.supervisor) == 0
         if self.config.spool.path.is_dir():
             lock = SpoolLock(self.config.spool.path)
             lock.acquire()
@@ -317,12 +320,13 @@ class TestStart:
             (warning,) = rig.lines("start_warning")
             assert "mode is observe" in warning["detail"]
             assert rig.snapshot.is_observing
+            (server,) = rig.service._servers
+            assert server.factory.limits.normalize_networks == EVERYWHERE
             rig.next_config = lambda: rig.make_config(trusted_networks=["127.0.0.0/8"])
             rig.hangup.set()
             await eventually(lambda: not rig.snapshot.is_observing)
-            assert not rig.service._pipeline.policies.admission.is_observing
-            (server,) = rig.service._servers
-            assert server.factory.limits.normalize_networks == ()
+            assert not rig.parts.pipeline.policies.admission.is_observing
+            assert server.factory.limits.normalize_networks == NetworkSet()
 
     async def test_does_not_warn_of_a_disk_with_room(self, rig: Rig) -> None:
         async with rig.running():
@@ -339,7 +343,7 @@ class TestStart:
             (started,) = rig.lines("started")
             assert started["listeners"] == f"smtp [::1]:{rig.port}"
             assert started["backends"] == "exch [::1]:25"
-            assert started["metrics"] == f"[::1]:{rig.service.operations.port}"
+            assert started["metrics"] == f"[::1]:{rig.parts.operations.port}"
 
     async def test_a_spool_that_another_process_owns_is_left_to_it(self, tmp_path: Path) -> None:
         rig = Rig(tmp_path)
@@ -358,7 +362,7 @@ class TestStart:
         async def broken() -> None:
             raise RuntimeError("bug")
 
-        monkeypatch.setattr(rig.service._control, "tick", broken)
+        monkeypatch.setattr(rig.parts.control, "tick", broken)
         with pytest.raises(RuntimeError, match="bug"):
             await rig.run()
         rig.assert_nothing_is_left()
@@ -369,7 +373,7 @@ class TestStart:
         async def broken() -> None:
             raise RuntimeError("bug")
 
-        monkeypatch.setattr(rig.service._drainer, "run", broken)
+        monkeypatch.setattr(rig.parts.drainer, "run", broken)
         with pytest.raises(ExceptionGroup):
             await rig.run()
         rig.assert_nothing_is_left()
@@ -401,7 +405,7 @@ class TestMail:
         (received,) = server.messages
         assert received.data.endswith(b"one\r\ntwo\r\n")
         labels = {"class": "personal", "action": "reject", "reason": "content"}
-        registry = rig.service.metrics.registry
+        registry = rig.parts.metrics.registry
         assert registry.get_sample_value("mailshed_would_decisions_total", labels) == 1
 
     async def test_work_after_the_dot_survives_the_end_of_its_session(
@@ -415,7 +419,7 @@ class TestMail:
                 await client.submit()
                 await eventually(lambda: bool(server.received))
                 client.vanish()
-            await eventually(lambda: not rig.service._handler.open_sessions)
+            await eventually(lambda: not rig.parts.handler.open_sessions)
             assert rig.lines("delivered") == []
             may_answer.set()
             await eventually(lambda: bool(rig.lines("delivered")))
@@ -433,7 +437,7 @@ class TestMail:
                 await client.submit()
                 await eventually(lambda: bool(server.received))
                 client.vanish()
-            await eventually(lambda: not rig.service._handler.open_sessions)
+            await eventually(lambda: not rig.parts.handler.open_sessions)
             server.hang_up()
             may_answer.set()
             await eventually(lambda: bool(rig.lines("spooled")))
@@ -500,7 +504,7 @@ class TestStop:
             await first.submit()
             await eventually(lambda: bool(server.received))
             await second.submit()
-            await eventually(lambda: rig.service._gate.waiting == 1)
+            await eventually(lambda: rig.parts.gate.waiting == 1)
             rig.stop.set()
             assert "queued as" in await second.hear()
             may_answer.set()
@@ -548,7 +552,7 @@ class TestStop:
     ) -> None:
         monkeypatch.setattr(app, "LAST_WORDS", 0.1)
         async with rig.running() as run:
-            rig.service._supervisor.spawn(asyncio.Event().wait(), "stuck")
+            rig.parts.supervisor.spawn(asyncio.Event().wait(), "stuck")
             rig.service.config = rig.service.config.model_copy(
                 update={
                     "limits": rig.service.config.limits.model_copy(update={"shutdown_timeout": 0.2})
@@ -576,13 +580,13 @@ class TestSurges:
 
     async def test_count_the_mail_that_comes_and_limit_what_enters(self, rig: Rig) -> None:
         async with rig.running():
-            counts = rig.service._surges._surges._counts.values()
+            counts = rig.parts.surges._surges._counts.values()
             async with talk(rig.port) as client:
                 await client.submit()
                 await eventually(lambda: sum(each.messages for each in counts) == 1)
             quotas = {"bulk": Quota(hard=1.0)}
-            rig.service._limit_surges(quotas)
-            assert rig.service._pipeline.entrance.quotas.surges is quotas
+            rig.parts.surges._on_quotas(quotas)
+            assert rig.parts.pipeline.entrance.quotas.surges is quotas
 
     async def test_can_be_switched_off_while_the_service_runs(self, rig: Rig) -> None:
         async with rig.running():
@@ -696,7 +700,7 @@ class TestReload:
 
     async def test_no_class_can_be_removed_while_the_spool_is_sick(self, rig: Rig) -> None:
         async with rig.running():
-            rig.service._spool._sick = "disk I/O error"
+            rig.parts.spool._sick = "disk I/O error"
             rig.next_config = lambda: self.without(rig, "bulk")
             with pytest.raises(ConfigError, match=r"cannot remove bulk now.*disk I/O error"):
                 await rig.service.reload()
@@ -787,7 +791,7 @@ async def test_a_list_that_changes_is_read_again(
     async with rig.running():
         lab.write_text("10.1.0.0/16\n10.2.0.0/16\n")
         await eventually(lambda: len(rig.lines("reloaded")) == 1)
-        networks = rig.service._pipeline.policies.clinical_networks
+        networks = rig.parts.pipeline.policies.clinical_networks
         assert [ip_address(f"10.{net}.0.1") in networks for net in (1, 2, 3)] == [True, True, False]
         lab.write_text("nonsense\n")
         await eventually(lambda: len(rig.lines("reload_refused")) == 1)
@@ -795,7 +799,7 @@ async def test_a_list_that_changes_is_read_again(
         lab.write_text("10.3.0.0/16\n")
         await eventually(lambda: len(rig.lines("reloaded")) == 2)
     assert len(rig.lines("reload_refused")) == 1
-    networks = rig.service._pipeline.policies.clinical_networks
+    networks = rig.parts.pipeline.policies.clinical_networks
     assert [ip_address(f"10.{net}.0.1") in networks for net in (1, 2, 3)] == [False, False, True]
 
 

@@ -1,7 +1,9 @@
 """What a limit has learned survives a restart, and nothing depends on it."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,16 @@ from tests.support.middle import LogLines
 from tests.support.virtual_time import LoopClock, in_virtual_time
 
 SERVICE = 0.2
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time does not wait for threads."""
+
+    async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
+
+    monkeypatch.setattr("mailshed.limitmemory.asyncio.to_thread", at_once)
 
 
 class Rig:

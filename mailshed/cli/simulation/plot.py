@@ -1,4 +1,4 @@
-"""The plot of a simulation: limit and use, backlog, and work done, over time. By Matplotlib.
+"""The plot of a simulation: limit and use, spooled mail by class, work done. By Matplotlib.
 
 Matplotlib comes with the extra `plots`, since nothing else here needs it.
 """
@@ -38,9 +38,12 @@ def draw(result: Result, path: Path) -> None:
     slots.step(times, [point.limit for point in points], where="post", label="limit")
     slots.plot(times, [point.in_flight for point in points], linewidth=0.6, label="in flight")
     slots.set_ylabel("messages")
-    backlog.plot(times, [point.spooled for point in points], label="spooled")
-    backlog.plot(times, [point.waiting for point in points], linewidth=0.6, label="waiting")
-    backlog.set_ylabel("messages")
+    spooled = zip(*(point.spooled_by_class for point in points), strict=True)
+    shown = [pair for pair in zip(result.class_names, spooled, strict=True) if any(pair[1])]
+    if shown:
+        names, heights = zip(*shown, strict=True)
+        backlog.stackplot(times, *heights, labels=names)
+    backlog.set_ylabel("spooled messages")
     work.plot(times, [point.fluid_done for point in points], "--", label="possible")
     work.plot(times, [point.work_done for point in points], label="done")
     work.set_ylabel("work done (seconds of one server)")
@@ -48,7 +51,8 @@ def draw(result: Result, path: Path) -> None:
     for each in axes:
         each.set_ylim(bottom=0)
         each.grid(alpha=0.3)
-        each.legend(loc="upper left")
+        if each.get_legend_handles_labels()[0]:
+            each.legend(loc="upper left")
     figure.savefig(path)
     plots.close(figure)
 

@@ -56,7 +56,7 @@ SATURATION = (
         "backend_queue_messages",
         "backend",
         "Messages of ours that wait inside the backend, on average.",
-        "What waits there is beyond the reach of classes, so it is kept near three to six, or "
+        "What waits there is beyond the reach of classes, so it is kept near two to five, or "
         "a tenth to a fifth of the limit.",
     ),
     gauge(

@@ -364,3 +364,25 @@ def test_others_with_as_many_beside_them_speak_against_it() -> None:
     assert not watch.observer.is_one_too_many(other, 0.01)
     watch.now += 4.0
     assert not watch.observer.is_one_too_many(flight, 5.0)
+
+
+def _crowd(observer: Observer, starts: dict[float, float]) -> list[bool]:
+    """12 were answered at once; then the 13th and more, `starts` with their delays, and no other."""
+    for number in range(12):
+        observer.is_one_too_many(_flight(float(number), number + 1), 0.01)
+    return [
+        observer.is_one_too_many(_flight(20.0 + began, 13 + number), delay)
+        for number, (began, delay) in enumerate(starts.items())
+    ]
+
+
+def test_where_all_are_delayed_by_the_same_time_they_are_too_many() -> None:
+    """All slots wait in the tarpit, so that nobody is answered at once."""
+    observer = Watch().observer
+    assert _crowd(observer, {0.0: 5.0, 0.5: 5.0, 1.0: 5.1}) == [False, True, True]
+    assert not observer.is_one_too_many(_flight(21.5, 17), 5.0), "12 is too far from 17"
+    assert not observer.is_one_too_many(_flight(60.0, 13), 5.0), "that was long ago"
+
+
+def test_where_all_are_answered_at_the_same_time_it_was_a_stall() -> None:
+    assert not any(_crowd(Watch().observer, {0.0: 5.0, 0.5: 4.5, 1.0: 4.0, 2.0: 3.0}))

@@ -10,6 +10,7 @@ from mailshed.control.rule import (
     BUSY_SHARE,
     CUT,
     EASE,
+    GROWTH_USED,
     SLOW_START,
     Cause,
     Observation,
@@ -47,30 +48,38 @@ def test_without_a_queue_it_grows() -> None:
     assert verdict(CALM).cause is Cause.ROOM
     assert verdict(CALM).factor == pytest.approx(1.05)
     assert verdict(replace(CALM, limit=4.0, in_flight=4.0, in_flight_max=4)).factor == 1.25
-    fast = verdict(CALM, is_slow_start=True)
+    few = replace(CALM, limit=4.0, in_flight=4.0, in_flight_max=4)
+    fast = verdict(few, is_slow_start=True)
     assert (fast.factor, fast.cause, fast.may_grow_on) == (SLOW_START, Cause.SLOW_START, True)
+
+
+def test_it_grows_no_further_than_what_is_used_bears_out() -> None:
+    """What was let in and has not come yet would come all at once."""
+    fast = verdict(CALM, is_slow_start=True)
+    assert fast.factor * CALM.limit == pytest.approx(20 / GROWTH_USED + 1)
+    assert verdict(replace(CALM, in_flight_max=14)).cause is None
 
 
 @pytest.mark.parametrize(
     ("x", "factor", "cause"),
     [
-        (1.17, 1.05, Cause.ROOM),
-        (1.18, 1.0, None),
-        (1.42, 1.0, None),
-        (1.44, EASE, Cause.QUEUE),
-        (2.49, EASE, Cause.QUEUE),
-        (2.51, CUT, Cause.QUEUE),
+        (1.14, 1.05, Cause.ROOM),
+        (1.15, 1.0, None),
+        (1.33, 1.0, None),
+        (1.34, EASE, Cause.QUEUE),
+        (1.99, EASE, Cause.QUEUE),
+        (2.01, CUT, Cause.QUEUE),
     ],
 )
 def test_between_the_targets_it_is_left_alone(x: float, factor: float, cause: Cause | None) -> None:
-    """With 20 in flight the targets are 3 and 6 messages."""
+    """With 20 in flight the targets are 2.5 and 5 messages."""
     found = verdict(replace(CALM, x=x))
     assert found.factor == pytest.approx(factor)
     assert found.cause is cause
 
 
 def test_large_limits_have_targets_by_share() -> None:
-    assert targets(20.0, 1.0) == (3.0, 6.0)
+    assert targets(20.0, 1.0) == (2.5, 5.0)
     assert targets(200.0, 1.0) == (20.0, 40.0)
     assert targets(200.0, 2.0) == (40.0, 80.0)
     assert targets(20.0, 0.5) == (2.0, 4.0), "the shares are not halved"
@@ -97,7 +106,7 @@ def test_what_keeps_it_from_growing(changes: dict[str, float]) -> None:
 
 
 def test_a_class_that_may_not_use_the_last_slots_uses_it_all_the_same() -> None:
-    assert verdict(replace(CALM, in_flight_max=12)).cause is Cause.ROOM
+    assert verdict(replace(CALM, in_flight_max=15)).cause is Cause.ROOM
 
 
 def test_a_tail_that_is_usual_is_no_reason() -> None:

@@ -76,6 +76,13 @@ def test_a_factor_may_come_back_again_and_again() -> None:
     assert found == [2.0, 0.0, 2.0, 2.0, 0.0, 2.0, 0.0]
 
 
+def test_no_time_is_lost_between_two_pieces() -> None:
+    factor = Factor(start=0.0, end=25.0, factor=3.0, every=50.0)
+    found = times(stream(rate=2.0, factors=(factor,)), 20_000.0)
+    assert sum(when % 50.0 < 25.0 for when in found) == pytest.approx(60_000, rel=0.02)
+    assert sum(when % 50.0 >= 25.0 for when in found) == pytest.approx(20_000, rel=0.03)
+
+
 def test_mail_comes_between_its_beginning_and_its_end_only() -> None:
     found = times(stream(rate=5.0, begins=100.0, ends=200.0), inf)
     assert 100.0 <= min(found) < 105.0

@@ -65,6 +65,15 @@ def test_json_has_all_of_it_and_is_finite(overload: Result) -> None:
     assert json.loads(never.to_json())["drain_time"] is None
 
 
+def test_the_trace_tells_spooled_mail_by_class(overload: Result) -> None:
+    fullest = max(overload.trace.points, key=lambda point: point.spooled)
+    assert len(fullest.spooled_by_class) == len(overload.class_names) == 4
+    assert sum(fullest.spooled_by_class) == fullest.spooled > 50
+    by_name = dict(zip(overload.class_names, fullest.spooled_by_class, strict=True))
+    assert by_name["bulk"] > by_name["personal"]
+    assert by_name["clinical"] < 10
+
+
 def test_a_trace_is_thinned_out_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POINTS_MAX", 20)
     found = run(scenario(stream(rate=2.0), duration=200.0), 1, limit=fixed(4))

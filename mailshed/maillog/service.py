@@ -1,0 +1,151 @@
+"""Lines about the service itself: its life, its backend, its spool, its process.
+
+They begin with a dash where others have a queue id. What lasts has two lines, one when it begins
+and one when it ends, and the second says how many seconds it took.
+"""
+
+import traceback
+from collections.abc import Sequence
+
+from mailshed.logline import Fields
+from mailshed.maillog.writer import EventWriter, LogLevel, rounded
+
+TRACEBACK_MAX = 8192
+"""Characters kept of a traceback: its end, which says what happened."""
+
+
+class ServiceEvents(EventWriter):
+    """One method for each event about the service."""
+
+    # Its life.
+
+    def started(
+        self,
+        *,
+        version: str,
+        config: str,
+        listeners: Sequence[str],
+        backends: Sequence[str],
+        metrics: str,
+        admin: str,
+    ) -> None:
+        """All doors are open; `config` is the hash of the configuration."""
+        fields: Fields = {
+            "version": version,
+            "config": config,
+            "listeners": ",".join(listeners),
+            "backends": ",".join(backends),
+            "metrics": metrics,
+            "admin": admin,
+        }
+        self._event("info", "-", "started", fields)
+
+    def start_warning(self, *, detail: str) -> None:
+        """The service starts, but something is amiss that it cannot mend."""
+        self._event("warning", "-", "start_warning", {"detail": detail})
+
+    def stopping(self, *, cause: str, sessions: int, in_flight: int) -> None:
+        """No new work is taken; what is open may finish."""
+        fields: Fields = {"cause": cause, "sessions": sessions, "in_flight": in_flight}
+        self._event("info", "-", "stopping", fields)
+
+    def stopped(self, *, seconds: float, unfinished: int) -> None:
+        """The last line; `unfinished` counts work that the deadline cut off."""
+        level: LogLevel = "warning" if unfinished else "info"
+        fields: Fields = {"seconds": round(seconds, 2), "unfinished": unfinished}
+        self._event(level, "-", "stopped", fields)
+
+    def reloaded(self, *, config: str) -> None:
+        """A new configuration is in force."""
+        self._event("info", "-", "reloaded", {"config": config})
+
+    def reload_refused(self, *, error: str) -> None:
+        """The configuration on disk is faulty; the running one is unchanged."""
+        self._event("error", "-", "reload_refused", {"error": error})
+
+    # The backend.
+
+    def backend_away(self, backend: str, *, detail: str, next_probe_seconds: float) -> None:
+        """The backend's breaker opened: mail goes to the spool."""
+        probe = rounded(next_probe_seconds)
+        fields: Fields = {"backend": backend, "next_probe": probe, "detail": detail}
+        self._event("warning", "-", "backend_away", fields)
+
+    def backend_back(self, backend: str, *, away_seconds: float) -> None:
+        """The backend answers again: it gets more and more mail."""
+        fields: Fields = {"backend": backend, "away": rounded(away_seconds)}
+        self._event("warning", "-", "backend_back", fields)
+
+    def backend_restored(self, backend: str, *, seconds: float) -> None:
+        """The backend has all mail again, `seconds` after it went away."""
+        fields: Fields = {"backend": backend, "seconds": rounded(seconds)}
+        self._event("info", "-", "backend_restored", fields)
+
+    def baseline_lost(self, backend: str, *, detail: str) -> None:
+        """What was learned of the backend cannot be used: it is learned anew."""
+        self._event("warning", "-", "baseline_lost", {"backend": backend, "detail": detail})
+
+    def call_ahead_failing(self, *, detail: str) -> None:
+        """The backend does not say whether it has a mailbox: recipients are not verified now."""
+        self._event("warning", "-", "call_ahead_failing", {"detail": detail})
+
+    def call_ahead_works(self, *, failed_seconds: float) -> None:
+        """The backend says again whether it has a mailbox."""
+        self._event("info", "-", "call_ahead_works", {"failed": rounded(failed_seconds)})
+
+    def catch_all_found(self, domain: str) -> None:
+        """The backend takes any address of a domain: its recipients are not verified."""
+        self._event("warning", "-", "catch_all_found", {"domain": domain})
+
+    def catch_all_gone(self, domain: str) -> None:
+        """The backend does not take any address of a domain any more: they are verified again."""
+        self._event("info", "-", "catch_all_gone", {"domain": domain})
+
+    # The spool.
+
+    def spool_sick(self, *, detail: str) -> None:
+        """The spool failed: relay-only mode, no promises on its behalf."""
+        self._event("error", "-", "spool_sick", {"detail": detail})
+
+    def spool_recovered(self, *, sick_seconds: float) -> None:
+        """The spool is verified and takes mail again."""
+        self._event("warning", "-", "spool_recovered", {"sick": rounded(sick_seconds)})
+
+    def spool_full(self, *, detail: str) -> None:
+        """The spool takes no more mail: what the backend does not take gets 452."""
+        self._event("warning", "-", "spool_full", {"detail": detail})
+
+    def spool_has_room(self, *, full_seconds: float) -> None:
+        """The spool takes mail again."""
+        self._event("warning", "-", "spool_has_room", {"full": rounded(full_seconds)})
+
+    # The process.
+
+    def clock_stepped(self, *, seconds: float) -> None:
+        """The wall clock was set, forwards or (negative) back."""
+        self._event("warning", "-", "clock_stepped", {"seconds": rounded(seconds)})
+
+    def watch(self, *, lag_seconds: float) -> None:
+        """The event loop did not run for `lag_seconds`."""
+        self._event("warning", "-", "watch", {"lag": round(lag_seconds, 2)})
+
+    def task_failed(self, name: str, error: BaseException) -> None:
+        """A task ended with an exception nobody expected; the traceback is one escaped value."""
+        fields: Fields = {"task": name, "error": repr(error), "traceback": _trace(error)}
+        self._event("error", "-", "task_failed", fields)
+
+    def lines_dropped(self, count: int) -> None:
+        """Whoever reads the log had stalled, and `count` lines did not fit the buffer."""
+        self._event("warning", "-", "lines_dropped", {"lines": count})
+
+    def library(
+        self, logger: str, level: LogLevel, message: str, error: BaseException | None = None
+    ) -> None:
+        """A record that a library gave to the standard `logging`."""
+        trace = None if error is None else _trace(error)
+        fields: Fields = {"logger": logger, "message": message, "traceback": trace}
+        self._event(level, "-", "library", fields)
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-TRACEBACK_MAX:]

@@ -71,13 +71,29 @@ def drain(
     reading: Reading,
     totals: SpoolTotals,
     expected: Expected,
+    *,
+    is_away: bool,
     now: float,
 ) -> dict[str, float | None]:
-    """Seconds until the spool has no more due mail of each class; None: not known, or never."""
-    live = {each.name: shedding.divert.offered.rate(each.name, now) for each in shedding.classes}
-    return drain_seconds(
-        shedding.classes, backlog(totals.by_class, expected), live, reading.capacity
+    """Seconds until the spool has no more due mail of each class; None: not known, or never.
+
+    Nothing drains while the backend is away. A class that an operator holds does not either, and it
+    takes nothing from the others meanwhile.
+    """
+    work = backlog(totals.by_class, expected)
+    held = {each.name for each in shedding.classes if shedding.overrides.is_held(each.name)}
+    live = {
+        each.name: shedding.divert.offered.rate(each.name, now)
+        for each in shedding.classes
+        if each.name not in held
+    }
+    found = drain_seconds(
+        shedding.classes,
+        {name: seconds for name, seconds in work.items() if name not in held},
+        live,
+        None if is_away else reading.capacity,
     )
+    return found | {name: None for name in held if work.get(name)}
 
 
 def backlog(parts: Collection[ClassTotals], expected: Expected) -> dict[str, float]:

@@ -235,7 +235,14 @@ class Painter:
         """Add how each class stands against the backend's capacity, and until when it drains."""
         station = self.gate.station
         loads = station.shedding.loads(now)
-        drains = drain(station.shedding, station.reading(now), totals, station.expected, now)
+        drains = drain(
+            station.shedding,
+            station.reading(now),
+            totals,
+            station.expected,
+            is_away=not self.gate.is_up,
+            now=now,
+        )
         for each in made:
             load = loads.get(each.name, UNKNOWN_LOAD)
             yield replace(

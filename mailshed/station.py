@@ -93,6 +93,8 @@ class Slot:
     """It counts among the elephants."""
     probe: int = 0
     """Number of the breaker's probe that this is, 0 if it is none."""
+    epoch: int = 0
+    """The breaker's epoch in which it was taken."""
     is_released: bool = False
 
 
@@ -118,8 +120,8 @@ class Station(Generic[Item]):
         self._lanes: Counter[str] = Counter()
         """Spooled mail that waits, by class name."""
         self._live_in_flight = 0
-        self._ramped_in_flight = 0
-        """Slots in use by spooled mail that the ramp counts."""
+        self._ramped: Counter[int] = Counter()
+        """Slots in use by spooled mail that the ramp counts, by the breaker's epoch."""
         self._ramped_waiting = 0
         self.shedding = Shedding()
         self._released: dict[TrafficClass, TrafficClass] = {}
@@ -332,7 +334,7 @@ class Station(Generic[Item]):
         self._own[slot.traffic_class.name] -= 1
         self._elephants -= slot.is_large
         self._live_in_flight -= slot.is_live
-        self._ramped_in_flight -= _is_ramped(slot)
+        self._count_ramped(slot, -1)
         self._limit.on_end(now, slot.flight, ending, times)
         self.breaker.on_end(
             now, slot.flight, ending, jitter, limit=self._limit.limit(now), probe=slot.probe
@@ -395,8 +397,10 @@ class Station(Generic[Item]):
 
     def _next_item(self, now: float, wall: float) -> Item | None:
         """Who is next, of those whom nothing keeps back."""
+        if self._in_flight >= self._limit.ceiling:
+            return None
         if self.breaker.is_open:
-            return self._probe_item() if self._in_flight < self._limit.ceiling else None
+            return self._probe_item()
         occupancy = self._occupancy(now)
         if self.is_observing:
             return self._scheduler.next(occupancy, self._own, wall)
@@ -441,6 +445,11 @@ class Station(Generic[Item]):
         if self._live_since and self._is_share_used:
             return (FREE_RANKS, None)
         return (DRAIN_RANK, None) if self._is_coming_back else (None,)
+
+    @property
+    def _ramped_in_flight(self) -> int:
+        """Slots in use by spooled mail that the ramp counts, stragglers aside."""
+        return self._ramped[self.breaker.epoch]
 
     @property
     def _is_share_used(self) -> bool:
@@ -503,9 +512,8 @@ class Station(Generic[Item]):
 
     def _ceiling_now(self) -> int:
         """Slots that are never exceeded, those aside that stragglers of an outage hold."""
-        breaker, ceiling = self.breaker, self._limit.ceiling
-        cap = breaker.cap
-        return ceiling if cap is None else max(1, min(cap, ceiling - breaker.stragglers))
+        cap, ceiling = self.breaker.cap, self._limit.ceiling - self.breaker.stragglers
+        return max(1, ceiling if cap is None else min(cap, ceiling))
 
     def _has_room(self, traffic_class: TrafficClass, size: int, occupancy: Occupancy) -> bool:
         """Whether a newcomer may start, and stands behind nobody who may."""
@@ -536,7 +544,6 @@ class Station(Generic[Item]):
         self._own[traffic_class.name] += 1
         self._elephants += is_large
         self._live_in_flight += work.is_live
-        self._ramped_in_flight += _is_ramped(work)
         if work.is_live:
             self.shedding.ramp.note_live(self._live_in_flight, now)
         flight = Flight(size, work.recipients, is_first, now, self._in_flight)
@@ -544,7 +551,22 @@ class Station(Generic[Item]):
         self.breaker.on_start(flight, work.sender)
         if self.breaker.probe:
             self._last_probe = work
-        return Slot(traffic_class, flight, work.is_live, is_large, self.breaker.probe)
+        slot = Slot(
+            traffic_class,
+            flight,
+            work.is_live,
+            is_large,
+            self.breaker.probe,
+            self.breaker.epoch,
+        )
+        self._count_ramped(slot, 1)
+        return slot
+
+    def _count_ramped(self, slot: Slot, change: int) -> None:
+        if _is_ramped(slot):
+            self._ramped[slot.epoch] += change
+            if not self._ramped[slot.epoch]:
+                del self._ramped[slot.epoch]
 
     def _forget(self, item: Item) -> Work | None:
         work = self._works.pop(item, None)

@@ -41,7 +41,10 @@ _LEDGER_OUT = ("delivered", "bounced", "refused", "expired", "removed")
 def render(status: Document, width: int | None = COLUMNS) -> str:
     """The screen, without a final newline, for a terminal of `width` columns or for a file."""
     page = COLUMNS if width is None else width
-    top = [*_header(status, width), *_cut(_level(status), width)]
+    level = _level(status)
+    if width is not None and len(level) > width:
+        level = _level(status, is_brief=True)
+    top = [*_header(status, width), *_cut(level, width)]
     rest = [
         *_classes(status, page),
         *_backends(status, width),
@@ -79,7 +82,7 @@ def _header(status: Document, width: int | None) -> Iterator[str]:
     if status.get("is_stopping"):
         yield "!!! STOPPING: open transactions are being finished !!!"
     if not status.get("reload_ok", True):
-        yield "!!! The last reload was REFUSED: the file on disk is faulty, see the log !!!"
+        yield "!!! Reload REFUSED: the old configuration is in force, see the log !!!"
 
 
 def _backends(status: Document, width: int | None) -> Iterator[str]:
@@ -90,7 +93,7 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
         busy, idle = backend.get("connections_busy", 0), backend.get("connections_idle", 0)
         yield from _wrapped(
             f"BACKEND {backend['name']} {state}"
-            f"   in flight {backend.get('in_flight', 0)}/{backend.get('limit', 0)}"
+            f"   in flight {backend.get('in_flight', 0)}/{_slots(backend)}"
             f"   waiting {_count(backend.get('waiting', 0))}"
             f"   conn {busy}+{idle} idle"
             f"   {backend.get('target', '')}",
@@ -103,9 +106,22 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
             )
 
 
-def _level(status: Document) -> str:
-    """What is shed now, and the resource that is the reason."""
-    parts = [_shedding(status)]
+def _slots(backend: Document) -> str:
+    """The limit in force, and what it may be; or that the backend refused more connections."""
+    limit, ceiling = backend.get("limit", 0), backend.get("ceiling", 0)
+    if not backend.get("is_up"):
+        return str(limit)
+    if limit == (backend.get("learning") or {}).get("learned_ceiling"):
+        return f"{limit} (it allows {limit})"
+    return f"{limit} of {ceiling}" if limit < ceiling else str(limit)
+
+
+def _level(status: Document, *, is_brief: bool = False) -> str:
+    """What is shed now, until when, and the resource that is the reason.
+
+    Many classes are only counted in the brief form: the table has them, and the reason not.
+    """
+    parts = [_shedding(status, is_brief=is_brief)]
     if empty := _empty_in(status):
         parts.append(empty)
     known = status.get("saturation", {})
@@ -123,7 +139,7 @@ def _level(status: Document) -> str:
     return "   ".join(parts)
 
 
-def _shedding(status: Document) -> str:
+def _shedding(status: Document, *, is_brief: bool) -> str:
     backends = status.get("backends", ())
     if backends and not any(each.get("is_up") for each in backends):
         return "ALL MAIL WAITS"
@@ -133,13 +149,26 @@ def _shedding(status: Document) -> str:
         row["name"]: row.get("recent", {}).get("shed_rate", 0) for row in status.get("classes", ())
     }
     shed = [f"{name} {_rate(rate)}/s" for name, rate in rates.items() if rate > 0]
-    what = f"SHEDDING {', '.join(shed)}" if shed else "nothing is shed"
+    diverted = [each["name"] for each in status.get("classes", ()) if _is_diverted(each)]
+    if shed and is_brief:
+        what = f"SHEDDING {_rate(sum(rates.values()))}/s of {len(shed)} classes"
+    elif shed:
+        what = f"SHEDDING {', '.join(shed)}"
+    elif diverted:
+        what = f"DIVERTING {', '.join(diverted)}"
+    else:
+        what = "nothing is shed"
     level, derived = status.get("shed_level", 0), status.get("derived_level", 0)
     if level != derived:
         return f"LEVEL {level} FORCED, {what}"
     if level:
         return f"LEVEL {level}, {what}"
-    return what if shed else f"NORMAL, {what}"
+    return what if shed or diverted else f"NORMAL, {what}"
+
+
+def _is_diverted(row: Document) -> bool:
+    """Whether new mail of a class goes to the spool at once, by the load."""
+    return row.get("kept_back") == "diverted"
 
 
 def _empty_in(status: Document) -> str:
@@ -230,6 +259,8 @@ def _notes(row: Document, recent: Document, *, is_held: bool) -> Iterator[str]:
         yield f"LATE>{_age(objective)}"
     elif late := recent.get("hour_late", 0):
         yield f"{_count(late)} late"
+    if _is_diverted(row):
+        yield "diverted"
     if is_held:
         yield "held"
     if deferred := recent.get("hour_deferred", 0):

@@ -113,7 +113,8 @@ def describe(override: Entry) -> str:
         case "hold":
             return f"mail of class {name} is accepted and stays in the spool"
         case "limit":
-            return f"mail of class {name} has {value} slots of the backend at most"
+            slots = "slot" if value == 1 else "slots"
+            return f"mail of class {name} has {value} {slots} of the backend at most"
         case "release":
             return f"mail of class {name} is not kept back by load, quotas or a forced level"
         case kind:

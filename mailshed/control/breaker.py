@@ -127,16 +127,19 @@ class Breaker:
 
     @property
     def stragglers(self) -> int:
-        """Messages in flight that hold no slot as far as limits are concerned."""
-        match self._state:
-            case BreakerState.CLOSED:
-                return 0
-            case BreakerState.HALF_OPEN:
-                return self._outstanding.stragglers
-            case BreakerState.OPEN:
-                return len(
-                    self._outstanding
-                )  # also a message that was a probe, and was left to itself
+        """Messages in flight that hold no slot as far as limits are concerned.
+
+        Those of an outage may hang for minutes after it, and after the breaker has closed.
+        """
+        if self._state is BreakerState.OPEN:
+            # Also a message that was a probe, and was left to itself.
+            return len(self._outstanding)
+        return self._outstanding.stragglers
+
+    @property
+    def epoch(self) -> int:
+        """Goes up when what is in flight becomes stragglers."""
+        return self._outstanding.epoch
 
     @property
     def probe(self) -> int:

@@ -31,7 +31,8 @@ class Outstanding:
 
     def __init__(self) -> None:
         self._out: dict[Flight, _Out] = {}
-        self._epoch = 0
+        self.epoch = 0
+        """How many have ended."""
         self._doubts: dict[bytes, float] = {}
         """When a message of this sender last was in doubt."""
         self.stragglers = 0
@@ -42,12 +43,12 @@ class Outstanding:
 
     def start(self, flight: Flight, sender: bytes) -> None:
         """A message of `sender` is with the backend now."""
-        self._out[flight] = _Out(sender, self._epoch)
+        self._out[flight] = _Out(sender, self.epoch)
 
     def end(self, flight: Flight) -> tuple[bytes, bool]:
         """It is not any more; return its sender, and whether it was a straggler."""
         out = self._out.pop(flight)
-        is_straggler = out.epoch < self._epoch
+        is_straggler = out.epoch < self.epoch
         self.stragglers -= is_straggler
         return out.sender, is_straggler
 
@@ -59,7 +60,7 @@ class Outstanding:
 
     def end_epoch(self) -> None:
         """Whatever is out or in doubt has had its say."""
-        self._epoch += 1
+        self.epoch += 1
         self.stragglers = len(self._out)
         self._doubts.clear()
 
@@ -69,7 +70,7 @@ class Outstanding:
         for flight, out in self._out.items():
             if now - flight.started_at <= STUCK_SECONDS:
                 break  # the rest began later
-            if out.epoch == self._epoch:
+            if out.epoch == self.epoch:
                 senders.add(out.sender)
         senders.update(who for who, at in self._doubts.items() if now - at <= STUCK_SECONDS)
         return len(senders)

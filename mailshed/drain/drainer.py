@@ -45,7 +45,8 @@ from mailshed.terms import QueueAction, QueueId, TrafficClass
 # more would only make the waiting room longer.
 OFFERS_BEYOND_LIMIT = 2
 # All classes are looked at this often (seconds) without any sign that it is worth it; and this
-# often while a message that is in hand, as the earliest, hides when the next one is due.
+# often while a message that is in hand, as the earliest, hides when the next one is due, and while
+# there is no place for one more.
 LOOK_INTERVAL = 60.0
 HIDDEN_INTERVAL = 5.0
 # Messages that are found at a time where a clock that was set back has left them.
@@ -228,6 +229,8 @@ class Drainer:
             await self._bring_back(wall)
         if self._turns.has_place:
             await self._fill()
+        else:
+            self._look_within(HIDDEN_INTERVAL)  # the limit may rise, which nobody tells
 
     async def _bring_back(self, wall: float) -> None:
         """Make due what a clock that was set back has left in a future that cannot be."""

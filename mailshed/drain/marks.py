@@ -2,9 +2,9 @@
 
 A slot is free at the backend's reply, but its message may be sent again after a crash until its
 mark is written. There are twice as many places for messages without a mark as there are slots,
-for those with the backend and for those being marked: that is the bound on duplicates after a
-crash. Who finds no place does not begin, so slow marks never keep a
-slot from live mail.
+for those with the backend and for those being marked, and one for each that hangs since an outage:
+that is the bound on duplicates after a crash. Who finds no place does not begin, so slow marks
+never keep a slot from live mail.
 
 A mark that cannot be written is written again and again until the spool is well, and meanwhile
 nothing drains; to go on would be to duplicate without bound.

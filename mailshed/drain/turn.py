@@ -56,9 +56,11 @@ class Turns:
         """Whether one more transaction may begin: its mark could be written, as far as we know.
 
         As many as there are slots may be with the backend, and as many more may have their reply
-        and no mark yet. With fewer, a slot that comes back would idle until a mark is written.
+        and no mark yet. With fewer, a slot that comes back would idle until a mark is written. What
+        hangs since an outage comes on top: it holds no slot, and nobody is to wait for it.
         """
-        return self._marks.are_written and self._marks.unsettled < 2 * self._gate.limit
+        gate, marks = self._gate, self._marks
+        return marks.are_written and marks.unsettled < 2 * gate.limit + gate.stragglers
 
     async def take(self, record: SpoolRecord, grip: Grip, *, is_wished: bool) -> None:
         """Give a message its turn; `is_wished`: an operator wants it, whatever holds it back.

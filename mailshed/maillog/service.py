@@ -1,7 +1,7 @@
 """Lines about the service itself: its life, its backend, its spool, its process.
 
 They begin with a dash where others have a queue id. What lasts has two lines, one when it begins
-and one when it ends, and the second says how many seconds it took.
+and one when it ends; the second says for how many seconds, where somebody will ask.
 """
 
 import traceback

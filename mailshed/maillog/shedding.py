@@ -1,8 +1,7 @@
 """Lines about shedding: overrides, classes that are diverted, the shed level, surges.
 
-Level `warning` is for what holds mail back, whether an operator wants it so or the service has
-found out, and `info` for its end. While only observing, the callers write none of the lines about
-what the service has decided.
+What an operator does is always a `warning`, so that whoever wonders about waiting mail finds it.
+What the service does by itself is one when it begins, and `info` when it ends.
 """
 
 from mailshed.control.overrides import Override, OverrideKind

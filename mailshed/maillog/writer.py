@@ -56,11 +56,11 @@ class EventWriter:
         self._stamp = ""
 
     def _writes(self, level: LogLevel) -> bool:
-        """Whether events of this level are written; asked where making the fields takes long."""
+        """Whether events of this level are written; asked where the fields cost much."""
         return _LEVELS[level] >= self._threshold
 
     def _event(self, level: LogLevel, identity: str, event: str, fields: Fields) -> None:
-        if not self._writes(level):
+        if _LEVELS[level] < self._threshold:
             return
         stamp = self._time()
         line = self._render(stamp, level, identity, event, fields)

@@ -67,6 +67,11 @@ class Gate:
         return self.station.waiting
 
     @property
+    def stragglers(self) -> int:
+        """Of the slots in use, those that do not count: what hangs since an outage."""
+        return self.station.breaker.stragglers
+
+    @property
     def live_waiting(self) -> int:
         """Messages below rank 0 that wait for a slot while their client does."""
         return self.station.live_waiting

@@ -180,7 +180,7 @@ def _explained() -> set[str]:
 
 def test_every_event_of_the_log_is_explained() -> None:
     """Whoever reads a line at night finds it in the guide."""
-    events = {method for method in vars(MailLog) if not method.startswith("_")}
+    events = {method for method in dir(MailLog) if not method.startswith("_")}
     assert events - _explained() == set()
 
 

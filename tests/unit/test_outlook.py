@@ -8,6 +8,7 @@ from mailshed.shedding import Shedding
 from mailshed.spool.store import ClassTotals, SpoolTotals
 from mailshed.terms import SpoolState
 from tests.support.builders import WALL, traffic_class
+from tests.support.overrides import hold, in_force
 
 PERSONAL = traffic_class("personal", 1, wait_target=0.5, objective=120.0)
 BULK = traffic_class("bulk", 5, objective=600.0)
@@ -119,7 +120,27 @@ def test_until_when_is_known_with_the_capacity(shedding: Shedding) -> None:
     def expected(_size: int, _recipients: int) -> float:
         return 0.4
 
-    found = drain(shedding, KNOWN, held, expected, NOW)
+    found = drain(shedding, KNOWN, held, expected, is_away=False, now=NOW)
     assert found == {"personal": 0.0, "bulk": pytest.approx(40 / (8 - 4))}
-    unknown = drain(shedding, Reading(), held, lambda _size, _recipients: None, NOW)
+    unknown = drain(
+        shedding, Reading(), held, lambda _size, _recipients: None, is_away=False, now=NOW
+    )
     assert unknown == {"personal": 0.0, "bulk": None}
+
+
+def test_nothing_drains_while_the_backend_is_away(shedding: Shedding) -> None:
+    held = totals(part(messages=100))
+    found = drain(shedding, KNOWN, held, lambda *_: 0.4, is_away=True, now=NOW)
+    assert found == {"personal": 0.0, "bulk": None}
+
+
+def test_a_held_class_does_not_drain_and_is_in_nobodys_way(shedding: Shedding) -> None:
+    shedding.divert.offered.note("personal", 30 * 4.0, NOW)
+    waiting = totals(part(messages=100), part("personal", messages=100))
+
+    def found() -> dict[str, float | None]:
+        return drain(shedding, KNOWN, waiting, lambda *_: 0.4, is_away=False, now=NOW)
+
+    assert found()["bulk"] == pytest.approx(2 * 40 / (8 - 4))
+    shedding.overrides = in_force(hold("personal"), classes=CLASSES)
+    assert found() == {"personal": None, "bulk": pytest.approx(40 / 8)}

@@ -3,6 +3,7 @@
 import pytest
 
 from mailshed.admission.room import ELEPHANT_OCTETS
+from mailshed.control.breaker import BreakerState
 from mailshed.control.limit import FixedLimit, Flight, LimitChange, Reading, SlotEnding
 from mailshed.control.overrides import Wish
 from mailshed.mail.delivery import StageTimes
@@ -671,3 +672,81 @@ def test_while_observing_overrides_act_on_nothing(bench: Bench) -> None:
     assert bench.served() == ["waits"]
     assert bench.start(PERSONAL) is not None
     assert bench.station.state(PERSONAL, bench.now).kept_back is Reason.OVERRIDE, "it would be"
+
+
+class Estimate(Recorder):
+    """A limit whose ceiling stays where it is."""
+
+    @property
+    def ceiling(self) -> int:
+        return LIMIT + 2
+
+
+def back_from_an_outage(dead: int, made: TrafficClass, *, is_live: bool) -> Bench:
+    """A backend that is back since a while; before it went, it had messages that never end."""
+    bench = Bench()
+    bench.limit = Estimate(LIMIT)
+    bench.station = Station(bench.limit)
+    bench.station.shedding.classes = CLASSES
+    for number in range(dead):
+        work = Work(traffic_class=made, sender=b"%d" % number, is_live=is_live)
+        if bench.station.try_start(work, bench.now) is None:
+            bench.station.offer(f"dead {number}", work, bench.now, bench.now)
+            next_slot(bench)
+    bench.now += 61.0
+    bench.station.tick(bench.now, has_spooled=False)
+    assert bench.station.breaker.is_open
+    while bench.station.breaker.state is not BreakerState.CLOSED:
+        bench.now += 1.0
+        bench.station.tick(bench.now, has_spooled=False)
+        probe = bench.start(CLINICAL)
+        if probe is not None:
+            bench.end(probe)
+        assert bench.now < 300.0, "it answers"
+    return bench
+
+
+def test_what_an_outage_left_in_flight_takes_no_slot_after_it() -> None:
+    """It may hang for ten minutes, and the limit begins low."""
+    bench = back_from_an_outage(8, PERSONAL, is_live=True)
+    bench.limit.set(4)
+    bench.must_start(PERSONAL)
+    bench.must_start(PERSONAL)
+    assert bench.station.in_flight == 10
+
+
+def test_what_an_outage_left_in_flight_counts_for_the_ceiling() -> None:
+    """To the backend these are connections like any other."""
+    bench = back_from_an_outage(8, PERSONAL, is_live=True)
+    while bench.start(CLINICAL):
+        pass
+    assert bench.station.in_flight == bench.station.ceiling
+    bench.wait("one more", CLINICAL)
+    assert bench.served() == []
+
+
+def test_spooled_mail_that_an_outage_left_in_flight_does_not_keep_the_rest_back() -> None:
+    bench = back_from_an_outage(6, BULK, is_live=False)
+    bench.limit.set(4)
+    bench.wait("bulk", BULK, is_live=False)
+    assert bench.served() == ["bulk"]
+
+
+def test_on_the_way_back_the_ceiling_holds() -> None:
+    bench = Bench()
+    bench.limit = Estimate(LIMIT)
+    bench.station = Station(bench.limit)
+    bench.station.breaker.can_ask = True
+    for number in range(bench.station.ceiling):
+        work = Work(traffic_class=CLINICAL, sender=b"%d" % number)
+        assert bench.station.try_start(work, bench.now) is not None
+    bench.now += 61.0
+    while bench.station.breaker.state is not BreakerState.HALF_OPEN:
+        bench.station.tick(bench.now, has_spooled=False)
+        bench.now += 1.0
+        if question := bench.station.breaker.try_ask(bench.now):
+            ending = SlotEnding.COMPLETED
+            bench.station.breaker.on_answer(bench.now, question, ending, 0.0)
+        assert bench.now < 300.0, "it answers"
+    bench.wait("one more", CLINICAL)
+    assert bench.served() == []

@@ -302,9 +302,49 @@ def test_a_level_of_many_classes_stays_one_line() -> None:
         for number in range(8)
     )
     lines = screen(dataclasses.replace(busy_snapshot(), classes=many)).splitlines()
-    assert lines[1].startswith("LEVEL 3 FORCED, SHEDDING class-with-a-name-0 379/s, ")
-    assert lines[1].endswith("...")
+    # The reason is not cut off for a list that the table has, too.
+    assert lines[1] == "LEVEL 3 FORCED, SHEDDING 3034/s of 8 classes   LIMITED BY backend 100%"
     assert lines[2].startswith("OVERRIDE ")
+    whole = render(status_document(dataclasses.replace(busy_snapshot(), classes=many), 1000.0), None)
+    assert "SHEDDING class-with-a-name-0 379/s, class-with-a-name-1 379/s, " in whole
+
+
+def test_classes_that_divert_are_named_though_no_mail_of_them_comes() -> None:
+    calm = tuple(
+        dataclasses.replace(each, recent=Recent(), kept_back=kept)
+        for each, kept in zip(busy_snapshot().classes, ("", "", "diverted", "override"), strict=False)
+    )
+    snapshot = dataclasses.replace(busy_snapshot(), classes=calm, shed_level=0, derived_level=0)
+    shown = screen(snapshot)
+    assert shown.splitlines()[1].startswith("DIVERTING personal   ")
+    assert "NORMAL" not in shown
+    assert notes_of(snapshot, "personal") == "diverted"
+    assert notes_of(snapshot, "calendar") == ""
+    assert notes_of(snapshot, "clinical") == ""
+
+
+def backend_line(**changes: Any) -> str:
+    backend = dataclasses.replace(busy_snapshot().backends[0], **changes)
+    return screen(dataclasses.replace(busy_snapshot(), backends=(backend,)))
+
+
+def test_a_limit_below_the_ceiling_says_what_it_may_be_and_why_it_is_not() -> None:
+    assert "   in flight 20/20   waiting" in backend_line()
+    assert "   in flight 3/4 of 20   waiting" in backend_line(in_flight=3, limit=4, learning=None)
+    adaptive = busy_snapshot().backends[0].learning
+    assert adaptive is not None
+    learned = dataclasses.replace(adaptive, learned_ceiling=12)
+    seen = {"ceiling": 12, "learning": learned}
+    assert "   in flight 3/4 of 12   waiting" in backend_line(in_flight=3, limit=4, **seen)
+    assert "   in flight 9/12 (it allows 12)   " in backend_line(in_flight=9, limit=12, **seen)
+    away = backend_line(in_flight=0, limit=1, is_up=False, **seen)
+    assert "   in flight 0/1   waiting" in away
+
+
+def test_a_refused_reload_says_what_is_in_force() -> None:
+    """A file that needs a restart is not faulty."""
+    shown = screen(dataclasses.replace(busy_snapshot(), reload_ok=False))
+    assert "!!! Reload REFUSED: the old configuration is in force, see the log !!!" in shown
 
 
 @pytest.mark.parametrize(
@@ -337,19 +377,21 @@ def notes_of(snapshot: Snapshot, name: str, width: int | None = 200) -> str:
 
 def test_a_surge_is_a_note_of_its_class_behind_what_is_late_now() -> None:
     snapshot = busy_snapshot()
-    assert notes_of(snapshot, "telework") == "2.1x usual,4 late"
+    assert notes_of(snapshot, "telework") == "2.1x usual,4 late,diverted"
     assert notes_of(snapshot, "telework", 80) == "2.1x usual"
 
     late = dataclasses.replace(snapshot.classes[5], oldest_age_seconds=99_999.0)
     classes = (*snapshot.classes[:5], late, *snapshot.classes[6:])
     assert notes_of(dataclasses.replace(snapshot, classes=classes), "telework") == (
-        "LATE>15m,2.1x usual"
+        "LATE>15m,2.1x usual,diverted"
     )
 
 
 def test_without_an_alarm_the_ratio_is_no_note() -> None:
     snapshot = busy_snapshot()
     calm = tuple(dataclasses.replace(each, is_alarm=False) for each in snapshot.surges)
-    assert notes_of(dataclasses.replace(snapshot, surges=calm), "telework") == "4 late"
+    assert notes_of(dataclasses.replace(snapshot, surges=calm), "telework") == "4 late,diverted"
     of_network = tuple(each for each in snapshot.surges if each.network)
-    assert notes_of(dataclasses.replace(snapshot, surges=of_network), "telework") == "4 late"
+    assert notes_of(dataclasses.replace(snapshot, surges=of_network), "telework") == (
+        "4 late,diverted"
+    )

@@ -42,6 +42,7 @@ def _paris_at_noon(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ({}, "mail of class bulk is accepted and stays in the spool"),
         ({"kind": "limit", "value": 3}, "mail of class bulk has 3 slots of the backend at most"),
+        ({"kind": "limit", "value": 1}, "mail of class bulk has 1 slot of the backend at most"),
         ({"kind": "release"}, "mail of class bulk is not kept back by load, quotas or a forced"),
         ({"kind": "level", "value": 2}, "the shed level is 2, whatever the load"),
         ({"kind": "level", "value": 0}, "the shed level is 0, whatever the load: no class"),

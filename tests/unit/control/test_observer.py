@@ -367,7 +367,7 @@ def test_others_with_as_many_beside_them_speak_against_it() -> None:
 
 
 def _crowd(observer: Observer, starts: dict[float, float]) -> list[bool]:
-    """12 were answered at once; then the 13th and more, `starts` with their delays, and no other."""
+    """12 were answered at once; then the 13th and on, `starts` with their delays, and no other."""
     for number in range(12):
         observer.is_one_too_many(_flight(float(number), number + 1), 0.01)
     return [

@@ -39,6 +39,7 @@ from tests.support.builders import (
     client,
     deferred,
     delivered,
+    mailbox,
     spool_record,
     traffic_class,
     wire,
@@ -199,6 +200,32 @@ class TestBackendAway:
             middle.backend.always(take)
             await until(lambda: len(middle.backend.handed) == 51)
             assert middle.backend.handed_ids[0] == middle.spool.added[-1]
+
+    @in_virtual_time
+    async def test_what_hangs_there_does_not_keep_the_drain_from_trying_it(
+        self, tmp_path: Path
+    ) -> None:
+        """The backend has adopted messages that it will never answer, and is back."""
+        middle = Middle(tmp_path, slots=20)
+        stuck = middle.backend.after_dot = asyncio.Event()
+
+        async def tick() -> None:
+            while not middle.gate.is_closed:
+                middle.gate.tick(has_spooled=True)
+                await asyncio.sleep(0.25)
+
+        async with middle.draining():
+            middle.supervisor.spawn(tick(), "ticks")
+            senders = [mailbox(f"{number}@example.org") for number in range(11)]
+            for sender in senders:
+                middle.supervisor.spawn(middle.submit(reverse_path=sender), "live")
+            await until(lambda: not middle.gate.is_up, 120)
+            middle.backend.after_dot = asyncio.Event()
+            middle.backend.after_dot.set()
+            queue_id = await middle.keep(spool_record(names=CLINICAL))
+            middle.drainer.on_spooled(CLINICAL)
+            await until(lambda: queue_id not in middle.spool, 10)
+            stuck.set()
 
 
 class TestClasses:

@@ -100,17 +100,19 @@ def test_rules_are_those_of_the_configuration(path: Path) -> None:
     assert made.respond_by == config.limits.respond_by
 
 
-@pytest.mark.parametrize(
-    ("limit", "kind"), [("adaptive", AdaptiveLimit), ("fixed", FixedLimit), (None, FixedLimit)]
-)
+@pytest.mark.parametrize("configured", ["adaptive", "fixed"])
+@pytest.mark.parametrize("limit", ["adaptive", "fixed", None])
 def test_the_limit_is_that_of_the_service_unless_it_says_otherwise(
-    limit: str | None, kind: type, path: Path
+    limit: str | None, configured: str, path: Path
 ) -> None:
     file, config = load_scenario(path)
+    backend = config.backends[0].model_copy(update={"limit": configured})
+    config = config.model_copy(update={"backends": (backend,)})
     changed = file.model_copy(update={"limit": limit})
     made = scenario_of(changed, config)
     simulation = Simulation(made, 1, limit_of(changed, config))
-    assert isinstance(simulation.limit, kind)
+    is_adaptive = (limit or configured) == "adaptive"
+    assert isinstance(simulation.limit, AdaptiveLimit if is_adaptive else FixedLimit)
     assert isinstance(simulation.backend, Backend)
     assert simulation.limit.ceiling == made.in_flight_max == 12
 

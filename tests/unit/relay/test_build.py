@@ -1,0 +1,142 @@
+"""Which backend, and who asks it, come of which section."""
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailshed.clock import SystemClock
+from mailshed.config.sections import Backend as Section
+from mailshed.control.breaker import Step
+from mailshed.control.limit import FixedLimit
+from mailshed.relay.build import (
+    build_backend,
+    build_call_ahead,
+    build_gate,
+    build_prober,
+    host_port,
+    target_of,
+)
+from mailshed.relay.connection import Timeouts
+from mailshed.relay.gate import Gate
+from mailshed.relay.maildir import MaildirBackend
+from mailshed.relay.presets import POSTFIX
+from mailshed.relay.smtp import SmtpBackend
+from tests.support.scripted_backend import ScriptedBackend
+
+HOSTNAME = "mx.example.org"
+MAILDIR = Section(name="trial", maildir=Path("/var/lib/trial"))
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedBackend]:
+    async with ScriptedBackend() as running:
+        yield running
+
+
+def section(port: int = 25, **settings: Any) -> Section:
+    return Section.model_validate({"name": "exch", "host": "127.0.0.1", "port": port} | settings)
+
+
+def gate() -> Gate:
+    return Gate(limit=FixedLimit(1), clock=SystemClock(), rng=random.Random(1))
+
+
+def fail(name: str, error: BaseException) -> None:
+    raise AssertionError(name) from error
+
+
+@pytest.mark.parametrize(
+    ("made", "target"),
+    [
+        (section(), "127.0.0.1:25"),
+        (section(2526, host="mail.example.org"), "mail.example.org:2526"),
+        (section(host="::1"), "[::1]:25"),
+        (MAILDIR, "Maildir /var/lib/trial"),
+    ],
+)
+def test_a_target_is_what_people_would_type(made: Section, target: str) -> None:
+    assert target_of(made) == target
+
+
+def test_an_ipv6_endpoint_has_brackets() -> None:
+    assert [host_port("10.0.0.5", 25), host_port("fd00::5", 0)] == ["10.0.0.5:25", "[fd00::5]:0"]
+
+
+async def test_a_server_is_reached_over_a_pool_with_the_sections_bounds() -> None:
+    crowded: list[int] = []
+    made = build_backend(
+        section(
+            connect_timeout="3s",
+            command_timeout="4s",
+            dot_timeout="5s",
+            idle_timeout="6s",
+            messages_per_connection=7,
+        ),
+        HOSTNAME,
+        clock=SystemClock(),
+        on_result=lambda _message, _result: None,
+        on_crowded=crowded.append,
+    )
+    assert isinstance(made, SmtpBackend)
+    assert made.name == "exch"
+    policy = made._pool._policy
+    assert (policy.idle_timeout, policy.messages_per_connection) == (6.0, 7)
+    address, timeouts = made._pool._connect.args  # type: ignore[attr-defined]
+    assert (address.host, address.port, address.hostname) == ("127.0.0.1", 25, HOSTNAME)
+    assert timeouts == Timeouts(connect=3.0, command=4.0, dot=5.0)
+    made._pool._on_crowded(3)
+    assert crowded == [3]
+
+
+async def test_a_maildir_is_not_asked_anything() -> None:
+    made = build_backend(
+        MAILDIR,
+        HOSTNAME,
+        clock=SystemClock(),
+        on_result=lambda _message, _result: None,
+        on_crowded=lambda _connections: None,
+    )
+    assert isinstance(made, MaildirBackend)
+    assert made.name == "trial"
+    assert build_prober(MAILDIR, HOSTNAME, fail) is None
+    asking = build_call_ahead(MAILDIR, HOSTNAME, gate=gate(), clock=SystemClock(), on_failure=fail)
+    assert asking is None
+
+
+async def test_a_server_is_probed_under_our_name(server: ScriptedBackend) -> None:
+    prober = build_prober(section(server.port), HOSTNAME, fail)
+    assert prober is not None
+    assert await prober.ask(Step.EHLO) is None
+    assert server.commands[0] == b"EHLO " + HOSTNAME.encode()
+    await prober.stop()
+
+
+async def test_questions_do_not_wait_as_long_as_mail_does() -> None:
+    prober = build_prober(section(command_timeout="300s"), HOSTNAME, fail)
+    assert prober is not None
+    _, timeouts = prober._connect.args  # type: ignore[attr-defined]
+    assert timeouts == Timeouts(connect=10.0, command=10.0, dot=10.0)
+
+
+async def test_the_gate_has_the_preset_and_asks_if_there_is_a_prober() -> None:
+    server = section(preset="postfix")
+    prober = build_prober(server, HOSTNAME, fail)
+    for each in (prober, None):
+        made = build_gate(
+            server, limit=FixedLimit(2), prober=each, clock=SystemClock(), rng=random.Random(1)
+        )
+        assert made._preset is POSTFIX
+        assert made.limit == 2
+        assert made.station.breaker.can_ask is (each is not None)
+
+
+async def test_questions_about_mailboxes_see_whether_the_gate_is_pressed() -> None:
+    door = gate()
+    asking = build_call_ahead(section(), HOSTNAME, gate=door, clock=SystemClock(), on_failure=fail)
+    assert asking is not None
+    assert not asking._is_pressed()
+    door.station._in_flight = 1
+    assert asking._is_pressed(), "all slots are in use"

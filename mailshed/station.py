@@ -344,9 +344,11 @@ class Station(Generic[Item]):
 
     def tick(self, now: float, *, has_spooled: bool) -> LimitChange | None:
         """Let time pass, four times a second; `has_spooled`: the spool holds mail that is due."""
-        is_backlogged = has_spooled or self._waiting_for_room() > 0
-        change = self._limit.tick(now, is_backlogged=is_backlogged)
-        self.breaker.tick(now, limit=self._limit.limit(now), is_backlogged=is_backlogged)
+        somebody_waits = self._waiting_for_room() > 0
+        change = self._limit.tick(now, is_backlogged=has_spooled or somebody_waits)
+        # Not what the spool holds: of that, what may be tried now waits here, and a message that is
+        # due in hours must not keep a backend away which answers.
+        self.breaker.tick(now, limit=self._limit.limit(now), is_backlogged=somebody_waits)
         self.diverted = self.shedding.tick(now, self._standing(now))
         return change
 

@@ -20,7 +20,7 @@ from mailshed.control.baseline_probe import SAMPLES_ENOUGH, BaselineProbe
 from mailshed.control.scale import SAMPLES_MIN
 
 GATE_SHARE = 0.3
-PROBE_SHARE = 0.25
+PROBE_SHARE = 0.3
 """Of the limit: a message is light with so many in flight; a probe holds the limit down to this."""
 FIRST_SECONDS = 10.0
 

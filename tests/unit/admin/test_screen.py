@@ -305,14 +305,18 @@ def test_a_level_of_many_classes_stays_one_line() -> None:
     # The reason is not cut off for a list that the table has, too.
     assert lines[1] == "LEVEL 3 FORCED, SHEDDING 3034/s of 8 classes   LIMITED BY backend 100%"
     assert lines[2].startswith("OVERRIDE ")
-    whole = render(status_document(dataclasses.replace(busy_snapshot(), classes=many), 1000.0), None)
+    whole = render(
+        status_document(dataclasses.replace(busy_snapshot(), classes=many), 1000.0), None
+    )
     assert "SHEDDING class-with-a-name-0 379/s, class-with-a-name-1 379/s, " in whole
 
 
 def test_classes_that_divert_are_named_though_no_mail_of_them_comes() -> None:
     calm = tuple(
         dataclasses.replace(each, recent=Recent(), kept_back=kept)
-        for each, kept in zip(busy_snapshot().classes, ("", "", "diverted", "override"), strict=False)
+        for each, kept in zip(
+            busy_snapshot().classes, ("", "", "diverted", "override"), strict=False
+        )
     )
     snapshot = dataclasses.replace(busy_snapshot(), classes=calm, shed_level=0, derived_level=0)
     shown = screen(snapshot)
@@ -330,7 +334,7 @@ def backend_line(**changes: Any) -> str:
 
 def test_a_limit_below_the_ceiling_says_what_it_may_be_and_why_it_is_not() -> None:
     assert "   in flight 20/20   waiting" in backend_line()
-    assert "   in flight 3/4 of 20   waiting" in backend_line(in_flight=3, limit=4, learning=None)
+    assert "   in flight 3/4 of 20   waiting" in backend_line(in_flight=3, limit=4, ceiling=20)
     adaptive = busy_snapshot().backends[0].learning
     assert adaptive is not None
     learned = dataclasses.replace(adaptive, learned_ceiling=12)

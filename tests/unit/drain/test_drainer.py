@@ -288,6 +288,27 @@ class TestHeld:
         assert middle.faults == []
 
     @in_virtual_time
+    async def test_is_put_back_if_it_was_taken_in_hand_a_moment_ago(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before its task has run at all, which then never does."""
+        queue_id = await middle.keep(spool_record(names=BULK))
+        due = middle.spool.due
+
+        async def due_and_held(*question: Any) -> list[SpoolRecord]:
+            found = await due(*question)
+            asyncio.get_running_loop().call_soon(override, middle, hold("bulk"))
+            return list(found)
+
+        monkeypatch.setattr(middle.spool, "due", due_and_held)
+        async with middle.draining():
+            await settle_down()
+            assert queue_id in middle.spool
+            monkeypatch.undo()
+            override(middle)
+            await until(lambda: queue_id not in middle.spool, 2 * HIDDEN_INTERVAL)
+
+    @in_virtual_time
     async def test_finishes_what_is_with_the_backend(self, middle: Middle) -> None:
         middle.backend.before_dot.clear()
         queue_id = await middle.keep(spool_record(names=BULK))

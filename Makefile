@@ -110,6 +110,10 @@ bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix
 bench-overload-quick: $(VENV)/.dev ## The same in two minutes, for development
 	$(BIN)/python -m tests.bench.overload --quick
 
+.PHONY: simulate
+simulate: $(VENV)/.dev ## Compare the limit with others on SEEDS (20) seeds; writes docs/simulation/
+	$(BIN)/python -m tests.simulation.compare --seeds $(or $(SEEDS),20) --record
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Renew tests/lock/ from pyproject.toml; UPGRADE=1 takes the newest versions
 	$(PIP) install uv

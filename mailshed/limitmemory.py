@@ -98,5 +98,5 @@ class LimitMemory:
         """Save a last time; a failure is told."""
         try:
             await self.save()
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001 - the rest of the stop is mail's
             self._on_failure("limit memory", error)

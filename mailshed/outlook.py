@@ -5,6 +5,7 @@ when each class's backlog will be gone. Pure: values in, values out.
 """
 
 from collections.abc import Callable, Collection
+from math import inf
 
 from mailshed.control.forecast import drain_seconds
 from mailshed.control.limit import Reading
@@ -77,23 +78,21 @@ def drain(
 ) -> dict[str, float | None]:
     """Seconds until the spool has no more due mail of each class; None: not known, or never.
 
-    Nothing drains while the backend is away. A class that an operator holds does not either, and it
-    takes nothing from the others meanwhile.
+    Nothing drains while the backend is away. A class that an operator has limited drains with its
+    slots at best; one that is held does not, and takes nothing from the others meanwhile.
     """
+    caps = shedding.overrides.caps
     work = backlog(totals.by_class, expected)
-    held = {each.name for each in shedding.classes if shedding.overrides.is_held(each.name)}
     live = {
-        each.name: shedding.divert.offered.rate(each.name, now)
+        each.name: min(shedding.divert.offered.rate(each.name, now), caps.get(each.name, inf))
         for each in shedding.classes
-        if each.name not in held
     }
-    found = drain_seconds(
-        shedding.classes,
-        {name: seconds for name, seconds in work.items() if name not in held},
-        live,
-        None if is_away else reading.capacity,
-    )
-    return found | {name: None for name in held if work.get(name)}
+    free = {name: seconds for name, seconds in work.items() if caps.get(name) != 0}
+    found = drain_seconds(shedding.classes, free, live, None if is_away else reading.capacity)
+    for name in caps.keys() & work.keys() & found.keys():
+        room, seconds = caps[name] - live[name], found[name]
+        found[name] = max(seconds, work[name] / room) if seconds is not None and room > 0 else None
+    return found
 
 
 def backlog(parts: Collection[ClassTotals], expected: Expected) -> dict[str, float]:

@@ -67,9 +67,9 @@ from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.relay.verify import Later, RecipientVerifier
 from mailshed.spool.store import SpoolStore
-from mailshed.station import Slot
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
+from mailshed.work import Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

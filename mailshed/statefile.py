@@ -10,6 +10,7 @@ Both calls block; they belong in a thread, or before the service has begun.
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ Document = dict[str, Any]
 
 OCTETS_MAX = 8 * 1024**2
 """A larger file is not one of ours."""
+INTEGER_MAX = 2**63
+"""Nor is one with a larger whole number."""
+
+
+def _parse_int(digits: str) -> int:
+    """Read a whole number; one that no float is as large as would break any sum it came into."""
+    number = int(digits)
+    if abs(number) > INTEGER_MAX:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return number
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
 
 
 class StateFile:
@@ -26,6 +41,7 @@ class StateFile:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / f"{name}.json"
+        self._saving = threading.Lock()
 
     def load(self) -> Document | None:
         """What was saved last; None if nothing was. Raises StateError if it is not readable."""
@@ -39,7 +55,7 @@ class StateFile:
         if len(text) > OCTETS_MAX:
             raise StateError(f"{self.path} is damaged: more than {OCTETS_MAX} octets")
         try:
-            document = json.loads(text)
+            document = json.loads(text, parse_int=_parse_int, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise StateError(f"{self.path} is damaged: {error}") from error
         if not isinstance(document, dict):
@@ -53,6 +69,10 @@ class StateFile:
         the new one is there, and may be the old one again after a power cut.
         """
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        with self._saving:  # a caller that gave up waiting may have left one under way
+            self._replace(text)
+
+    def _replace(self, text: bytes) -> None:
         beside = self.path.with_suffix(".new")
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -17,7 +17,7 @@ Pure: `now` is monotonic seconds, `wall` Unix time, `jitter` a random number in 
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Generic, TypeVar
@@ -42,60 +42,9 @@ from mailshed.control.reserve import Reserve
 from mailshed.mail.delivery import StageTimes
 from mailshed.shedding import Shedding, Standing
 from mailshed.terms import Reason, TrafficClass
+from mailshed.work import OBSERVED_LIVE, OBSERVED_SPOOLED, Slot, Work
 
 Item = TypeVar("Item", bound=Hashable)
-
-
-def _observed(name: str, weight: float) -> TrafficClass:
-    return TrafficClass(
-        name=name,
-        rank=1,
-        threshold=1.0,
-        wait_max_mta=0.0,
-        wait_max_user_agent=0.0,
-        objective=float("inf"),
-        weight=weight,
-    )
-
-
-# As what all mail waits while observing. Spooled mail, which is there since the backend was away,
-# has a fifth, so that its age does not put all of it before what comes in now.
-_OBSERVED_LIVE = _observed("observed-live", 4.0)
-_OBSERVED_SPOOLED = _observed("observed-spooled", 1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What a message is to the station.
-
-    `arrived_wall`, the Unix time of its arrival, orders those of one sender; `size` and
-    `recipients` say what it costs its sender and class, and `penalty` multiplies what it costs its
-    sender. `is_live`: its client waits; otherwise it comes from the spool.
-    """
-
-    traffic_class: TrafficClass
-    size: int = 0
-    recipients: int = 1
-    sender: bytes = b""
-    arrived_wall: float = 0.0
-    is_live: bool = True
-    penalty: float = 1.0
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """The right to have one message in flight; give it back with `release`."""
-
-    traffic_class: TrafficClass
-    flight: Flight
-    is_live: bool = True
-    is_large: bool = False
-    """It counts among the elephants."""
-    probe: int = 0
-    """Number of the breaker's probe that this is, 0 if it is none."""
-    epoch: int = 0
-    """The breaker's epoch in which it was taken."""
-    is_released: bool = False
 
 
 class Station(Generic[Item]):
@@ -128,8 +77,9 @@ class Station(Generic[Item]):
         """Classes that an operator has released, and what they are meanwhile."""
         self.is_closed = False
         """Whether no more slots are handed out."""
-        self.is_observing = False
-        """Whether classes are not told apart."""
+        self._is_observing = False
+        self._wall = 0.0
+        """When somebody was last offered or looked for."""
         self.diverted: list[DivertChange] = []
         """Which classes began or ceased to divert at the last tick."""
 
@@ -154,6 +104,20 @@ class Station(Generic[Item]):
     def ceiling(self) -> int:
         """Slots that are never exceeded."""
         return self._limit.ceiling
+
+    @property
+    def is_observing(self) -> bool:
+        """Whether classes are not told apart; those who wait go by the rules in force, too."""
+        return self._is_observing
+
+    @is_observing.setter
+    def is_observing(self, is_observing: bool) -> None:
+        if is_observing is self._is_observing:
+            return
+        self._is_observing = is_observing
+        for item, work in self._works.items():
+            self._scheduler.withdraw(item)
+            self._queue(item, work)
 
     def is_held(self, traffic_class: TrafficClass) -> bool:
         """Whether an operator keeps this class in the spool."""
@@ -258,16 +222,8 @@ class Station(Generic[Item]):
     def offer(self, item: Item, work: Work, now: float, wall: float) -> None:
         """Let `item`, for which `try_start` had no slot, wait from now on."""
         assert not self.is_closed, "nobody will ever be served"
-        self._scheduler.offer(
-            item,
-            self._terms(work),
-            wall=wall,
-            arrived_wall=work.arrived_wall,
-            sender=b"" if self.is_observing else work.sender,
-            size=work.size,
-            recipients=work.recipients,
-            penalty=work.penalty,
-        )
+        self._wall = wall
+        self._queue(item, work)
         self._works[item] = work
         if work.is_live:
             self._live_since[item] = now
@@ -283,6 +239,7 @@ class Station(Generic[Item]):
 
     def next(self, now: float, wall: float) -> tuple[Item, Slot] | None:
         """Serve one of those who wait, if anybody may start; to be asked until nobody may."""
+        self._wall = wall
         self.breaker.widen(now)
         if self.is_closed or not self._works or not self.breaker.may_enter(now):
             return None
@@ -472,7 +429,7 @@ class Station(Generic[Item]):
         """The class by whose rules it waits."""
         if not self.is_observing:
             return self._in_force(work.traffic_class)
-        return _OBSERVED_LIVE if work.is_live else _OBSERVED_SPOOLED
+        return OBSERVED_LIVE if work.is_live else OBSERVED_SPOOLED
 
     def _in_force(self, traffic_class: TrafficClass) -> TrafficClass:
         """The class as it is meanwhile: not kept out of the last slots if it is released."""
@@ -569,6 +526,19 @@ class Station(Generic[Item]):
             self._ramped[slot.epoch] += change
             if not self._ramped[slot.epoch]:
                 del self._ramped[slot.epoch]
+
+    def _queue(self, item: Item, work: Work) -> None:
+        """Let it wait in the line of its class, or of all mail."""
+        self._scheduler.offer(
+            item,
+            self._terms(work),
+            wall=self._wall,
+            arrived_wall=work.arrived_wall,
+            sender=b"" if self.is_observing else work.sender,
+            size=work.size,
+            recipients=work.recipients,
+            penalty=work.penalty,
+        )
 
     def _forget(self, item: Item) -> Work | None:
         work = self._works.pop(item, None)

@@ -157,6 +157,10 @@ class SurgeWatch:
             if str(error) != self._unsaved:
                 self._log.surges_unsaved(detail=str(error))
             self._unsaved = str(error)
+        except Exception as error:  # noqa: BLE001 - neither mail nor the stop may end with it
+            if repr(error) != self._unsaved:
+                self._on_failure("surge watch", error)
+            self._unsaved = repr(error)
         else:
             self._unsaved = ""
 

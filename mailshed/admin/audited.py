@@ -26,7 +26,7 @@ async def document_of(request: web.Request) -> dict[str, Any]:
     """The JSON object that was sent. Raises RequestError."""
     try:
         document = await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise RequestError("expected a JSON object")

@@ -185,4 +185,4 @@ def _whole(value: object, name: str) -> int:
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise RequestError("seconds: expected a number")
-    return float(value)
+    return float(max(-NUMBER_MAX, min(value, NUMBER_MAX)))  # no float is as large as some integers

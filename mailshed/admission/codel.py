@@ -12,7 +12,7 @@ A class of which nobody is served at all has no least wait; then the longest of 
 have given up, counts. And a wait says little in a class that has a message now and then, so it
 takes `SAMPLES_MIN` of them.
 
-Classes without a `wait_target`, such as clinical mail, are never overloaded. Pure: `now` is
+Classes without a `wait_target`, and clinical mail in any case, are never overloaded. Pure: `now` is
 monotonic seconds, and so are all waits.
 """
 
@@ -99,7 +99,7 @@ class WaitWatch:
     def patience(self, traffic_class: TrafficClass) -> float:
         """After so many seconds one of this class should not wait any longer, as things are."""
         target = traffic_class.wait_target
-        if target is None or traffic_class.name not in self._overloaded:
+        if target is None or traffic_class.rank == 0 or traffic_class.name not in self._overloaded:
             return inf
         return PATIENCE_TARGETS * target
 
@@ -121,7 +121,8 @@ class WaitWatch:
         else:
             least = max(interval.longest, oldest if waiting else 0.0)
         self._least[name] = least
-        if interval.served + interval.unserved + waiting >= SAMPLES_MIN and least > target:
+        samples = interval.served + interval.unserved + waiting
+        if samples >= SAMPLES_MIN and least > target and traffic_class.rank > 0:
             self._overloaded.add(name)
         else:
             self._overloaded.discard(name)

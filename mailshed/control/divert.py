@@ -15,8 +15,8 @@ also begins when it still has a standing queue after `STANDING_SECONDS` (see `ad
 which is what there is to go by where the capacity is not known; a shorter one may be the doing of
 the limit, which probes the backend now and then. Either way its mail joins the tail of its lane in
 the spool, so each sender's mail stays in order. Diverting ends when sigma has been below 90 % of H
-for `LEAVE_SECONDS` and the lane is empty; then one class at a time is restored, the better ones
-first. Rank 0 never diverts.
+for `LEAVE_SECONDS`, or the limit has not been in use, and the lane is empty; then one class at a
+time is restored, the better ones first. Rank 0 never diverts.
 
 `capacity` is slot-seconds a second, None if not known. Pure: `now` is monotonic seconds.
 """
@@ -38,7 +38,7 @@ LEAVE_SECONDS = 30.0
 RESTORE_SECONDS = 30.0
 """At least so long between one class that is restored and the next."""
 LEAVE_SHARE = 0.9
-"""Of H: sigma has to be below it, or a class would come and go."""
+"""Of H, and of `USE_MIN`: it takes less to be restored, or a class would come and go."""
 USE_MIN = 0.9
 """Share of the limit in use below which nothing is too much, whatever the figures say."""
 
@@ -187,7 +187,10 @@ class Divert:
         self, traffic_class: TrafficClass, load: ClassLoad, situation: Situation, now: float
     ) -> None:
         mark = self._marks[traffic_class.name]
-        fits = load.sigma is None or load.sigma < LEAVE_SHARE * load.headroom
+        # On a steady day the load is the most that was seen of the backend, and looks like all of
+        # it. That the limit is not in use refutes that, as it does on the way in.
+        is_unused = situation.use < LEAVE_SHARE * USE_MIN
+        fits = load.sigma is None or is_unused or load.sigma < LEAVE_SHARE * load.headroom
         is_calm = fits and traffic_class.name not in situation.overloaded
         mark.calm_since = min(mark.calm_since, now) if is_calm else inf
 

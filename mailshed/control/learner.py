@@ -20,8 +20,7 @@ from mailshed.control.baseline_probe import SAMPLES_ENOUGH, BaselineProbe
 from mailshed.control.scale import SAMPLES_MIN
 
 GATE_SHARE = 0.3
-PROBE_SHARE = 0.3
-"""Of the limit: a message is light with so many in flight; a probe holds the limit down to this."""
+"""Of the limit: a message is light with so many in flight, and a probe holds the limit to them."""
 FIRST_SECONDS = 10.0
 
 
@@ -59,7 +58,7 @@ class Learner:
         self, now: float, limit: int, service: float, in_flight: int, *, is_urgent: bool = False
     ) -> None:
         """Hold the limit down; messages take `service` seconds just now."""
-        slots = max(self._lowest, int(PROBE_SHARE * limit))
+        slots = max(self._lowest, int(GATE_SHARE * limit))
         self.probe.begin(now, slots, service, is_urgent=is_urgent)
         self.probe.settle(now, in_flight)
 

@@ -240,8 +240,10 @@ class Overrides:
         return Added(Overrides((*kept, override), number), override, replaced)
 
     def without(self, ended: Collection[Override]) -> "Overrides":
-        """The others."""
-        return Overrides((each for each in self.in_force if each not in ended), self.last_number)
+        """The others; those that a clock that was set back has moved meanwhile are the same."""
+        numbers = {each.number for each in ended}
+        kept = (each for each in self.in_force if each.number not in numbers)
+        return Overrides(kept, self.last_number)
 
     def expire(self, now: float, wall: float) -> Change:
         """End those whose time is over, and move the others along with a clock that was set back.

@@ -112,11 +112,14 @@ def smallest_reserve(limit: int, rate: float, service: float) -> int:
     """
     if service <= 0.0:
         return 0
-    waits = [high_wait(limit, reserve, rate, service) for reserve in range(limit // 2 + 1)]
-    for reserve, wait in enumerate(waits):
+    best, least = 0, inf
+    for reserve in range(limit // 2 + 1):  # one by one: each costs as much as the reserve is large
+        wait = high_wait(limit, reserve, rate, service)
         if wait <= TARGET_WAIT:
             return reserve
-    return waits.index(min(waits))
+        if wait < least:
+            best, least = reserve, wait
+    return best
 
 
 def next_slot(limit: int, service: float) -> float:

@@ -291,7 +291,10 @@ class Surge:
         if made._phi_weight <= 0:
             raise StateError("phi: expected a weight above 0")
         if "crisis" in document:
-            made._crisis = _Crisis(*_numbers(document["crisis"], 4))
+            crisis = _numbers(document["crisis"], 4)
+            if min(crisis) < 0:
+                raise StateError("crisis: expected numbers of at least 0")
+            made._crisis = _Crisis(*crisis)
             (made.alarm_minutes,) = _numbers([document.get("alarm_minutes")], 1)
         return made
 

@@ -31,6 +31,8 @@ SURE = 3
 """Values that make an hour, or its kind, known."""
 COUNT_MAX = 10**9
 """More messages an hour than any service sees; bounds what a file can claim."""
+FACTOR_MAX = 2.0
+"""Growth is put off until it comes to so much."""
 _NONE = -1
 _MIDDLE = 30.0
 _DAY = 24
@@ -61,6 +63,14 @@ class UsualHours:
     def grow(self, factor: float) -> None:
         """Take all hours as so many times as much from now on."""
         self._factor *= factor
+        if self._factor >= FACTOR_MAX:
+            # It never falls, so in the end any number of messages would be none beside it.
+            self._values = array("i", (self._grown(each) for each in self._values))
+            self._factor = 1.0
+            self._known.clear()
+
+    def _grown(self, value: int) -> int:
+        return value if value == _NONE else min(COUNT_MAX, round(value * self._factor))
 
     def rate(self, minute: int) -> float | None:
         """Messages a minute that are usual at `minute` of the week; None if nothing is known."""

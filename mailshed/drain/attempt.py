@@ -27,7 +27,7 @@ from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
 from mailshed.relay.backend import Backend, OutboundMessage
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
-from mailshed.station import Slot
+from mailshed.work import Slot
 
 
 class Attempts:

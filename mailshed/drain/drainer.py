@@ -18,6 +18,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from mailshed.clock import Clock
 from mailshed.drain.ages import AgeClock
@@ -298,6 +299,7 @@ class Drainer:
         if grip is not None:
             work = self._handle(record, grip)
             grip.task = self._supervisor.spawn(work, name=f"drain {record.queue_id}")
+            grip.task.add_done_callback(partial(self._ensure_let_go, grip))
 
     async def _handle(self, record: SpoolRecord, grip: Grip) -> None:
         is_wished = record.queue_id in self._wishes
@@ -305,6 +307,11 @@ class Drainer:
         try:
             await self._turns.take(record, grip, is_wished=is_wished)
         finally:
+            self._let_go(grip)
+
+    def _ensure_let_go(self, grip: Grip, _task: "asyncio.Task[None]") -> None:
+        """A task that is cancelled before it has begun does nothing at all."""
+        if self._hand.grip(grip.queue_id) is grip:
             self._let_go(grip)
 
     def _let_go(self, grip: Grip) -> None:

@@ -20,7 +20,7 @@ from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.errors import SpoolError
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolRecord, SpoolStore
-from mailshed.station import Slot
+from mailshed.work import Slot
 
 
 class Turns:

@@ -21,8 +21,9 @@ from mailshed.mail.delivery import StageTimes, TransactionResult
 from mailshed.relay.endings import ending_of, error_of, times_of
 from mailshed.relay.presets import GENERIC, Preset
 from mailshed.relay.probe import Prober
-from mailshed.station import Slot, Station, Work
+from mailshed.station import Station
 from mailshed.terms import TrafficClass
+from mailshed.work import Slot, Work
 
 _NO_TIMES = StageTimes()
 

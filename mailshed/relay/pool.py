@@ -152,6 +152,14 @@ class Pool:
 
         Deferred if the backend is away.
         """
+        while True:
+            found = await self._wait()
+            # It may have been closed since its last message, while it was on its way to us.
+            if isinstance(found, Deferred) or found.wire.fault is None or not found.messages:
+                return found
+            self.give_back(found)
+
+    async def _wait(self) -> Connection | Deferred:
         if self._is_closed:
             return _stopping()
         waiter = _Waiter(asyncio.get_running_loop().create_future(), self._clock.monotonic())
@@ -175,8 +183,12 @@ class Pool:
         began = self._clock.monotonic()
         try:
             made = await self._connect()
-        except BaseException as error:
-            self._end_dial(Deferred(Stage.CONNECT, None, repr(error), NoReply.OUR_CHOICE))
+        except Exception as error:
+            # As if nobody were there: whoever is told tries again, and something has to pace that.
+            self._end_dial(Deferred(Stage.CONNECT, None, f"internal error: {error!r}"))
+            raise
+        except asyncio.CancelledError:
+            self._end_dial(_stopping())
             raise
         if isinstance(made, Deferred):
             self._failed += 1
@@ -194,7 +206,8 @@ class Pool:
     def _end_dial(self, failure: Deferred) -> None:
         """Tell the one who has waited longest, if there is no other attempt for him."""
         self._dials -= 1
-        if len(self._waiters) > self._dials and (waiter := self._next_waiter()):
+        waiting = sum(not waiter.found.done() for waiter in self._waiters)
+        if waiting > self._dials and (waiter := self._next_waiter()):
             waiter.found.set_result(failure)
 
     def _next_waiter(self) -> _Waiter | None:

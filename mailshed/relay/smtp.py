@@ -67,16 +67,17 @@ class SmtpBackend:
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Run one mail transaction to its end; see `Backend.deliver`."""
         found: Connection | Deferred | None = self._pool.take_idle()
-        began = self._clock.monotonic()
-        if found is None:
-            found = await self._pool.open()
-        while isinstance(found, Connection):
-            is_new = found.messages == 0
+        began, is_new = self._clock.monotonic(), False
+        while True:
+            if found is None:
+                found = await self._pool.open()
+                is_new = isinstance(found, Connection) and not found.messages
+            if isinstance(found, Deferred):
+                break
             result = await self._run(found, message)
             if is_new or not transaction.is_stale(found):
                 return result
-            began = self._clock.monotonic()
-            found = await self._pool.open()
+            found, began = None, self._clock.monotonic()
         return TransactionResult(
             recipients=everyone(found, len(message.recipients)),
             times=StageTimes(connect=self._clock.monotonic() - began),

@@ -15,7 +15,8 @@ from mailshed.control.limit import Limit, SlotEnding
 from mailshed.mail.delivery import StageTimes
 from mailshed.simulation.agenda import Agenda
 from mailshed.simulation.mail import Mail
-from mailshed.station import Slot, Station, Work
+from mailshed.station import Station
+from mailshed.work import Slot, Work
 
 NO_TIMES = StageTimes()
 

@@ -25,8 +25,8 @@ from mailshed.simulation.mail import Answer, Job, Mail, Place
 from mailshed.simulation.relay import Relay
 from mailshed.simulation.scenario import Scenario
 from mailshed.spool.store import ClassTotals, SpoolRecipient, SpoolRecord, SpoolTotals
-from mailshed.station import Slot, Work
 from mailshed.terms import Ending, QueueId, Reason, SpoolState, TrafficClass
+from mailshed.work import Slot, Work
 
 OFFERS_BEYOND_LIMIT = 2
 """As in `mailshed.drain.drainer`."""

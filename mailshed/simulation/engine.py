@@ -40,8 +40,8 @@ from mailshed.simulation.mail import Answer, Job, Mail, Place
 from mailshed.simulation.relay import Relay
 from mailshed.simulation.result import Result, Trace, result_of
 from mailshed.simulation.scenario import Scenario
-from mailshed.station import Slot
 from mailshed.terms import TrafficClass
+from mailshed.work import Slot
 
 TICK = 0.25
 """Seconds between two ticks, as in the service."""

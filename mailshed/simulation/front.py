@@ -21,8 +21,8 @@ from mailshed.simulation.ledger import Ledger
 from mailshed.simulation.mail import Answer, Job, Mail, Place
 from mailshed.simulation.relay import Relay as Transactions
 from mailshed.simulation.scenario import Scenario
-from mailshed.station import Slot, Work
 from mailshed.terms import ClientKind, Reason
+from mailshed.work import Slot, Work
 
 _SHEDDABLE = frozenset(
     {

@@ -16,8 +16,8 @@ from mailshed.drain.restraint import Permit
 from mailshed.mail.delivery import DeliveryResult, StageTimes
 from mailshed.simulation.arrivals import Letter
 from mailshed.spool.store import SpoolRecord
-from mailshed.station import Slot, Work
 from mailshed.terms import TrafficClass
+from mailshed.work import Slot, Work
 
 if TYPE_CHECKING:
     from mailshed.simulation.clients import Sender

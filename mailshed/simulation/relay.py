@@ -29,8 +29,8 @@ from mailshed.simulation.invariants import demand
 from mailshed.simulation.mail import Answer, Job, Mail
 from mailshed.simulation.scenario import Scenario
 from mailshed.spool.store import SpoolRecord
-from mailshed.station import Slot
 from mailshed.terms import Stage
+from mailshed.work import Slot
 
 _NO_ANSWER = Deferred(Stage.MAIL, None, "timed out", NoReply.TIMED_OUT)
 _TOO_SLOW = Deferred(

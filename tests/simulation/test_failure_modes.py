@@ -6,6 +6,7 @@ hours have to pass. Where the trouble ends, the recovery invariant is asked for
 (`Watched.assert_recovers`).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from mailshed.simulation.scenario import (
     Stream,
 )
 from mailshed.simulation.theory import first_wait
-from tests.simulation.watching import LOWEST, oracle, watch
+from tests.simulation.watching import LOWEST, Watched, oracle, watch
 from tests.simulation.worlds import CLASSES, backend, capacity, phases, with_larger_mail, world
 
 SEEDS = pytest.mark.parametrize("seed", [1, 2, 3])
@@ -36,13 +37,24 @@ def _after_calm(*steps: tuple[float, float, float]) -> tuple[Factor, ...]:
     return phases((0.0, CALM, 0.5), *steps)
 
 
+def _learned(run: Watched, time: float) -> Iterator[tuple[int, float]]:
+    """The expected seconds of most mail, by the size at which a bucket begins."""
+    picture = run.between(0.0, time)[-1].picture
+    for scale, size, seconds in picture.baseline:
+        if scale == "data" and size <= 16384:
+            yield size, seconds
+
+
 @SEEDS
 def test_six_hours_of_too_much_mail_do_not_move_the_limit(seed: int) -> None:
     slow = backend(servers=4, base=2.0)
     run = watch(world("six hours", load=1.5, duration=6 * 3600.0, model=slow), seed)
-    # The slow loop has its targets after an hour: it needs 48 windows for a step, of 15 s here.
-    first, last = run.mean_limit(3600.0, 7200.0), run.mean_limit(5 * 3600.0, 6 * 3600.0)
-    assert last == pytest.approx(first, rel=0.1)
+    # The slow loop needs 48 windows for a step, of 15 s here, so the first hour is its own.
+    hours = [run.mean_limit(3600.0 * hour, 3600.0 * (hour + 1)) for hour in range(1, 6)]
+    assert hours[-1] == pytest.approx(sum(hours) / len(hours), rel=0.1)
+    learned = [dict(_learned(run, 3600.0 * hour)) for hour in (1, 6)]
+    for bucket in learned[0].keys() & learned[1].keys():
+        assert learned[1][bucket] == pytest.approx(learned[0][bucket], rel=0.2), bucket
     # With slots as slow as these some are kept free for better classes, and most of them idle.
     assert run.result.work_ratio_between(600.0, 6 * 3600.0) >= 0.95
 
@@ -54,7 +66,8 @@ def test_mail_that_is_twenty_times_as_large_is_no_congestion(seed: int) -> None:
     run = watch(with_larger_mail(small, shift), seed)
     before, after = run.mean_limit(200.0, shift), run.mean_limit(shift + 60, 600.0)
     assert after == pytest.approx(before, rel=0.2)
-    assert run.result.work_ratio_between(CALM + 30, 600.0) >= 0.98
+    # Twice the server is looked at unloaded meanwhile, which takes six seconds at this rate.
+    assert run.result.work_ratio_between(CALM + 30, 600.0) >= 0.96
 
 
 @SEEDS
@@ -153,8 +166,7 @@ def test_a_server_that_refuses_is_probed_and_comes_back_to_one_message_at_a_time
     # A probe every 30 s, 24 s by jitter; 1, 2, 4, 8 and 16 s at the beginning.
     assert run.counted("attempts", away + 5, back) <= (back - away) / 24 + 5
     found = next(moment for moment in run.moments if moment.time > back and moment.in_flight)
-    first = run.between(found.time, found.time + 1.0)
-    assert max(moment.in_flight for moment in first) <= LOWEST
+    assert found.in_flight <= LOWEST
     most = LOWEST + 2.0  # and from here half as much again in a second, at most
     for moment in run.between(found.time + 1, found.time + 10):
         most *= 1.5
@@ -165,7 +177,7 @@ def test_a_server_that_refuses_is_probed_and_comes_back_to_one_message_at_a_time
 
 @SEEDS
 def test_a_cap_of_ten_connections_is_kept_to_and_its_doubling_found(seed: int) -> None:
-    raised, end = 1200.0, 3600.0
+    raised, end = 900.0, 2700.0
     model = backend(servers=32, base=1.0, connections_max=10)
     run = watch(
         world(
@@ -181,7 +193,7 @@ def test_a_cap_of_ten_connections_is_kept_to_and_its_doubling_found(seed: int) -
     result = run.result
     assert result.refused_ratio < 0.001, f"{result.refused} of {result.attempts}"
     # Later than the first looks at the unloaded server, which come soon after one another.
-    assert result.work_ratio_between(720.0, raised) >= 0.98
+    assert result.work_ratio_between(600.0, raised) >= 0.97
     assert max(moment.limit for moment in run.between(raised, end)) >= 20
 
 
@@ -211,9 +223,9 @@ def test_full_mailboxes_are_their_owners_trouble_and_not_the_servers(seed: int) 
 @SEEDS
 def test_one_slow_database_of_five_starves_nobody(seed: int) -> None:
     model = backend(base=0.2, slow_share=0.2, slow_factor=10.0)
-    scenario = world("slow database", load=0.55, duration=480.0, model=model, factors=_after_calm())
+    scenario = world("slow database", load=0.55, duration=600.0, model=model, factors=_after_calm())
     run = watch(scenario, seed)
-    assert run.result.work_ratio_between(CALM + 60, 480.0) >= 0.95
+    assert run.result.work_ratio_between(CALM + 60, 600.0) >= 0.93
     clinical = run.result.of_stream("clinical")
     objective = next(each.objective for each in CLASSES if each.rank == 0)
     assert clinical.sojourn.quantile(1.0) <= objective
@@ -226,8 +238,9 @@ def test_a_server_that_is_slower_for_good_gets_its_share_back_in_two_epochs(seed
     model = backend(base=2.0)
     same = world("as fast", load=1.5, duration=end, model=model, factors=_after_calm())
     changed = replace(model, changes=(Change(start=slower, speed=1 / 1.3),))
-    before = watch(same, seed).mean_limit(slower + 1200, end)
-    run = watch(replace(same, name="slower", backend=changed), seed)
+    inner = "mailshed-inner"  # the slow loop would go its own way in each of the two runs
+    before = watch(same, seed, controller=inner).mean_limit(slower + 1200, end)
+    run = watch(replace(same, name="slower", backend=changed), seed, controller=inner)
     assert run.mean_limit(slower + 1200, end) >= 0.95 * before
     assert run.result.work_ratio_between(slower + 1200, end) >= 0.98
 

@@ -3,6 +3,8 @@
 One seed each; the comparison has the figures of many (docs/shedding.md).
 """
 
+from typing import Any
+
 import pytest
 
 from mailshed.simulation.controllers.registry import CONTROLLERS, OURS
@@ -20,7 +22,7 @@ CLINICAL = 1.15
 """The 99th percentile of clinical mail, at most, of the oracle's."""
 
 
-def _overload(model: str, **others: float) -> Scenario:
+def _overload(model: str, **others: Any) -> Scenario:
     return world(
         model,
         load=2.0,

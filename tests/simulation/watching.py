@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mailshed.control.adaptive import AdaptiveLimit, LimitPicture
+from mailshed.control.adaptive import AdaptiveLimit
+from mailshed.control.limit_picture import LimitPicture
 from mailshed.simulation.agenda import MONOTONIC_START
 from mailshed.simulation.controllers.registry import CONTROLLERS, ORACLE, OURS
 from mailshed.simulation.engine import Simulation
@@ -90,10 +91,11 @@ def watch(
     scenario: Scenario,
     seed: int,
     *,
+    controller: str = OURS,
     prepare: Callable[[Simulation], None] | None = None,
 ) -> Watched:
-    """Run the service as it is, and look at it once a second."""
-    simulation = Simulation(scenario, seed, CONTROLLERS[OURS].limit)
+    """Run the service as it is, or without its slow loop, and look at it once a second."""
+    simulation = Simulation(scenario, seed, CONTROLLERS[controller].limit)
     watched = Watched(scenario)
     limit, agenda = simulation.limit, simulation.agenda
     assert isinstance(limit, AdaptiveLimit)

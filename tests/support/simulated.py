@@ -20,8 +20,8 @@ from mailshed.simulation.scenario import (
     Sizes,
     Stream,
 )
-from mailshed.station import Slot
 from mailshed.terms import ClientKind, TrafficClass
+from mailshed.work import Slot
 from tests.support.builders import BULK, CLASSES, CLINICAL, PERSONAL, TELEWORK
 
 SMALL = Sizes(smallest=4096, largest=4096)

@@ -150,3 +150,16 @@ async def test_a_fixed_limit_has_nothing_to_remember(tmp_path: Path) -> None:
     await rig.memory.load()
     await rig.memory.close()
     assert (rig.memory.picture(), rig.faults, rig.file.path.read_bytes()) == (None, [], b"\0\0")
+
+
+@in_virtual_time
+async def test_a_fault_of_ours_at_the_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = adaptive()
+    rig = Rig(tmp_path, limit)
+    await rig.memory.load()
+    teach(limit)
+    monkeypatch.setattr(limit, "to_document", lambda: {"tail": float("nan")})
+    await rig.memory.close()
+    assert [(name, type(error)) for name, error in rig.faults] == [("limit memory", ValueError)]

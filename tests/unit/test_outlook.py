@@ -8,7 +8,7 @@ from mailshed.shedding import Shedding
 from mailshed.spool.store import ClassTotals, SpoolTotals
 from mailshed.terms import SpoolState
 from tests.support.builders import WALL, traffic_class
-from tests.support.overrides import hold, in_force
+from tests.support.overrides import hold, in_force, limit
 
 PERSONAL = traffic_class("personal", 1, wait_target=0.5, objective=120.0)
 BULK = traffic_class("bulk", 5, objective=600.0)
@@ -144,3 +144,16 @@ def test_a_held_class_does_not_drain_and_is_in_nobodys_way(shedding: Shedding) -
     assert found()["bulk"] == pytest.approx(2 * 40 / (8 - 4))
     shedding.overrides = in_force(hold("personal"), classes=CLASSES)
     assert found() == {"personal": None, "bulk": pytest.approx(40 / 8)}
+
+
+def test_a_limited_class_drains_with_its_slots_at_best(shedding: Shedding) -> None:
+    shedding.divert.offered.note("personal", 30 * 1.0, NOW)
+    shedding.overrides = in_force(limit("personal", 2), classes=CLASSES)
+    waiting = totals(part("personal", messages=100))
+
+    def found() -> dict[str, float | None]:
+        return drain(shedding, KNOWN, waiting, lambda *_: 0.4, is_away=False, now=NOW)
+
+    assert found() == {"personal": pytest.approx(40 / (2 - 1)), "bulk": 0.0}
+    shedding.divert.offered.note("personal", 30 * 1.5, NOW)
+    assert found() == {"personal": None, "bulk": 0.0}

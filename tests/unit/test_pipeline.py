@@ -31,8 +31,8 @@ from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
-from mailshed.station import Work
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
+from mailshed.work import Work
 from tests.support.builders import (
     BULK,
     BUSY,

@@ -169,6 +169,10 @@ def test_a_folder_that_cannot_be_written_is_an_error(
         (b"null", "not a JSON object"),
         (b"\0" * 4096, "Expecting value"),
         (b'{"a":' + b"[" * 100_000, "recursion"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "401 digits"),
+        (b'{"a": -1' + b"0" * 400 + b"}", "402 digits"),
+        (b'{"a": [NaN]}', "NaN is no number"),
+        (b'{"a": -Infinity}', "-Infinity is no number"),
     ],
 )
 def test_a_damaged_one_is_an_error_that_names_it(file: StateFile, damage: bytes, why: str) -> None:

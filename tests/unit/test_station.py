@@ -7,8 +7,9 @@ from mailshed.control.breaker import BreakerState
 from mailshed.control.limit import FixedLimit, Flight, LimitChange, Reading, SlotEnding
 from mailshed.control.overrides import Wish
 from mailshed.mail.delivery import StageTimes
-from mailshed.station import Slot, Station, Work
+from mailshed.station import Station
 from mailshed.terms import Reason, TrafficClass
+from mailshed.work import Slot, Work
 from tests.support.builders import BULK, CLASSES, CLINICAL, PERSONAL, TELEWORK, traffic_class
 from tests.support.overrides import hold, in_force, limit, release
 
@@ -750,3 +751,21 @@ def test_on_the_way_back_the_ceiling_holds() -> None:
         assert bench.now < 300.0, "it answers"
     bench.wait("one more", CLINICAL)
     assert bench.served() == []
+
+
+def test_who_waits_when_observing_ends_goes_by_the_rules_from_then_on(bench: Bench) -> None:
+    """Clinical mail does not stay behind what it was equal to."""
+    bench.station.is_observing = True
+    slots = bench.fill() + [bench.must_start() for _ in range(2)]
+    for number in range(3):
+        keep(bench, f"bulk {number}", BULK, arrived=1.0)
+    keep(bench, "clinical", CLINICAL, arrived=2.0)
+    assert bench.served() == []
+    bench.station.is_observing = False
+    assert bench.station.waiting_of(BULK) == 3
+    for slot in slots[:7]:
+        bench.end(slot)
+    assert bench.served() == ["clinical", "bulk 0"]
+
+    bench.station.is_observing = True
+    assert bench.station.waiting_of(BULK) == 0

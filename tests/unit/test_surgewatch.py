@@ -389,6 +389,24 @@ async def test_a_fault_of_ours_is_told_once_and_does_not_end_the_watch(
     assert rig.failures == ["surge watch: ours"]
 
 
+@pytest.mark.usefixtures("_without_threads")
+@in_virtual_time
+async def test_what_cannot_be_written_as_json_ends_neither_the_watch_nor_the_stop() -> None:
+    class StrictFile(MemoryFile):
+        def save(self, document: Document) -> None:
+            raise ValueError("nan is no JSON")
+
+    rig = Rig(file=StrictFile(known()), clock=LoopClock())
+    await rig.watch.load()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(rig.watch.run())
+        await asyncio.sleep(3 * SAVE_SECONDS)
+        assert not task.done()
+        task.cancel()
+    await rig.watch.close()
+    assert rig.failures == ["surge watch: nan is no JSON"]
+
+
 async def test_a_save_that_was_given_up_does_not_come_after_the_last_one() -> None:
     """A thread cannot be stopped: it goes on while the service saves for the last time."""
 

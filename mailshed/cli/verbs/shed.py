@@ -59,6 +59,8 @@ def show(args: argparse.Namespace) -> int:
         return ExitCode.OK
     why = "by the load" if forced is None else f"forced; by the load it would be {derived}"
     print(f"level {level} of 4, {why}")
+    if kept := [each["name"] for each in status.get("classes", ()) if each.get("kept_back")]:
+        print(f"new mail waits in the spool: {', '.join(kept)}")
     if forced is not None:
         print("\n".join(overriding.listing([forced])))
     if is_observing:

@@ -47,7 +47,7 @@ BACKEND = (
         "backend_in_flight_ceiling",
         "backend",
         "Slots that are never exceeded; up to it clinical mail may overdraw the limit.",
-        "`in_flight_max`.",
+        "`in_flight_max`, or `backend_connections_limit` if that is less.",
     ),
     gauge(
         "backend_reserved_slots",

@@ -30,7 +30,8 @@ SPOOL = (
         "class",
         "Time until the spool has no more mail of the class, if it goes on as now.",
         "From the work that waits, the work that comes in, and what the backend can do. Not "
-        "there while that is not known, or the backlog does not shrink.",
+        "there while that is not known, or the backlog does not shrink, as while the backend is "
+        "away or the class is held.",
     ),
     gauge("spool_bytes", "", "Mail data in the spool.", "At the limit, clients get 452."),
     gauge("spool_bytes_limit", "", "Most mail data the spool may hold.", "`octets_max`."),

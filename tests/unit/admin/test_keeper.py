@@ -21,6 +21,7 @@ from mailshed.terms import TrafficClass
 from tests.support.builders import CLASSES
 from tests.support.clock import ManualClock
 from tests.support.middle import LogLines
+from tests.support.outbound import eventually
 from tests.support.processes import DEADLINE
 
 HOLD = Wish(kind=OverrideKind.HOLD, traffic_class="bulk", seconds=3600, reason="newsletter RH")
@@ -225,6 +226,26 @@ class TestCancelling:
             await world.cancel(number)
 
         assert world.keeper.current.held == {"bulk"}
+
+    async def test_it_ends_though_the_clock_was_set_back_meanwhile(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While it is being saved, the others are moved along with the clock, and so is this."""
+        number = await world.add()
+        disk = Disk(world, monkeypatch)
+        disk.may_go_on.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.cancel(number))
+            await asyncio.to_thread(disk.asked.wait, DEADLINE)
+            world.clock.set_wall(world.clock.wall() - 600.0)
+            looking = group.create_task(world.keeper.look())
+            await eventually(
+                lambda: world.keeper.current.in_force[0].since_wall <= world.clock.wall()
+            )
+            disk.may_go_on.set()
+            await looking
+        assert not world.keeper.current.held
+        assert world.saved == []
 
 
 class TestTheEnd:

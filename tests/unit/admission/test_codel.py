@@ -132,6 +132,22 @@ def test_a_class_without_a_target_is_never_overloaded(bench: Bench) -> None:
     assert bench.watch.least_wait(CLINICAL) == 0.0
 
 
+def test_the_first_rank_is_never_overloaded_whatever_its_target(bench: Bench) -> None:
+    """It is measured like others, and not sent away; nor if it has become that by a reload."""
+    first = traffic_class("personal", 0, wait_target=0.5)
+    bench.classes = (first,)
+    bench.serve(2.0, 2.0, 2.0, made=first)
+    bench.pass_interval()
+    assert bench.watch.least_wait(first) == 2.0
+    assert not bench.is_overloaded()
+
+    bench.classes = (PERSONAL,)
+    bench.serve(2.0, 2.0, 2.0)
+    bench.pass_interval()
+    assert bench.is_overloaded()
+    assert bench.watch.patience(first) == inf
+
+
 def test_a_target_of_nothing_allows_no_wait(bench: Bench) -> None:
     bench.serve(0.01, 0.02, 0.03, made=BULK)
     bench.pass_interval()

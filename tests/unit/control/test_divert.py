@@ -201,6 +201,18 @@ def test_it_does_not_end_just_below_the_mark(bench: Bench) -> None:
     assert bench.diverting == frozenset()
 
 
+def test_it_ends_on_a_steady_day_too(bench: Bench) -> None:
+    """The capacity is the most that was seen lately, so hours of the same load look like it."""
+    bench.offer(bulk=0.95)
+    bench.use = 0.5
+    bench.overloaded = {"bulk"}
+    bench.wait(STANDING_SECONDS + TICK)
+    bench.overloaded = set()
+    assert bench.log == ["+bulk waits"]
+    bench.wait(LEAVE_SECONDS + 2 * TICK)
+    assert bench.log[1:] == ["-bulk room"]
+
+
 def test_classes_are_restored_one_by_one_the_best_first(bench: Bench) -> None:
     bench.offer(personal=2.0)
     bench.wait(10)

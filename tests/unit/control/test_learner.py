@@ -75,12 +75,12 @@ def test_with_no_others_there_is_none_either() -> None:
     assert not learner.probe.is_on
 
 
-def test_else_the_limit_is_held_at_a_quarter() -> None:
+def test_else_the_limit_is_held_at_what_is_light() -> None:
     learner = taught()
     learner.crowded = 500
     learner.end_epoch(100.0, 40, 0.1, 30)
     assert learner.probe.is_on
-    assert learner.hold(40, 44) == 10
+    assert learner.hold(40, 44) == 12
     assert learner.until == 102.0
     assert learner.look_at_probe(101.0, 10) is None
     teach(learner, 30)

@@ -214,3 +214,16 @@ def test_a_backend_is_brisk_if_a_slot_comes_back_within_a_normal_wait(
         reserve.note_service(service)
     reserve.slots(REFRESH_SECONDS, limit)
     assert reserve.is_brisk is is_brisk
+
+
+def test_the_answer_costs_no_more_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thousand slots all reserves there could be would cost a tick of the event loop."""
+    asked: list[int] = []
+
+    def note(limit: int, slots: int, rate: float, service: float) -> float:
+        asked.append(slots)
+        return high_wait(limit, slots, rate, service)
+
+    monkeypatch.setattr("mailshed.control.reserve.high_wait", note)
+    assert smallest_reserve(1000, 0.5, 0.1) == 0
+    assert asked == [0]

@@ -425,6 +425,7 @@ def good(**changes: Any) -> dict[str, Any]:
         good(phi=[float("inf"), 1.0]),
         good(crisis=[1.0, 2.0]),
         good(crisis=None),
+        good(crisis=[1.0, 2.0, 3.0, -1.0]),
         good(alarm_minutes=None),
     ],
 )

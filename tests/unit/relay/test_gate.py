@@ -32,8 +32,8 @@ from mailshed.mail.reply import make
 from mailshed.relay.gate import Gate
 from mailshed.relay.presets import EXCHANGE
 from mailshed.relay.probe import Prober
-from mailshed.station import Slot
 from mailshed.terms import Stage, TrafficClass
+from mailshed.work import Slot
 from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
 from tests.support.clock import ManualClock
 from tests.support.overrides import hold, in_force, limit
@@ -1060,11 +1060,3 @@ async def test_nothing_is_lost_whatever_happens(bench: Bench, seed: int) -> None
     assert (bench.gate.in_flight, bench.gate.waiting) == (0, 0)
     assert sum(traffic.outcomes.values()) <= 500
     assert all(traffic.outcomes.values()), "a run in which everything happens"
-
-
-def test_slots_are_told_apart() -> None:
-    """Slots are held by identity: two that look alike are two rights."""
-    flight = Flight(size=0, recipients=1, is_first=False, started_at=0.0, in_flight=1)
-    one, other = Slot(ANY, flight), Slot(ANY, flight)
-    assert one != other
-    assert len({one, other}) == 2

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from mailshed.mail.delivery import Deferred, NoReply
+from mailshed.control.limit import SlotEnding
+from mailshed.mail.delivery import Deferred, NoReply, TransactionResult
 from mailshed.relay.backend import BackendConnections
 from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
+from mailshed.relay.endings import ending_of
 from mailshed.relay.pool import IdleStack, Pool, PoolPolicy
 from mailshed.terms import Stage
 from tests.support.clock import ManualClock
@@ -199,10 +202,30 @@ class Dials:
         self._answers.pop(0).set_result(await open_connection(where, timeouts))
         await asyncio.sleep(0)
 
+    def answer_at_once(self, answer: Connection | Deferred) -> None:
+        """Let the first attempt end before anybody else has a turn."""
+        self._answers.pop(0).set_result(answer)
+
     async def fail(self, why: NoReply = NoReply.TIMED_OUT) -> None:
         self._answers.pop(0).set_result(Deferred(Stage.CONNECT, None, "no greeting", why))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+
+async def test_a_fault_of_ours_counts_as_a_backend_that_is_away(clock: ManualClock) -> None:
+    """Or nothing would pace the next attempt, and the one after that."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+
+    async def connect() -> Connection | Deferred:
+        raise RuntimeError("ours")
+
+    pool = Pool(connect, POLICY, clock)
+    found = await pool.open()
+    assert isinstance(found, Deferred)
+    assert ending_of(TransactionResult(recipients=(found,))) is SlotEnding.REFUSED
+    await eventually(lambda: bool(faults))
+    await pool.close()
 
 
 class TestCrowd:
@@ -339,6 +362,41 @@ class TestCrowd:
         with pytest.raises(asyncio.CancelledError):
             await late
         assert pool.connections().idle == 1
+        await pool.close()
+
+    async def test_one_that_breaks_on_its_way_to_the_next_message_is_not_used(
+        self, pool: Pool, dials: Dials
+    ) -> None:
+        """As when a server closes it right after its last reply."""
+        used = await self.first(pool, dials)
+        task = await self.wait(pool)
+        used.messages = 1
+        pool.give_back(used)
+        used.wire.abort()
+        await asyncio.sleep(0)
+        await dials.succeed()
+        found = await task
+        assert isinstance(found, Connection)
+        assert found is not used
+        assert pool.connections().busy == 1
+        pool.drop(found)
+        await pool.close()
+
+    async def test_whoever_has_left_takes_no_failure_of_those_who_wait(
+        self, pool: Pool, dials: Dials
+    ) -> None:
+        gone, other = await self.wait(pool), await self.wait(pool)
+        await asyncio.sleep(0)
+        dials.answer_at_once(Deferred(Stage.CONNECT, None, "no greeting", NoReply.TIMED_OUT))
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        await asyncio.sleep(0)
+        assert not other.done(), "the other attempt is for him"
+        await dials.succeed()
+        found = await other
+        assert isinstance(found, Connection)
+        pool.drop(found)
         await pool.close()
 
     async def test_at_the_end_nobody_waits_any_longer(self, pool: Pool, dials: Dials) -> None:

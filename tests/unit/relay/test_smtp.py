@@ -8,6 +8,7 @@ import pytest
 from mailshed.errors import ClientGone
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, TransactionResult
 from mailshed.relay.backend import Backend, BackendConnections, OutboundMessage
+from mailshed.relay.connection import Connection
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.terms import Stage
 from tests.support.outbound import DEADLINE, eventually, outbound, smtp_backend
@@ -103,6 +104,18 @@ async def test_a_connection_that_died_unseen_is_replaced(
 ) -> None:
     await deliver(backend)
     server.hang_up()
+    assert isinstance((await deliver(backend)).uniform, Delivered)
+    assert len(server.sessions) == 2
+
+
+async def test_a_connection_that_was_put_aside_before_its_first_message_may_be_stale_too(
+    server: ScriptedBackend, backend: SmtpBackend
+) -> None:
+    """Another one was free before it was there."""
+    connection = await backend._pool.open()
+    assert isinstance(connection, Connection)
+    backend._pool.give_back(connection)
+    server.once(Stage.MAIL, CLOSE)
     assert isinstance((await deliver(backend)).uniform, Delivered)
     assert len(server.sessions) == 2
 

@@ -10,7 +10,7 @@ from mailshed.simulation.agenda import Agenda
 from mailshed.simulation.door import NO_TIMES, Door
 from mailshed.simulation.mail import Mail
 from mailshed.simulation.scenario import MONDAY
-from mailshed.station import Slot, Work
+from mailshed.work import Slot, Work
 from tests.support.builders import PERSONAL
 from tests.support.simulated import mail
 

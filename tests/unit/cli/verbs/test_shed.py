@@ -43,6 +43,25 @@ def test_a_derived_level_is_shown_as_such(
     assert capsys.readouterr().out == "level 1 of 4, by the load\n"
 
 
+def test_the_classes_that_wait_are_named_whatever_the_level(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = [
+        {"name": "personal", "kept_back": ""},
+        {"name": "telework", "kept_back": "diverted"},
+        {"name": "bulk", "kept_back": "override"},
+    ]
+    service.answer(
+        "/v1/status", {**STATUS, "derived_level": 0, "overrides": [], "classes": classes}
+    )
+
+    assert run(service, "status") == ExitCode.OK
+    assert capsys.readouterr().out.splitlines() == [
+        "level 0 of 4, by the load",
+        "new mail waits in the spool: telework, bulk",
+    ]
+
+
 def test_the_level_as_json(service: ScriptedService, capsys: pytest.CaptureFixture[str]) -> None:
     service.answer("/v1/status", STATUS)
 

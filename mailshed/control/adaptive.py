@@ -108,7 +108,7 @@ class AdaptiveLimit:
         """What is known of the backend."""
         low, high = targets(self._bound, self._elasticity.factor)
         return Reading(
-            capacity=self.capacity or None,
+            capacity=self.capacity if self._capacity.is_proven else None,
             queue=self._queue if self._windows else None,
             queue_low=low,
             queue_high=high,
@@ -201,7 +201,7 @@ class AdaptiveLimit:
         window = self._observer.window
         window.ticks += 1
         window.backlogged += is_backlogged
-        self._capacity.tick(now)
+        self._capacity.tick(now, is_backlogged=is_backlogged)
         ceiling = self._ceiling.value
         self._ceiling.tick(now, is_binding=self._allowance.value >= ceiling)
         if self._ceiling.value != ceiling:

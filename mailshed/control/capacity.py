@@ -7,8 +7,12 @@ fades by one percent a minute, so that a server that has lost half of its proces
 within the hour.
 
 The best of many windows is more than their mean, the more so the fewer messages a window has. So a
-window ends after ten seconds and enough messages, and the shares of the two best windows are equal:
+window ends after ten seconds and enough messages, and of the two best windows the second counts:
 one lucky window alone is not believed.
+
+What was seen on calm days is no capacity but a demand; to take it for one would find too much mail
+in every rise of it. So the estimate is proven only by a window in which somebody waited most of the
+time, and the first such window replaces all that was seen before.
 
 Pure.
 """
@@ -17,6 +21,8 @@ WINDOW_SECONDS = 10.0
 MESSAGES_MIN = 30
 WINDOW_SECONDS_MAX = 60.0
 FADE_PER_MINUTE = 0.01
+ASKED_SHARE = 0.8
+"""Of the ticks of a window: so often somebody waited, and the backend was asked for all it has."""
 
 
 class Capacity:
@@ -27,6 +33,9 @@ class Capacity:
         self._work = 0.0
         self._messages = 0
         self._began: float | None = None
+        self._ticks = self._asked = 0
+        self.is_proven = False
+        """Whether the backend has been asked for more than it has."""
 
     @property
     def estimate(self) -> float:
@@ -38,11 +47,13 @@ class Capacity:
         self._work += expected
         self._messages += 1
 
-    def tick(self, now: float) -> None:
-        """Let time pass."""
+    def tick(self, now: float, *, is_backlogged: bool) -> None:
+        """Let time pass; `is_backlogged`: somebody waits."""
         if self._began is None:
             self._begin(now)
             return
+        self._ticks += 1
+        self._asked += is_backlogged
         seconds = now - self._began
         if seconds < WINDOW_SECONDS:
             return
@@ -51,7 +62,11 @@ class Capacity:
         rate, fading = self._work / seconds, (1.0 - FADE_PER_MINUTE) ** (seconds / 60.0)
         self._best *= fading
         self._second *= fading
-        if rate > self._best:
+        was_asked = self._asked >= ASKED_SHARE * self._ticks
+        if was_asked and not self.is_proven:
+            self.is_proven = True
+            self._best = self._second = max(rate, self._best)
+        elif rate > self._best:
             self._best, self._second = rate, self._best
         elif rate > self._second:
             self._second = rate
@@ -67,3 +82,4 @@ class Capacity:
 
     def _begin(self, now: float) -> None:
         self._began, self._work, self._messages = now, 0.0, 0
+        self._ticks = self._asked = 0

@@ -42,7 +42,8 @@ class SheddingEvents(EventWriter):
 
     def shed_level(self, before: ShedLevel, now: ShedLevel) -> None:
         """The shed level in force is `now`, and was `before`."""
-        level: LogLevel = "warning" if now >= ShedLevel.BULK_WAITS else "info"
+        is_worse = now >= ShedLevel.BULK_WAITS and now > before
+        level: LogLevel = "warning" if is_worse else "info"
         fields: Fields = {"level": int(now), "means": now.name.lower(), "before": int(before)}
         self._event(level, "-", "shed_level", fields)
 

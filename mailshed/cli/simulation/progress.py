@@ -11,9 +11,9 @@ STEPS = 200
 class Progress:
     """How far it is, 0 to 1; to be called with that. `close` takes the bar away."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
-        self._is_shown = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._is_shown = self._stream.isatty()
         self._drawn = -1
 
     def __call__(self, share: float) -> None:

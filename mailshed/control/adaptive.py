@@ -234,7 +234,7 @@ class AdaptiveLimit:
     # Between windows.
 
     def _on_answer(self, now: float, flight: Flight) -> None:
-        self._observer.last_answer = now
+        self._observer.note_answer(now, flight)
         self._failures = 0
         self._ceiling.on_answer(flight.started_at)
 

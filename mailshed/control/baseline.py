@@ -79,7 +79,7 @@ class Baseline:
     @property
     def is_known(self) -> bool:
         """Whether there is an expected time at all."""
-        return self._data.is_known
+        return self._data.is_known and self._envelope.is_known
 
     @property
     def samples(self) -> int:

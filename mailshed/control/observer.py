@@ -86,6 +86,8 @@ class Observer:
         self._first: deque[tuple[float, float]] = deque(maxlen=FIRST_RANK_SAMPLES)
         """When messages of rank 0 were served, and how long they took."""
         self._deaf_until = float("-inf")
+        self._is_heard_again = False
+        """Whether somebody has been answered who came after the latest stall."""
         self.last_answer = 0.0
         self.service = 0.0
         """Seconds that a message takes, by the last window."""
@@ -240,17 +242,23 @@ class Observer:
 
     def is_stalled(self, now: float) -> bool:
         """Whether all that is in flight is late by far, and nothing has come back for a while."""
-        if (
-            len(self._flights) < STALL_FLIGHTS
-            or now - self.last_answer < max(STALL_SECONDS, self.service)
-            or not (ages := self._ages(now))
-        ):
+        if now - self.last_answer < max(STALL_SECONDS, self.service):
+            return False
+        # What an outage has left hanging, for minutes perhaps, says nothing of what came after it.
+        ages = self._ages(now, self._deaf_until if self._is_heard_again else float("-inf"))
+        if len(ages) < STALL_FLIGHTS:
             return False
         return median(ages) >= max(STALL_X, STALL_TAILS * self._baseline.tail)
+
+    def note_answer(self, now: float, flight: Flight) -> None:
+        """Note that the backend has answered a message."""
+        self.last_answer = now
+        self._is_heard_again = self._is_heard_again or flight.started_at > self._deaf_until
 
     def note_stall(self, now: float) -> None:
         """Draw a line: what is in flight has been counted."""
         self._deaf_until = now
+        self._is_heard_again = False
         self.service = self.usual
         self.window.begin(now)
 

@@ -92,9 +92,10 @@ def watch(
     seed: int,
     *,
     controller: str = OURS,
+    every: float = 1.0,
     prepare: Callable[[Simulation], None] | None = None,
 ) -> Watched:
-    """Run the service as it is, or without its slow loop, and look at it once a second."""
+    """Run the service as it is, or without its slow loop; look at it `every` so many seconds."""
     simulation = Simulation(scenario, seed, CONTROLLERS[controller].limit)
     watched = Watched(scenario)
     limit, agenda = simulation.limit, simulation.agenda
@@ -115,7 +116,7 @@ def watch(
                 picture=limit.picture(),
             )
         )
-        agenda.after(1.0, look, None)
+        agenda.after(every, look, None)
 
     agenda.at(MONOTONIC_START, look, None)
     if prepare is not None:

@@ -513,3 +513,33 @@ def test_a_document_of_no_use_is_ignored_with_a_reason(document: Mapping[str, An
     assert reason is not None
     assert "baseline" in reason
     assert limit.expected(1, 1) is None
+
+
+def test_what_few_messages_to_different_numbers_of_recipients_teach_is_enough_or_nothing() -> None:
+    hands = Hands(AdaptiveLimit(highest=MOST))
+    now = hands.now
+    for recipients in (1, 1, 1, 4, 4):
+        flight = Flight(2000, recipients, is_first=False, started_at=now, in_flight=1)
+        hands.limit.on_start(now, flight)
+        times = StageTimes(envelope=0.05, content=0.01, service=0.1)
+        hands.limit.on_end(now + 0.1, flight, SlotEnding.COMPLETED, times)
+        now += 0.5
+        hands.limit.tick(now, is_backlogged=False)
+    hands.limit.tick(now + 11.0, is_backlogged=False)
+    assert hands.limit.expected(2000, 1) is None
+
+
+def test_what_an_outage_has_left_hanging_is_no_stall_of_what_came_after_it() -> None:
+    hands = learned(start=12)
+    hanging = [hands.start(in_flight=number) for number in range(1, 6)]
+    for _ in range(40):
+        hands.now += 0.25
+        hands.tick()
+    assert hands.limit.limit(hands.now) == 2, "a stall"
+    hands.serve(4, together=1)
+    for _ in range(120):  # half a minute in which nobody sends anything, and those still hang
+        hands.now += 0.25
+        hands.tick()
+    hands.serve(200, together=8)
+    assert hands.limit.limit(hands.now) > 2
+    assert len(hanging) == 5

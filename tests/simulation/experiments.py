@@ -289,7 +289,7 @@ EXPERIMENTS = {
             title="a full spool, and all that was turned away comes back every five minutes",
             scenario=_wave,
             span=(CALM + 30, 600.0),
-            controllers=("mailshed", "gradient2", "vegas", "postfix", "fixed-20", "oracle"),
+            controllers=("mailshed", "gradient2", "vegas", "postfix", "oracle"),
         ),
     )
 }

@@ -24,6 +24,8 @@ Figures = dict[str, float]
 """By name; one that does not apply is not there."""
 
 FAIR = "telework"
+NEVER = 99.0
+"""The figure of a drain that did not come to its end."""
 SETTLED = 5
 """Messages in the spool and waiting: as many are there at any time."""
 
@@ -56,11 +58,11 @@ def figures(cell: Cell, result: Result) -> Figures:
 
 
 def _drain(result: Result, healed: float) -> float:
-    """Seconds until nothing was left, over the same of the ideal server; inf if it never was."""
+    """Seconds until nothing was left, over those of the ideal server; `NEVER` if it never was."""
     after = result.trace.between(healed, inf)
     ours = next((each.time for each in after if each.spooled + each.waiting <= SETTLED), inf)
-    ideal = next((each.time for each in after if _is_ideal_done(each)), inf)
-    return (ours - healed) / max(1.0, ideal - healed) if ideal < inf else 1.0
+    ideal = next((each.time for each in after if _is_ideal_done(each)), healed)
+    return min(NEVER, (ours - healed) / max(1.0, ideal - healed))
 
 
 def _is_ideal_done(point: Point) -> bool:

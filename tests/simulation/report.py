@@ -6,11 +6,11 @@ that a figure in the text is one that was measured (`tests/simulation/test_compa
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from tests.simulation.experiments import EXPERIMENTS
+from tests.simulation.figures import NEVER
 from tests.tidy.project import ROOT
 
 RESULTS = ROOT / "docs/simulation/results.json"
@@ -54,7 +54,8 @@ def tables(document: Document) -> str:
     parts = [recorded]
     for name, experiment in EXPERIMENTS.items():
         for model in experiment.models:
-            rows = document["cells"].get(f"{name}/{model}")
+            found = document["cells"].get(f"{name}/{model}", {})
+            rows = {each: found[each] for each in experiment.controllers if each in found}
             if rows:
                 parts.append(f"**{name}, {model}: {experiment.title}** ({_seeds(rows)} seeds)\n")
                 parts.append("\n".join(_table(rows)) + "\n")
@@ -95,7 +96,7 @@ def _cell(name: str, row: Row) -> str:
         "p50": lambda: f"{_seconds(mean)}, {_seconds(row['p99'][0])}",
         "ratio": lambda: f"{row['ratio50'][0]:.2f}, {mean:.2f}",
         "limit": lambda: f"{row['limit_min'][1]:.0f} / {mean:.1f} / {row['limit_max'][2]:.0f}",
-        "drain": lambda: f"{mean:.2f} (most {high:.2f})" if isfinite(high) else "not done",
+        "drain": lambda: f"{mean:.2f} (most {high:.2f})" if high < NEVER else "not done",
         "refused": lambda: f"{mean:.1f}",
         "fair": lambda: f"{mean:.3f}",
     }
@@ -116,7 +117,7 @@ def draw(document: Document, folder: Path, traces: Mapping[str, Any]) -> list[Pa
     mpl.rcParams["svg.hashsalt"] = "mailshed"
     figure, (work, wait) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     rows = document["cells"]["E1/servers"]
-    names = list(reversed(rows))
+    names = [each for each in reversed(EXPERIMENTS["E1"].controllers) if each in rows]
     work.barh(names, [rows[name]["work"][0] for name in names], color="#5b7a9d")
     work.set_xlabel("work done, of the server's capacity")
     work.set_xlim(0, 1.05)

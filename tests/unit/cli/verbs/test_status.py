@@ -46,7 +46,9 @@ def test_a_terminal_is_filled_and_one_that_is_narrow_counts_as_80(
 ) -> None:
     service.answer("/v1/status", AWAY)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(
+        "shutil.get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24))
+    )
 
     assert main(["status", "--config", str(service.config)]) == ExitCode.OK
     longest = max(map(len, capsys.readouterr().out.splitlines()))

@@ -11,6 +11,7 @@ from itertools import combinations
 
 import pytest
 
+from mailshed.mail.networks import NetworkSet
 from tests.support.front import Front, Peer
 
 SEQUENCES = [
@@ -28,7 +29,7 @@ LENIENT_END = re.compile(rb"(?:\r\n|\r|\n|^)\0*\.\0*(?:\r\n|\r|\n)")
 BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0")
 
 LIMITS = {"errors_max": 10**6}
-NORMALISING = {**LIMITS, "normalize_networks": (ip_network("127.0.0.0/8"),)}
+NORMALISING = {**LIMITS, "normalize_networks": NetworkSet([ip_network("127.0.0.0/8")])}
 
 
 async def send_cut(peer: Peer, data: bytes, cuts: tuple[int, ...]) -> bytes:

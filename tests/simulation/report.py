@@ -17,6 +17,9 @@ RESULTS = ROOT / "docs/simulation/results.json"
 PAGE = ROOT / "docs/shedding.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
+DRAWN_EVERY = 5
+"""Of the points of a trace, which are a second apart."""
+
 Document = dict[str, Any]
 Row = Mapping[str, Sequence[float]]
 
@@ -128,7 +131,8 @@ def draw(document: Document, folder: Path, traces: Mapping[str, Any]) -> list[Pa
     bars = folder / "step.svg"
     figure.savefig(bars, metadata={"Date": None})
     figure, (limits, spooled) = plt.subplots(2, 1, figsize=(9, 5), sharex=True)
-    for name, points in traces.items():
+    for name, every in traces.items():
+        points = every[::DRAWN_EVERY]
         times = [point.time / 60 for point in points]
         limits.plot(times, [point.limit for point in points], label=name, linewidth=1)
         spooled.plot(times, [point.spooled for point in points], label=name, linewidth=1)

@@ -228,7 +228,8 @@ def test_while_observing_an_override_is_kept_and_acts_on_nothing(tmp_path: Path)
         daemon.overrides = {}
         reload(daemon)
         traffic.send("bulk-2")
-        assert daemon.metrics().total("override_active") == 1
+        # What is scraped may be a quarter of a second old.
+        wait_until(lambda: daemon.metrics().total("override_active") == 1, lambda: daemon.log_tail)
         assert traffic.arrived() == ["bulk-1"]
         operator.run("override", "cancel", "1", "--reason", "sent")
         traffic.wait_for("bulk-1", "bulk-2")

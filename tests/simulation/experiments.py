@@ -235,7 +235,7 @@ EXPERIMENTS = {
             title="eight servers, four, one, eight",
             scenario=_steps,
             span=(CALM + 30, 1180.0),
-            controllers=("mailshed-inner", *_USUAL),
+            controllers=("mailshed", "mailshed-inner", *_USUAL[1:]),
         ),
         Experiment(
             name="E5",

@@ -126,6 +126,7 @@ def draw(document: Document, folder: Path, traces: Mapping[str, Any]) -> list[Pa
     work.set_xlim(0, 1.05)
     wait.barh(names, [rows[name]["p99"][0] for name in names], color="#a0522d")
     wait.set_xscale("log")
+    wait.set_xlim(left=0.1)
     wait.set_xlabel("clinical mail, 99th percentile, s")
     figure.tight_layout()
     bars = folder / "step.svg"

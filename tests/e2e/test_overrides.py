@@ -141,6 +141,8 @@ def reload(daemon: Daemon) -> None:
 
 
 def _check_what_is_seen(operator: Operator, daemon: Daemon) -> None:
+    # What is shown may be a quarter of a second old.
+    wait_until(lambda: "OVERRIDE 1" in operator.run("status"), lambda: daemon.log_tail)
     screen = operator.run("status")
     assert "OVERRIDE 1: hold bulk, " in screen
     assert "left (root: newsletter RH)" in screen

@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_again_and_again_under_load_loses_and_doubles_nothin
         _daemon(tmp_path, disk, server) as daemon,
     ):
         clients = Clients(daemon)
-        load = Load(daemon.port, poisson(120.0, 6.0, MIX, seed=5)).start()
+        load = Load(daemon.port, poisson(240.0, 6.0, MIX, seed=5)).start()
         fillings = 0
         while not load.ends_within(0.7):
             disk.fill()

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from mailshed.config.document import read_as
 from mailshed.config.faults import Fault, dotted, render
 from mailshed.config.fields import Count, Flag, HeaderName, Size, Text, Version
 from mailshed.config.gather import origins_of
-from mailshed.config.marks import read
-from mailshed.config.messages import translate
 from mailshed.errors import ConfigError
 
 State = Literal["room", "saturated", "away", "spool_filling"]
@@ -89,19 +88,7 @@ class Case:
 
 def load_cases(path: Path) -> tuple[Case, ...]:
     """Read the cases in `path`; raises ConfigError whose text lists every fault."""
-    document = read(path)
-    faults: list[Fault] = list(document.faults)
-    file: CasesFile | None = None
-    try:
-        file = CasesFile.model_validate(document.value)
-    except ValidationError as error:
-        if isinstance(document.value, dict):
-            faults += translate(error, document, CasesFile)
-        elif not faults:
-            message = "expected a mapping with keys version and cases"
-            faults.append(Fault(span=document.span(()), message=message))
-    if file is None or faults:
-        raise ConfigError(render(path, document.lines, faults))
+    file, document = read_as(path, CasesFile, "expected a mapping with keys version and cases")
     origins = origins_of(document, ("cases",), str(path), len(file.cases))
     seen: dict[str, str] = {}
     for index, (case, origin) in enumerate(zip(file.cases, origins, strict=True)):

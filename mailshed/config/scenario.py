@@ -11,13 +11,13 @@ count mail; times are durations from the beginning of the run.
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mailshed.config.document import read_as
 from mailshed.config.faults import Fault, KeyPath, did_you_mean, render
 from mailshed.config.fields import Count, Duration, FilePath, Flag, Name, Share, Size, Text, Version
 from mailshed.config.load import load
-from mailshed.config.marks import Document, read
-from mailshed.config.messages import translate
+from mailshed.config.marks import Document
 from mailshed.config.schema import Config
 from mailshed.config.sections import fault
 from mailshed.config.shipped import shipped_configuration
@@ -201,19 +201,9 @@ def load_scenario(path: Path) -> tuple[ScenarioFile, Config]:
 
     Raises ConfigError whose text lists every fault.
     """
-    document = read(path)
-    faults: list[Fault] = list(document.faults)
-    file: ScenarioFile | None = None
-    try:
-        file = ScenarioFile.model_validate(document.value)
-    except ValidationError as error:
-        if isinstance(document.value, dict):
-            faults += translate(error, document, ScenarioFile)
-        elif not faults:
-            message = "expected a mapping with keys such as version, duration and streams"
-            faults.append(Fault(span=document.span(()), message=message))
-    if file is None or faults:
-        raise ConfigError(render(path, document.lines, faults))
+    expected = "expected a mapping with keys such as version, duration and streams"
+    file, document = read_as(path, ScenarioFile, expected)
+    faults: list[Fault] = []
     config = shipped_configuration()
     if file.config is not None:
         if not file.config.is_file():

@@ -190,11 +190,8 @@ class AdaptiveLimit:
 
         As good as a refusal of one more, but nobody was refused.
         """
-        if self._ceiling.on_refused(now, now, connections + 1):
-            self._last_cut = now
-            self._cause = Cause.REFUSED
-            self._allowance.bound(self._ceiling.value)
-            self._refresh()
+        self._lower_ceiling(now, now, connections + 1)
+        self._refresh()
 
     def tick(self, now: float, *, is_backlogged: bool) -> LimitChange | None:
         """Let time pass; `is_backlogged`: somebody waits for a slot, or there is spooled mail."""
@@ -238,11 +235,15 @@ class AdaptiveLimit:
         self._failures = 0
         self._ceiling.on_answer(flight.started_at)
 
-    def _on_refused(self, now: float, flight: Flight) -> None:
-        if self._ceiling.on_refused(now, flight.started_at, flight.in_flight):
+    def _lower_ceiling(self, now: float, started_at: float, in_flight: int) -> None:
+        """One that began at `started_at` and made it `in_flight` was one too many."""
+        if self._ceiling.on_refused(now, started_at, in_flight):
             self._last_cut = now
             self._cause = Cause.REFUSED
             self._allowance.bound(self._ceiling.value)
+
+    def _on_refused(self, now: float, flight: Flight) -> None:
+        self._lower_ceiling(now, flight.started_at, flight.in_flight)
         self._on_failure()
         self._refresh()
 

@@ -21,9 +21,9 @@ from collections.abc import Callable
 import uvloop
 
 from mailshed import __version__
-from mailshed.config.load import session_limits, verification_policy
+from mailshed.config.front import Listener
+from mailshed.config.load import listener_policy, session_limits, verification_policy
 from mailshed.config.schema import Config
-from mailshed.config.sections import Listener
 from mailshed.config.surge import surge_policy
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
@@ -114,7 +114,7 @@ class Service:
     def _bind(self, section: Listener) -> None:
         listening = bind(section.name, section.bind.host, section.bind.port)
         factory = SessionFactory(
-            listener=section.name,
+            policy=listener_policy(section),
             hostname=self.config.hostname,
             handler=self.parts.handler,
             limits=session_limits(self.config),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mailshed.classification.classifier import Verdict
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Envelope
-from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.backend import Origin, OutboundMessage
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
 from mailshed.terms import Reason, TrafficClass
 
@@ -60,6 +60,11 @@ class Message:
             prefix=self.prefix,
             in_memory=None if content.is_spilled else content.chunks_in_memory,
             chunks=content.chunks,
+            origin=Origin(
+                address=envelope.client.address_text,
+                helo=envelope.helo,
+                login=envelope.client.user,
+            ),
             may_send_dot=may_send_dot,
         )
 
@@ -87,6 +92,7 @@ class Message:
             reason=reason,
             client_address=envelope.client.address_text,
             helo=envelope.helo,
+            login=envelope.client.user,
             is_trusted=envelope.client.is_trusted,
             in_doubt=in_doubt,
             report_wall=wall + report_after if is_told and report_after is not None else None,

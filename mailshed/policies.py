@@ -10,10 +10,10 @@ from collections import Counter
 
 from mailshed.classification.classifier import Classifier
 from mailshed.config.admission import admission_policy
+from mailshed.config.back import Backend
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
 from mailshed.config.schema import Config
-from mailshed.config.sections import Backend
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import FixedLimit, Limit
 from mailshed.drain.policy import DrainPolicy

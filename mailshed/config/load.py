@@ -17,19 +17,30 @@ from pydantic import ValidationError
 from mailshed.config.admission import EVERYWHERE
 from mailshed.config.classes import classification_policy
 from mailshed.config.faults import Fault, Report, render_all
+from mailshed.config.front import Listener
 from mailshed.config.gather import gather
 from mailshed.config.marks import Document, read
 from mailshed.config.messages import translate
-from mailshed.config.policy import RelayPolicy, SessionLimits, VerificationPolicy
+from mailshed.config.policy import (
+    AuthMode,
+    ListenerPolicy,
+    ProxyMode,
+    RelayPolicy,
+    SessionLimits,
+    TlsMode,
+    VerificationPolicy,
+)
 from mailshed.config.recipients import read_recipients
 from mailshed.config.schema import Config
 from mailshed.config.semantics import draft, findings
 from mailshed.errors import ConfigError
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.networks import NetworkSet
+from mailshed.terms import ClientKind
 
 __all__ = [
     "classification_policy",
+    "listener_policy",
     "load",
     "relay_policy",
     "session_limits",
@@ -107,6 +118,18 @@ def verification_policy(config: Config) -> VerificationPolicy:
         unknown_max=section.unknown_max,
         unknown_window=section.unknown_window,
         clinical_networks=classification_policy(config).clinical_networks,
+    )
+
+
+def listener_policy(section: Listener) -> ListenerPolicy:
+    """Make what one listener offers and asks for."""
+    return ListenerPolicy(
+        name=section.name,
+        clients=ClientKind(section.clients),
+        tls=TlsMode(section.tls),
+        is_tls_required=section.tls_required,
+        auth=AuthMode(section.auth),
+        proxy=ProxyMode(section.proxy),
     )
 
 

@@ -6,13 +6,14 @@ octets, class names have become `TrafficClass` objects.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from math import inf
 
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.recipient_list import RecipientList
-from mailshed.terms import TrafficClass
+from mailshed.terms import ClientKind, TrafficClass
 
 Network = IPv4Network | IPv6Network
 
@@ -163,6 +164,43 @@ class SurgePolicy:
     classes: tuple[TrafficClass, ...] = ()
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=dict)
     """Those with a name, in the order of the file."""
+
+
+class TlsMode(Enum):
+    """How the clients of a listener come to TLS."""
+
+    NONE = "none"  # not at all
+    STARTTLS = "starttls"  # they ask for it (RFC 3207)
+    IMPLICIT = "implicit"  # it comes before the greeting (RFC 8314, 3.3)
+
+
+class AuthMode(Enum):
+    """Whether the clients of a listener may, or have to, say who they are."""
+
+    NONE = "none"
+    OFFERED = "offered"
+    REQUIRED = "required"  # before MAIL
+
+
+class ProxyMode(Enum):
+    """How a trusted proxy in front tells whose connection it passes on."""
+
+    NONE = "none"
+    PROXY_PROTOCOL = "proxy_protocol"  # a header before everything else, version 1 or 2
+    XCLIENT = "xclient"  # Postfix's command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerPolicy:
+    """What one listener offers its clients, and what it asks of them."""
+
+    name: str
+    clients: ClientKind = ClientKind.MTA
+    tls: TlsMode = TlsMode.NONE
+    is_tls_required: bool = False
+    """Before MAIL and AUTH; always so with implicit TLS."""
+    auth: AuthMode = AuthMode.NONE
+    proxy: ProxyMode = ProxyMode.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from mailshed.config.back import Backend
 from mailshed.config.fields import (
     AddressEntry,
     Count,
@@ -35,11 +36,10 @@ from mailshed.config.fields import (
     Version,
     is_hostname,
 )
+from mailshed.config.front import Listener
 from mailshed.config.sections import (
     Admin,
-    Backend,
     Limits,
-    Listener,
     Log,
     Metrics,
     Quotas,

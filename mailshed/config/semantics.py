@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mailshed.config.back import Backend
 from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import Endpoint, parse_network
+from mailshed.config.front import Listener
 from mailshed.config.policy import Network
 from mailshed.config.schema import Classification, Config, TrafficClassSection
-from mailshed.config.sections import Backend, Limits, Listener, Metrics, Spool
+from mailshed.config.sections import Limits, Metrics, Spool
 from mailshed.config.units import format_duration
 
 M = TypeVar("M", bound=BaseModel)

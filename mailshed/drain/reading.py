@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 
 from mailshed.errors import SpoolError
 from mailshed.mail.header import OCTETS_MAX as HEADER_OCTETS
-from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.backend import Origin, OutboundMessage
 from mailshed.spool.store import SpoolRecord, SpoolStore
 from mailshed.terms import QueueId
 
@@ -35,6 +35,7 @@ async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
         in_memory=in_memory,
         chunks=lambda: content(spool, record.queue_id),
         partial_ok=True,
+        origin=Origin(address=record.client_address, helo=record.helo, login=record.login),
     )
 
 

@@ -26,7 +26,8 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
-from mailshed.config.policy import SessionLimits
+from mailshed.config.policy import ListenerPolicy, SessionLimits
+from mailshed.listener import extensions
 from mailshed.listener.interface import Later, MailHandler
 from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
@@ -63,15 +64,16 @@ class SmtpSession(SMTP):
 
     handler: MailHandler
     limits: SessionLimits
+    policy: ListenerPolicy
     client: Client
     _reader: WireReader
     envelope: PendingTransaction
 
-    def begin(self, handler: MailHandler, limits: SessionLimits, listener: str) -> None:
+    def begin(self, handler: MailHandler, limits: SessionLimits, policy: ListenerPolicy) -> None:
         """Set what differs from session to session; `SessionFactory` calls it before connecting."""
         self.handler = handler
         self.limits = limits
-        self.listener = listener
+        self.policy = policy
         self.is_stopping = False
         self._out: list[bytes] = []
         self._errors = 0
@@ -109,6 +111,11 @@ class SmtpSession(SMTP):
         """Note the end of input; commands that came before it are still answered."""
         self._reader.feed_eof()
         return True
+
+    @property
+    def listener(self) -> str:
+        """Name of the listener that the client connected to."""
+        return self.policy.name
 
     @property
     def is_client_gone(self) -> bool:
@@ -181,8 +188,8 @@ class SmtpSession(SMTP):
 
     # Replies.
 
-    def _answer(self, verb: str, answer: Reply) -> None:
-        """Queue `answer`; it leaves when no further command is buffered."""
+    def answer(self, verb: str, answer: Reply) -> None:
+        """Queue `answer` to `verb` (lower case); it leaves when no further command is buffered."""
         self._out.append(answer.wire)
         self.handler.replied(self, verb, answer)
         if answer.code >= 400:
@@ -214,7 +221,7 @@ class SmtpSession(SMTP):
         line = status.encode("ascii", "replace") if isinstance(status, str) else status
         self._out.append(line + b"\r\n")
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         """Send the queued replies and wait while the client does not read them."""
         if self._out and not self._is_closing and not self._is_lost:
             data = b"".join(self._out)
@@ -230,9 +237,9 @@ class SmtpSession(SMTP):
             if refused is not None:
                 self.end(refused, "connect")
                 return
-            self._answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
+            self.answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
             while not self._is_closing:
-                line = await self._next_line()
+                line = await self.next_line()
                 if line is None:
                     break
                 await self._dispatch(line)
@@ -250,13 +257,13 @@ class SmtpSession(SMTP):
         )
         self.end(reply.INTERNAL)
 
-    async def _next_line(self) -> bytes | None:
+    async def next_line(self) -> bytes | None:
         """The next command line, or None when the session is over."""
         reader = self._reader
         discarded = 0
         while self._errors < self.limits.errors_max:
             if len(self._out) >= REPLIES_HELD_MAX:
-                await self._flush()
+                await self.flush()
                 await asyncio.sleep(0)
                 if self._is_closing:
                     return None
@@ -265,13 +272,13 @@ class SmtpSession(SMTP):
                 if not discarded and len(line) <= COMMAND_OCTETS_MAX:
                     return line
                 discarded = 0
-                self._answer("other", reply.LINE_TOO_LONG)
+                self.answer("other", reply.LINE_TOO_LONG)
                 continue
             if reader.buffered > COMMAND_OCTETS_MAX:
                 discarded += len(reader.take_all())
                 if discarded > LINE_OCTETS_MAX:
                     break
-            await self._flush()
+            await self.flush()
             if self.is_stopping and self.is_idle and reader.buffered == 0:
                 self.end(reply.SHUTTING_DOWN)
                 return None
@@ -283,20 +290,24 @@ class SmtpSession(SMTP):
     async def _dispatch(self, line: bytes) -> None:
         """Run one command; replies stay queued."""
         if not line.endswith(b"\r\n"):
-            self._answer("other", reply.BARE_LF_IN_COMMAND)
+            self.answer("other", reply.BARE_LF_IN_COMMAND)
         else:
             verb, _, argument = line[:-2].partition(b" ")
             name = verb.upper().decode("latin-1")
             command = _COMMANDS.get(name)
-            if command is None:
-                is_known = name in _REFUSED
-                refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
-                self._answer(name.lower() if is_known else "other", refusal)
-            else:
+            if command is not None:
                 self._reset_timeout()
                 await command(self, argument.strip(b" \t").decode("ascii", "surrogateescape"))
+            elif (extension := extensions.COMMANDS.get(name)) is not None:
+                self._reset_timeout()
+                await extension(self, argument.strip(b" \t"))
+            else:
+                is_known = name in _REFUSED
+                refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
+                self.answer(name.lower() if is_known else "other", refusal)
 
-    def _count_idle_command(self) -> None:
+    def count_idle_command(self) -> None:
+        """Count a command that leads to no message; too many are errors."""
         self._idle_commands += 1
         if self._idle_commands > IDLE_COMMANDS_MAX:
             self._errors += 1
@@ -304,19 +315,17 @@ class SmtpSession(SMTP):
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
         """RFC 5321, 4.1.1.1."""
         if self._greet("helo", hostname, is_extended=False):
-            self._answer("helo", reply.make(250, self.hostname))
+            self.answer("helo", reply.make(250, self.hostname))
 
     async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.1; the extensions that we honour whatever the backend offers."""
+        """RFC 5321, 4.1.1.1."""
         if self._greet("ehlo", hostname, is_extended=True):
-            size = f"SIZE {self.limits.message_size_max}"
-            extensions = ("PIPELINING", size, "8BITMIME")
-            self._answer("ehlo", reply.make(250, self.hostname, *extensions))
+            self.answer("ehlo", reply.make(250, self.hostname, *extensions.keywords(self)))
 
     def _greet(self, verb: str, hostname: str, *, is_extended: bool) -> bool:
-        self._count_idle_command()
+        self.count_idle_command()
         if not hostname or not hostname.isascii() or not hostname.isprintable() or " " in hostname:
-            self._answer(verb, reply.make(501, f"5.5.4 Syntax: {verb.upper()} hostname"))
+            self.answer(verb, reply.make(501, f"5.5.4 Syntax: {verb.upper()} hostname"))
             return False
         self._set_rset_state()
         assert self.session is not None
@@ -328,9 +337,9 @@ class SmtpSession(SMTP):
         """RFC 5321, 4.1.1.2."""
         assert self.session is not None
         if not self.session.host_name:
-            self._answer("mail", reply.HELO_FIRST)
+            self.answer("mail", reply.HELO_FIRST)
         elif self.envelope.mail is not None:
-            self._answer("mail", reply.NESTED_MAIL)
+            self.answer("mail", reply.NESTED_MAIL)
         elif self.is_stopping:
             self.end(reply.SHUTTING_DOWN)
         else:
@@ -339,11 +348,11 @@ class SmtpSession(SMTP):
                 self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
             elif rest := self.handler.mail(self):
                 await self._rest(rest)
-            self._answer("mail", begun)
+            self.answer("mail", begun)
 
     async def _rest(self, rest: Callable[[], Awaitable[None]]) -> None:
         """Answer what came before, then be slow; the time is ours and not the client's."""
-        await self._flush()
+        await self.flush()
         self._is_working = True
         try:
             await rest()
@@ -354,7 +363,7 @@ class SmtpSession(SMTP):
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.3."""
         if self.envelope.mail is None:
-            self._answer("rcpt", reply.MAIL_FIRST)
+            self.answer("rcpt", reply.MAIL_FIRST)
             return
         answer = self._add_recipient(_octets(arg))
         if not isinstance(answer, Reply):
@@ -362,7 +371,7 @@ class SmtpSession(SMTP):
         if answer.code == 421:
             self.end(answer, "rcpt")
         else:
-            self._answer("rcpt", answer)
+            self.answer("rcpt", answer)
 
     def _add_recipient(self, argument: bytes) -> Reply | Callable[[], Awaitable[Reply]]:
         """Take a recipient, and tell the handler of a refusal that is not its own."""
@@ -380,7 +389,7 @@ class SmtpSession(SMTP):
 
     async def _wait_for(self, later: Callable[[], Awaitable[Reply]]) -> Reply:
         """Answer what came before, then wait; the time is ours and not the client's."""
-        await self._flush()
+        await self.flush()
         began = self.loop.time()
         self._is_working = True
         try:
@@ -393,30 +402,30 @@ class SmtpSession(SMTP):
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.5."""
-        self._count_idle_command()
+        self.count_idle_command()
         if arg:
-            self._answer("rset", reply.NO_PARAMETERS)
+            self.answer("rset", reply.NO_PARAMETERS)
         else:
             self._set_rset_state()
-            self._answer("rset", reply.OK)
+            self.answer("rset", reply.OK)
 
     async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002, N802
         """RFC 5321, 4.1.1.9."""
-        self._count_idle_command()
-        self._answer("noop", reply.OK)
+        self.count_idle_command()
+        self.answer("noop", reply.OK)
 
     async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 3.5.3: we do not tell."""
-        self._count_idle_command()
-        self._answer("vrfy", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
+        self.count_idle_command()
+        self.answer("vrfy", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
 
     async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.10."""
         if arg:
-            self._answer("quit", reply.NO_PARAMETERS)
+            self.answer("quit", reply.NO_PARAMETERS)
             return
-        self._answer("quit", reply.BYE)
-        await self._flush()
+        self.answer("quit", reply.BYE)
+        await self.flush()
         self._close()
 
     # Mail data.
@@ -424,21 +433,21 @@ class SmtpSession(SMTP):
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.4."""
         if arg:
-            self._answer("data", reply.NO_PARAMETERS)
+            self.answer("data", reply.NO_PARAMETERS)
         elif self.envelope.mail is None:
-            self._answer("data", reply.MAIL_FIRST)
+            self.answer("data", reply.MAIL_FIRST)
         elif not self.envelope.recipients:
-            self._answer("data", reply.NO_VALID_RECIPIENTS)
+            self.answer("data", reply.NO_VALID_RECIPIENTS)
         else:
-            self._answer("data", reply.START_INPUT)
-            await self._flush()
+            self.answer("data", reply.START_INPUT)
+            await self.flush()
             answer = await self._take_message()
             if answer is None:
                 # No reply at all from here on: the client would take it for one to its dot.
                 self._close()
                 return
             self._set_rset_state()
-            self._answer("dot", answer)
+            self.answer("dot", answer)
             self._reset_timeout()
 
     async def _take_message(self) -> Reply | None:
@@ -497,7 +506,7 @@ _COMMANDS = {
     "VRFY": SmtpSession.smtp_VRFY,
     "QUIT": SmtpSession.smtp_QUIT,
 }
-_REFUSED = frozenset({"EXPN", "HELP", "AUTH", "STARTTLS", "BDAT", "ETRN", "TURN"})
+_REFUSED = frozenset({"EXPN", "HELP", "AUTH", "STARTTLS", "BDAT", "XCLIENT", "ETRN", "TURN"})
 
 
 def _octets(arg: str | None) -> bytes:

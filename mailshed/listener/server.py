@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from mailshed.config.policy import SessionLimits
+from mailshed.config.policy import ListenerPolicy, SessionLimits
 from mailshed.errors import StartError
 from mailshed.listener.interface import MailHandler
 from mailshed.listener.protocol import SmtpSession
@@ -46,9 +46,9 @@ class SessionFactory:
     """
 
     def __init__(
-        self, *, listener: str, hostname: str, handler: MailHandler, limits: SessionLimits
+        self, *, policy: ListenerPolicy, hostname: str, handler: MailHandler, limits: SessionLimits
     ) -> None:
-        self.listener = listener
+        self.policy = policy
         self.handler = handler
         self.limits = limits
         self._loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class SessionFactory:
             loop=self._loop,
         )
         vars(session).update(self._shared)
-        session.begin(self.handler, self.limits, self.listener)
+        session.begin(self.handler, self.limits, self.policy)
         return session
 
 
@@ -197,7 +197,7 @@ class SmtpServer:
         if not self._is_accepting:  # it was in the loop's hands when the socket closed
             return reply.SHUTTING_DOWN
         if not self._has_room_for(host):
-            self._handler.refused(self.factory.listener)
+            self._handler.refused(self.factory.policy.name)
             return reply.TOO_MANY_SESSIONS
         session = self.factory()
         self._handler.open_sessions.add(session)

@@ -18,6 +18,20 @@ def _always() -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Whose message it is, for a backend that is told (XCLIENT, XFORWARD)."""
+
+    address: str
+    """The client's, as text; empty if there was none, as for reports of our own."""
+    helo: str = ""
+    login: str = ""
+    """The name that the client has authenticated as; empty if it has not."""
+
+
+NOBODY = Origin(address="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundMessage:
     """One message as a backend is to receive it.
 
@@ -43,6 +57,7 @@ class OutboundMessage:
     Not while a client waits for its one reply; then a mixed outcome ends without a message. What
     comes from the spool is settled recipient by recipient.
     """
+    origin: Origin = NOBODY
     may_send_dot: Callable[[], bool] = field(default=_always)
     """Asked right before the final dot; False (the client left) ends it without one."""
 

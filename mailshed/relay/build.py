@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from mailshed.clock import Clock
-from mailshed.config.sections import Backend as Section
+from mailshed.config.back import Backend as Section
 from mailshed.control.limit import Limit
 from mailshed.mail.delivery import Deferred, TransactionResult
 from mailshed.relay.backend import Backend, OutboundMessage

@@ -16,7 +16,7 @@ from mailshed.spool.store import SpoolRecord
 MESSAGE = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt, report_at
+        in_doubt, report_at, backend, login
     FROM message WHERE queue_id = ?
 """
 RECIPIENTS = """

@@ -37,7 +37,7 @@ THREADS = 2
 DUE = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt, report_at
+        in_doubt, report_at, backend, login
     FROM message INDEXED BY message_due
     WHERE traffic_class = ? AND next_attempt <= ? AND state IN ('queued', 'deferred')
     ORDER BY next_attempt, received, message_id LIMIT ?
@@ -45,7 +45,7 @@ DUE = """
 EXPIRED = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt, report_at
+        in_doubt, report_at, backend, login
     FROM message INDEXED BY message_expiry
     WHERE expires <= ? AND state IN ('queued', 'deferred')
     ORDER BY expires, message_id LIMIT ?
@@ -53,7 +53,7 @@ EXPIRED = """
 DELAYED = """
     SELECT message_id, queue_id, traffic_class, rank, reverse_path, parameters, size, received,
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
-        in_doubt, report_at
+        in_doubt, report_at, backend, login
     FROM message INDEXED BY message_report
     WHERE report_at <= ? AND state IN ('queued', 'deferred')
     ORDER BY report_at, message_id LIMIT ?

@@ -22,7 +22,7 @@ BY_LIVELINESS = (*LIVE_STATES, SpoolState.HOLD, SpoolState.CORRUPT)
 """All states; a message has the first of these that one of its recipients has."""
 
 INSERT_MESSAGE = """
-    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -30,7 +30,7 @@ INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
 MessageRow = tuple[
     int, str, str, int, bytes, bytes, int,
     float, float, float, int, str, str, str, int,
-    int, int, float | None,
+    int, int, float | None, str, str,
 ]  # fmt: skip
 RecipientRow = tuple[int, int, bytes, bytes, str, str]
 
@@ -60,6 +60,8 @@ def message_values(
         int(record.is_generated),
         record.in_doubt,
         record.report_wall,
+        printable(record.backend),
+        printable(record.login),
     )
 
 
@@ -113,6 +115,8 @@ def _record_from(row: MessageRow, recipients: tuple[SpoolRecipient, ...]) -> Spo
         is_generated=bool(row[15]),
         in_doubt=row[16],
         report_wall=row[17],
+        backend=row[18],
+        login=row[19],
     )
 
 

@@ -113,6 +113,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE report_at IS NOT NULL AND state IN ('queued', 'deferred')
         """,
     ),
+    (
+        # Which backend it is for, by the name that the configuration gives it; empty: the first
+        # one, as for all mail of before there could be several.
+        "ALTER TABLE message ADD COLUMN backend TEXT NOT NULL DEFAULT ''",
+        # The name that the client had authenticated as; empty: none.
+        "ALTER TABLE message ADD COLUMN login TEXT NOT NULL DEFAULT ''",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -60,6 +60,10 @@ class SpoolRecord:
     """How many attempts ended after our final dot without an answer."""
     report_wall: float | None = None
     """When the sender is to be told that it is late; None: never, or has been told."""
+    backend: str = ""
+    """Name of the backend that it is for; empty: the first one of the configuration."""
+    login: str = ""
+    """The name that the client had authenticated as; empty if it had not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

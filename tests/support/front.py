@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
-from mailshed.config.policy import SessionLimits
+from mailshed.config.policy import ListenerPolicy, SessionLimits
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import SessionFactory, SmtpServer, bind
 from mailshed.mail.address import Mailbox
@@ -192,6 +192,8 @@ class Front:
     """A listener on a free port; an async context manager that leaves nothing behind."""
 
     def __init__(self, handler: Any = None, **limits: Any) -> None:
+        self.policy = ListenerPolicy(name="smtp")
+        """May be replaced before the front is entered."""
         self.handler = ScriptedHandler() if handler is None else handler
         self.limits: SessionLimits = session_limits(**limits)
         self._stack = AsyncExitStack()
@@ -199,7 +201,7 @@ class Front:
 
     async def __aenter__(self) -> Self:
         self.factory = SessionFactory(
-            listener="smtp", hostname=HOSTNAME, handler=self.handler, limits=self.limits
+            policy=self.policy, hostname=HOSTNAME, handler=self.handler, limits=self.limits
         )
         self.server = SmtpServer(self.factory, bind("smtp", "127.0.0.1", 0), handler=self.handler)
         self.port = self.server.port

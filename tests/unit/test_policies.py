@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from mailshed.config.back import Backend
 from mailshed.config.schema import Config
-from mailshed.config.sections import Backend
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.retry import RetryPolicy

@@ -23,7 +23,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from mailshed.config.sections import Backend as BackendSection
+from mailshed.config.back import Backend as BackendSection
 from tests.bench.haraka import haraka
 from tests.bench.overload.plan import MIX
 from tests.support.daemon import Daemon

@@ -1,10 +1,11 @@
 import pytest
 from pydantic import BaseModel
 
+from mailshed.config.back import Backend
 from mailshed.config.describe import homes, key_at, keys, section_at, write_value
 from mailshed.config.faults import KeyPath
 from mailshed.config.schema import Config, RuleSection
-from mailshed.config.sections import Backend, Spool
+from mailshed.config.sections import Spool
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from aiosmtpd.smtp import SMTP
 
+from mailshed.config.policy import ListenerPolicy
 from mailshed.listener import protocol
 from mailshed.listener.protocol import (
     COMMAND_OCTETS_MAX,
@@ -73,7 +74,7 @@ class Desk:
     def __init__(self, **limits: Any) -> None:
         self.handler = ScriptedHandler()
         factory = SessionFactory(
-            listener="smtp",
+            policy=ListenerPolicy(name="smtp"),
             hostname=HOSTNAME,
             handler=self.handler,
             limits=session_limits(**limits),
@@ -139,7 +140,8 @@ def test_everything_that_is_overridden_exists_in_the_library() -> None:
     """A renamed hook would silently be called no more."""
     ours = {
         "begin",
-        *("end", "stop", "is_client_gone", "is_idle"),
+        *("end", "stop", "is_client_gone", "is_idle", "listener"),
+        *("answer", "flush", "next_line", "count_idle_command"),
         *(name for name in vars(SmtpSession) if name.startswith("_") and name not in dir(SMTP)),
     }
     functions = {

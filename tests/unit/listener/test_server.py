@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from aiosmtpd.smtp import SMTP
 
+from mailshed.config.policy import ListenerPolicy
 from mailshed.errors import StartError
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import (
@@ -43,7 +44,10 @@ SHARED = {
 
 def new_factory(**limits: Any) -> SessionFactory:
     return SessionFactory(
-        listener="smtp", hostname=HOSTNAME, handler=Mock(), limits=session_limits(**limits)
+        policy=ListenerPolicy(name="smtp"),
+        hostname=HOSTNAME,
+        handler=Mock(),
+        limits=session_limits(**limits),
     )
 
 

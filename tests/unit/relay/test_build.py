@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailshed.clock import SystemClock
-from mailshed.config.sections import Backend as Section
+from mailshed.config.back import Backend as Section
 from mailshed.control.breaker import Step
 from mailshed.control.limit import FixedLimit
 from mailshed.relay.build import (

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from mailshed.config.sections import Backend
+from mailshed.config.back import Backend
 from mailshed.control.limit import SlotEnding
 from mailshed.relay.presets import PRESETS, Preset
 

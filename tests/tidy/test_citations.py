@@ -15,11 +15,15 @@ from tests.tidy.project import name
 SECTIONS: dict[str, dict[str, str]] = {
     "1047": {},  # Duplicate messages and SMTP
     "1870": {},  # SMTP Service Extension for Message Size Declaration
+    "2033": {},  # LMTP: Local Mail Transfer Protocol
     "2034": {"4": "The Enhanced-Status-Codes service extension"},
     "2369": {},  # List-Help, List-Unsubscribe and the others
     "2606": {},  # Reserved Top Level DNS Names
+    "2852": {"4.1": "Deliver-By: the by-time and by-mode"},  # Deliver By SMTP
     "2919": {},  # List-Id
     "2920": {"3.1": "Client use of pipelining", "3.2": "Server support of pipelining"},
+    "3030": {"2": "Framework for the large message extensions"},  # CHUNKING, BINARYMIME
+    "3207": {"4": "The STARTTLS command", "4.2": "Result of the STARTTLS Command"},
     "3339": {},  # Date and Time on the Internet: Timestamps
     "3461": {  # Delivery Status Notifications (SMTP)
         "4": "Additional parameters for RCPT and MAIL commands",
@@ -36,6 +40,9 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "3696": {"2": "Restrictions on domain (DNS) names"},
     "3834": {},  # Recommendations for Automatic Responses to Electronic Mail
+    "3848": {},  # ESMTP and LMTP Transmission Types Registration
+    "4616": {},  # The PLAIN SASL mechanism
+    "4954": {"4": "The AUTH command", "5": "The AUTH parameter to MAIL", "6": "Status Codes"},
     "5321": {  # SMTP
         "2.3.5": "Domain Names",
         "2.3.8": "Lines",
@@ -95,8 +102,14 @@ SECTIONS: dict[str, dict[str, str]] = {
     "6531": {  # SMTP Extension for Internationalized Email
         "3.5": "Non-ASCII Addresses and Reply-Codes",
     },
+    "6532": {},  # Internationalized Email Headers
+    "6533": {},  # Internationalized Delivery Status and Disposition Notifications
     "6710": {},  # MT-PRIORITY: message transfer priorities
+    "6758": {},  # Tunneling of SMTP Message Transfer Priorities
     "8289": {},  # Controlled Delay Active Queue Management
+    "8314": {"3.3": "Implicit TLS for SMTP Submission", "4.3": "TLS information in Received"},
+    "8689": {},  # SMTP Require TLS Option
+    "9422": {},  # SMTP LIMITS Extension
 }
 
 # A citation may be broken over lines, of a comment too.

@@ -29,11 +29,12 @@ OF_STREAMS = {"_reader", "_writer"}
 """Set when the connection is made, by us and by the library alike."""
 
 OURS = {
-    *("handler", "limits", "listener", "is_stopping", "closed"),
+    *("handler", "limits", "policy", "is_stopping", "closed"),
     *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_is_working", "_was_asked"),
     *("_deadline", "_timer_at", "_last"),
 }
 SHARED = {
+    "policy",  # of the listener
     *("loop", "_loop", "event_handler", "handler", "limits"),
     # Bound to the template in the library; empty here, since sessions have their own table.
     *("_smtp_methods", "_auth_methods", "_handle_hooks"),

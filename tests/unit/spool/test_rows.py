@@ -55,6 +55,8 @@ _records = st.builds(
     is_generated=st.booleans(),
     in_doubt=st.integers(0, 3),
     report_wall=st.none() | _instants,
+    backend=st.sampled_from(["", "mail"]),
+    login=st.text(st.characters(codec="utf-8"), max_size=20),
 )
 
 
@@ -115,6 +117,8 @@ _COLUMNS = [
     "is_generated",
     "in_doubt",
     "report_at",
+    "backend",
+    "login",
 ]
 _SELECTED = [name for name in _COLUMNS if name not in {"state", "digest"}]
 

@@ -94,6 +94,16 @@ def version_1(database: Path, messages: int = 3) -> None:
         connection.execute("INSERT INTO ledger VALUES ('bulk', 'accepted', ?)", (messages,))
 
 
+def old_version(database: Path, version: int) -> None:
+    """A spool as an older version left it, made of its own statements."""
+    version_1(database)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for statements in schema.MIGRATIONS[1:version]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
 def everything(database: Path) -> list[list[tuple[object, ...]]]:
     """All rows, without the columns that version 1 did not have."""
     columns = {"message": "message_id, queue_id, state, digest, next_attempt, in_doubt"}
@@ -150,7 +160,7 @@ def test_a_migration_that_is_broken_off_is_done_again_from_its_start(
 ) -> None:
     """At each statement, before it and after it."""
     if version:
-        version_1(tmp_path / DATABASE)
+        old_version(tmp_path / DATABASE, version)
     faults = Faults()
     faults.fail(" ".join(statement.split()), io_error(), is_after=is_after)
     with pytest.raises(SpoolSick) as caught:
@@ -173,7 +183,7 @@ def test_a_crash_in_the_middle_of_a_migration_leaves_version_1(tmp_path: Path) -
 
     class Crashing(sqlite3.Connection):
         def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            if sql == "COMMIT":
+            if sql == "COMMIT" and not crashed.exists():
                 copytree(folder, crashed)
             return super().execute(sql, parameters)
 

@@ -19,6 +19,9 @@ BIN := $(VENV)/bin
 LOCK := tests/lock
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 QUICK := tests/unit tests/contract tests/protocol tests/tidy
+# What only computes runs on all cores; what starts servers, kills and times them runs by itself.
+PARALLEL := $(QUICK) tests/simulation tests/support
+ALONE := tests/e2e tests/fault tests/bench
 
 .PHONY: help
 help: ## Show this list
@@ -42,7 +45,12 @@ run: $(VENV)/.runtime ## Start the daemon here; BACKEND=host:port relays to a re
 .PHONY: test
 test: $(VENV)/.dev ## Install what the tests need (as root on Debian; else say what) and run them all
 	$(BIN)/python -m tests.support.debian
+ifeq ($(strip $(PYTEST_ARGS)),)
+	$(BIN)/python -m pytest -n auto $(PARALLEL)
+	$(BIN)/python -m pytest $(ALONE)
+else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 # The long proofs, on top of what `make test` does: docs/durability.md says what they show.
 # `make test-kill N=1000 SEED=7`: so many kills, at other moments.
@@ -79,7 +87,7 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 quick: $(VENV)/.dev
-	$(BIN)/python -m pytest $(QUICK) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(QUICK) $(PYTEST_ARGS)
 
 .PHONY: fix
 fix: $(VENV)/.dev ## Repair formatting and what the linter can repair by itself

@@ -16,6 +16,7 @@
     |   +-- ConnectionLost     the connection ended in mid-dialog
     |   +-- ProtocolViolation  the reply was not SMTP
     +-- AddressSyntaxError     a path or parameter breaks the grammar of RFC 5321
+    +-- ProxyHeaderError       a connection does not begin with a header of the PROXY protocol
     +-- StateError             what was learned before a restart cannot be read or saved
     +-- RequestError           what an operator asks of the queue cannot be understood
     +-- BudgetExceeded         the budget for mail data in transit is used up
@@ -85,6 +86,10 @@ class ProtocolViolation(BackendError):
 
 class AddressSyntaxError(MailshedError):
     """A path or an ESMTP parameter breaks the grammar; the text may be shown to the client."""
+
+
+class ProxyHeaderError(MailshedError):
+    """What a proxy sent first is no header of the PROXY protocol, or one that is too long."""
 
 
 class StateError(MailshedError):

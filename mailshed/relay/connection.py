@@ -11,7 +11,6 @@ for servers that do not know EHLO.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiosmtplib
@@ -20,6 +19,7 @@ from aiosmtplib import SMTPResponseException
 from mailshed.mail import reply as replies
 from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.mail.reply import Reply
+from mailshed.relay.offers import Offers
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 
@@ -47,30 +47,6 @@ class Timeouts:
     connect: float
     command: float
     dot: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offers:
-    """What a server offered in its reply to EHLO, as far as a relay cares."""
-
-    pipelining: bool = False
-    size: bool = False
-    keywords: frozenset[bytes] = frozenset()
-    """Keywords of ESMTP parameters that may be sent on, upper case."""
-
-    @classmethod
-    def from_extensions(cls, extensions: Sequence[str]) -> "Offers":
-        """Read the extension keywords of an EHLO reply, in lower case."""
-        keywords: set[bytes] = set()
-        if "8bitmime" in extensions:
-            keywords |= {b"BODY"}
-        if "dsn" in extensions:
-            keywords |= {b"RET", b"ENVID", b"NOTIFY", b"ORCPT"}
-        return cls(
-            pipelining="pipelining" in extensions,
-            size="size" in extensions,
-            keywords=frozenset(keywords),
-        )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -146,7 +122,8 @@ def _take_over(
     wire = WireProtocol(asyncio.get_running_loop())
     transport.set_protocol(wire)
     wire.connection_made(transport)
-    offers = Offers.from_extensions(tuple(client.esmtp_extensions))
+    lines = (f"{keyword} {value}" for keyword, value in client.esmtp_extensions.items())
+    offers = Offers.from_extensions(lines)
     return Connection(wire=wire, offers=offers, timeouts=timeouts)
 
 

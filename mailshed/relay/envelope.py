@@ -14,7 +14,7 @@ from mailshed.errors import BackendError, ProtocolViolation, TimedOut
 from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, NoReply
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
-from mailshed.relay.connection import Offers
+from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 
 OTHERS_REFUSED = "other recipients were refused"

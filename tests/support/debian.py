@@ -25,6 +25,8 @@ PACKAGES: Mapping[str, str] = {
     # package: a program by which we see that it is there
     "postfix": "postfix",
     "haproxy": "haproxy",
+    "dovecot-core": "dovecot",
+    "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
     "nmap": "nmap",
     "swaks": "swaks",
     "curl": "curl",
@@ -32,6 +34,7 @@ PACKAGES: Mapping[str, str] = {
     "prometheus": "promtool",
     "npm": "npm",
     "gcc": "cc",
+    "openssl": "openssl",
 }
 
 # What a package is of no use without, and only recommends.

@@ -114,3 +114,21 @@ def test_nothing_is_left_to_be_done_in_a_comment() -> None:
         if mark in path.read_text()
     ]
     assert found == []
+
+
+def test_make_test_runs_every_folder_of_tests() -> None:
+    """It names the folders, since some run on all cores and some by themselves."""
+    makefile = (ROOT / "Makefile").read_text()
+    named = {
+        folder
+        for variable in ("QUICK", "PARALLEL", "ALONE")
+        for line in makefile.splitlines()
+        if line.startswith(f"{variable} := ")
+        for folder in line.split()[2:]
+    }
+    there = {f"tests/{path.relative_to(ROOT / 'tests').parts[0]}" for path in _test_modules()}
+    assert named - {"$(QUICK)"} == there
+
+
+def _test_modules() -> list[Path]:
+    return [path for path in sources("tests") if path.name.startswith("test_")]

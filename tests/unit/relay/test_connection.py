@@ -9,10 +9,10 @@ from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.relay.connection import (
     Address,
     Connection,
-    Offers,
     Timeouts,
     open_connection,
 )
+from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 from tests.support.outbound import DEADLINE, eventually
 from tests.support.scripted_backend import STALL, Action, Say, ScriptedBackend, say
@@ -31,8 +31,10 @@ async def test_an_open_connection_knows_what_was_offered() -> None:
         assert isinstance(connection, Connection)
         assert connection.offers == Offers(
             pipelining=True,
+            starttls=True,
             size=True,
-            keywords=frozenset({b"BODY", b"RET", b"ENVID", b"NOTIFY", b"ORCPT"}),
+            size_max=1000,
+            keywords=frozenset({b"BODY", b"RET", b"ENVID", b"NOTIFY", b"ORCPT", b"SMTPUTF8"}),
         )
         assert server.commands == [b"EHLO relay.test"]
         await connection.quit()

@@ -5,7 +5,6 @@ import pytest
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut, Unreachable
 from mailshed.mail.delivery import Bounced, Deferred, NoReply
 from mailshed.mail.reply import Reply, make
-from mailshed.relay.connection import Offers
 from mailshed.relay.envelope import (
     OTHERS_REFUSED,
     judge,
@@ -14,11 +13,12 @@ from mailshed.relay.envelope import (
     refusal,
     silence,
 )
+from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 from tests.support.outbound import outbound
 
 NOTHING = Offers()
-EVERYTHING = Offers.from_extensions(("pipelining", "size", "8bitmime", "dsn", "smtputf8"))
+EVERYTHING = Offers.from_extensions(("pipelining", "size", "8bitmime", "dsn"))
 
 OK = make(250, "2.0.0 Ok")
 GO_AHEAD = make(354, "go ahead")

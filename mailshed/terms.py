@@ -47,6 +47,7 @@ class Reason(Enum):
     BACKEND_DEFERRED = "backend_deferred"  # the backend said 4xx
     BACKEND_REFUSED = "backend_refused"  # the backend said 5xx
     MIXED_RECIPIENTS = "mixed_recipients"  # the backend took some recipients and not others
+    UNSUPPORTED = "unsupported"  # the backend does not offer what the message needs (SMTPUTF8)
     IN_DOUBT = "in_doubt"  # the backend did not answer the final dot
     ADOPTED = "adopted"  # the backend is still at the final dot, and the client cannot wait
     SHUTDOWN = "shutdown"  # the service is stopping
@@ -95,6 +96,15 @@ class Ending(Enum):
     REFUSED = "refused"  # failed for good; nobody could be told (null or untrusted sender)
     EXPIRED = "expired"  # not delivered within the spool's lifetime
     REMOVED = "removed"  # an operator deleted it
+
+
+class ReportKind(Enum):
+    """What a report of ours tells a sender; the value is the Action field of RFC 3464, 2.3.3."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    RELAYED = "relayed"  # handed over to a server that tells the sender nothing
+    DELIVERED = "delivered"  # in the mailbox
 
 
 class ShedLevel(IntEnum):

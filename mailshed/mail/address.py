@@ -8,10 +8,18 @@ RFC 5321, 4.1.1.3 tells us to drop, and an underscore inside a domain label, as 
 Everything is anchored regular expressions over bytes. Runs of characters are possessive and no two
 alternatives begin alike, so a match never tries the same octets in another way: time is linear.
 
-Non-ASCII addresses (RFC 6531) are told apart from wrong ones, so that the refusal can say why.
+Addresses of other scripts (RFC 6531) are parsed only for who asks for them (`is_utf8`); otherwise
+they are told apart from wrong ones, so that the refusal can say why. Their octets must be strict
+UTF-8 without the controls of Unicode and without what ends a line or a label somewhere else. A
+domain of such an address is compared in its A-label form (`xn--...`), which is how configuration
+and DNS write it, but only if the way back leads to the same name: the codec of the standard library
+(IDNA 2003) takes `straße` for `strasse`, which today are two domains, and whoever owns the one must
+not become us for the other. A name that does not survive is compared as it is written, and so is
+in nobody's list.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -26,25 +34,40 @@ _QUOTED = rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]++|\\[\x20-\x7e])*"'
 _LABEL = rb"[A-Za-z0-9]++(?:[_-]++[A-Za-z0-9]++)*"
 _DOMAIN = _LABEL + rb"(?:\." + _LABEL + rb")*"
 _LITERAL = rb"\[(?:[0-9.]{7,15}|IPv6:[0-9A-Fa-f:.]{2,45})\]"
-_LOCAL = rb"(?:" + _ATOM + rb"(?:\." + _ATOM + rb")*|" + _QUOTED + rb")"
-_ROUTE = rb"(?:@" + _DOMAIN + rb"(?:,@" + _DOMAIN + rb")*:)?"
-_PATH = re.compile(
-    rb"<"
-    + _ROUTE
-    + rb"(?P<local>"
-    + _LOCAL
-    + rb")@(?P<domain>"
-    + _DOMAIN
-    + rb"|"
-    + _LITERAL
-    + rb")>",
-    re.IGNORECASE,
+
+
+def _path_pattern(atom: bytes, quoted: bytes, domain: bytes) -> re.Pattern[bytes]:
+    local = rb"(?:" + atom + rb"(?:\." + atom + rb")*|" + quoted + rb")"
+    route = rb"(?:@" + domain + rb"(?:,@" + domain + rb")*:)?"
+    return re.compile(
+        rb"<" + route + rb"(?P<local>" + local + rb")"
+        rb"@(?P<domain>" + domain + rb"|" + _LITERAL + rb")>",
+        re.IGNORECASE,
+    )
+
+
+_PATH = _path_pattern(_ATOM, _QUOTED, _DOMAIN)
+# RFC 6531, 3.3: the same grammar, in which UTF-8 may stand wherever a letter may. That the octets
+# are UTF-8 is looked at apart.
+_UTF8_LABEL = rb"[A-Za-z0-9\x80-\xff]++(?:[_-]++[A-Za-z0-9\x80-\xff]++)*"
+_UTF8_PATH = _path_pattern(
+    rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]++",
+    rb'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\x20-\x7e])*"',
+    _UTF8_LABEL + rb"(?:\." + _UTF8_LABEL + rb")*",
 )
+# Beside what is no UTF-8 at all: C1 controls, and what Unicode takes for the end of a line.
+_UNICODE_CONTROL = re.compile("[\x80-\x9f\u2028\u2029]")
+# IDNA takes these for the dot between two labels (RFC 3490, 3.1).
+_OTHER_DOT = re.compile("[\u3002\uff0e\uff61]")
 _POSTMASTER = re.compile(rb"<postmaster>", re.IGNORECASE)
 # RFC 5321, 4.1.2: esmtp-keyword ["=" esmtp-value]; the value excludes '=', space and controls.
 # Real ENVID and ORCPT values are xtext, which may not hold '=' either (RFC 3461, 4).
 _PARAMETER = rb"[A-Za-z0-9][A-Za-z0-9-]*+(?:=[\x21-\x3c\x3e-\x7e]++)?"
 _PARAMETERS = re.compile(rb"(?:[ \t]++" + _PARAMETER + rb")*[ \t]*")
+# RFC 6531, 3.3: UTF-8 may stand in a value; whose, is judged where values are.
+_UTF8_PARAMETERS = re.compile(
+    rb"(?:[ \t]++[A-Za-z0-9][A-Za-z0-9-]*+(?:=[\x21-\x3c\x3e-\x7e\x80-\xff]++)?)*[ \t]*"
+)
 # From '<' to the '>' that closes it; quoted strings may hold '>' and spaces.
 _BRACKETED = re.compile(rb'<(?:[^">]++|"(?:[^"\\]++|\\.)*")*>', re.DOTALL)
 _ROUTING = re.compile(rb"[%!@:]")
@@ -56,10 +79,16 @@ class Mailbox:
 
     raw: bytes
     domain: str
-    """Lower case; empty for the bare `Postmaster` of RFC 5321, 4.1.1.3."""
+    """Lower case, in A-labels (`comparable`); empty for the bare `Postmaster` of RFC 5321, 4.1.1.3.
+    """
 
     def __str__(self) -> str:
-        return self.raw.decode("ascii")
+        return self.raw.decode()
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether any server takes it; others only with SMTPUTF8 (RFC 6531)."""
+        return self.raw.isascii()
 
     @property
     def is_routed(self) -> bool:
@@ -70,7 +99,7 @@ class Mailbox:
         """
         if not self.domain:
             return False
-        local = self.raw[: -len(self.domain) - 1]
+        local = self.raw.rpartition(b"@")[0]
         return _ROUTING.search(local) is not None
 
 
@@ -82,30 +111,58 @@ class PathArgument:
     parameters: tuple[bytes, ...]
 
 
-def parse_mail_argument(argument: bytes) -> PathArgument:
+def parse_mail_argument(argument: bytes, *, is_utf8: bool = False) -> PathArgument:
     """Parse what follows the verb MAIL: `FROM:<reverse-path> [parameters]`.
 
     Raises AddressSyntaxError with a text that may be sent to the client.
     """
-    path, parameters = _split(argument, b"FROM:")
+    path, parameters = _split(argument, b"FROM:", is_utf8=is_utf8)
     if path == b"<>":
         return PathArgument(None, parameters)
-    return PathArgument(_parse_path(path), parameters)
+    return PathArgument(_parse_path(path, is_utf8=is_utf8), parameters)
 
 
-def parse_rcpt_argument(argument: bytes) -> PathArgument:
+def parse_rcpt_argument(argument: bytes, *, is_utf8: bool = False) -> PathArgument:
     """Parse what follows the verb RCPT: `TO:<forward-path> [parameters]`; never the null path."""
-    path, parameters = _split(argument, b"TO:")
+    path, parameters = _split(argument, b"TO:", is_utf8=is_utf8)
     if _POSTMASTER.fullmatch(path):
         return PathArgument(Mailbox(path[1:-1], ""), parameters)
-    return PathArgument(_parse_path(path), parameters)
+    return PathArgument(_parse_path(path, is_utf8=is_utf8), parameters)
 
 
-def parse_mailbox(text: str) -> Mailbox:
+def parse_mailbox(text: str, *, is_utf8: bool = False) -> Mailbox:
     """Parse a bare `local@domain`, as configuration and command line have it: no route."""
-    if text.startswith("@"):
-        raise AddressSyntaxError("malformed address")
-    return _parse_path(b"<" + text.encode("utf-8", "surrogateescape") + b">")
+    return _parse_bare(text.encode("utf-8", "surrogateescape"), is_utf8=is_utf8)
+
+
+def mailbox_of(raw: bytes) -> Mailbox:
+    """Make the mailbox of a path that was parsed once, as envelopes and the spool keep it.
+
+    One that cannot be parsed, as the bare `Postmaster`, has no domain. Never raises.
+    """
+    try:
+        return _parse_bare(raw, is_utf8=True)
+    except AddressSyntaxError:
+        return Mailbox(raw, "")
+
+
+def domain_of(raw: bytes) -> str:
+    """The domain of such a path as it is compared; empty if there is none."""
+    return comparable(raw.rpartition(b"@")[2].decode("utf-8", "replace")) if b"@" in raw else ""
+
+
+def comparable(domain: str) -> str:
+    """A domain as it is compared: lower case, in A-labels if they lead back to the same name."""
+    lower = domain.lower()
+    if lower.isascii():
+        return lower
+    unicode = unicodedata.normalize("NFC", lower)
+    try:
+        ascii_form = unicode.encode("idna")
+        returned = ascii_form.decode("idna")
+    except UnicodeError:
+        return lower
+    return ascii_form.decode("ascii").lower() if returned == unicode else lower
 
 
 def is_non_ascii(argument: bytes) -> bool:
@@ -113,7 +170,7 @@ def is_non_ascii(argument: bytes) -> bool:
     return not argument.isascii()
 
 
-def _split(argument: bytes, keyword: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+def _split(argument: bytes, keyword: bytes, *, is_utf8: bool) -> tuple[bytes, tuple[bytes, ...]]:
     if argument[: len(keyword)].upper() != keyword:
         raise AddressSyntaxError(f"expected {keyword.decode()}<address>")
     rest = argument[len(keyword) :].strip(b" \t")
@@ -121,8 +178,10 @@ def _split(argument: bytes, keyword: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     path, tail = rest[:end], rest[end:]
     if tail and tail[:1] not in b" \t":
         raise AddressSyntaxError("expected a space after the address")
-    if not _PARAMETERS.fullmatch(tail):
+    if not (_UTF8_PARAMETERS if is_utf8 else _PARAMETERS).fullmatch(tail):
         raise AddressSyntaxError("malformed parameter")
+    if is_utf8 and not tail.isascii():
+        _decoded(tail)
     return path, tuple(tail.split())
 
 
@@ -138,10 +197,17 @@ def _path_end(text: bytes) -> int:
     return match.end()
 
 
-def _parse_path(path: bytes) -> Mailbox:
+def _parse_bare(text: bytes, *, is_utf8: bool) -> Mailbox:
+    if text.startswith(b"@"):
+        raise AddressSyntaxError("malformed address")
+    return _parse_path(b"<" + text + b">", is_utf8=is_utf8)
+
+
+def _parse_path(path: bytes, *, is_utf8: bool) -> Mailbox:
     if len(path) > PATH_OCTETS_MAX + 2:
         raise AddressSyntaxError("address too long")
-    match = _PATH.fullmatch(path)
+    is_ascii = path.isascii()
+    match = (_PATH if is_ascii or not is_utf8 else _UTF8_PATH).fullmatch(path)
     if match is None:
         raise AddressSyntaxError("malformed address")
     local, domain = match["local"], match["domain"]
@@ -149,7 +215,24 @@ def _parse_path(path: bytes) -> Mailbox:
         raise AddressSyntaxError("local part too long")
     if domain.startswith(b"["):
         _check_literal(domain[1:-1].decode("ascii"))
-    return Mailbox(local + b"@" + domain, domain.decode("ascii").lower())
+    if is_ascii:
+        return Mailbox(local + b"@" + domain, domain.decode("ascii").lower())
+    _decoded(path)
+    name = domain.decode()
+    if _OTHER_DOT.search(name):
+        raise AddressSyntaxError("the domain has a dot that is none")
+    return Mailbox(local + b"@" + domain, comparable(name))
+
+
+def _decoded(octets: bytes) -> str:
+    """The text of octets that must be UTF-8 without control characters."""
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        raise AddressSyntaxError("not UTF-8") from None
+    if _UNICODE_CONTROL.search(text):
+        raise AddressSyntaxError("control character")
+    return text
 
 
 def _check_literal(text: str) -> None:

@@ -26,6 +26,7 @@ class NoReply(Enum):
     TIMED_OUT = "timed_out"  # nothing came in time
     NOT_SMTP = "not_smtp"  # what came was not an SMTP reply, or none to what was said
     OUR_CHOICE = "our_choice"  # we did not ask
+    UNSUPPORTED = "unsupported"  # nor then: it does not offer what the message needs (SMTPUTF8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,13 @@ class TransactionResult:
     recipients: tuple[DeliveryResult, ...]
     times: StageTimes = field(default_factory=StageTimes)
     is_backend_away: bool = False
+    passed_on: frozenset[bytes] = frozenset()
+    """Keywords of the ESMTP parameters that the backend offered to take, upper case.
+
+    With `NOTIFY` among them the backend tells the sender of a success, else we do.
+    """
+    is_final: bool = False
+    """Whether `Delivered` means that it is in the mailbox, and not just one server further."""
 
     @property
     def uniform(self) -> DeliveryResult | None:

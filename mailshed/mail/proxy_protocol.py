@@ -35,6 +35,7 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 _PREFIX = b"PROXY "
 _FIXED = 16  # signature, version and command, family and transport, length
+_SHORTEST = len(b"PROXY UNKNOWN\r\n")
 _LINE = re.compile(
     rb"PROXY TCP([46]) ([0-9a-fA-F:.]{2,39}) ([0-9a-fA-F:.]{2,39}) ([0-9]{1,5}) ([0-9]{1,5})\r\n"
 )
@@ -80,6 +81,21 @@ class ProxyHeaderParser:
         self.rest = b""
         """What followed the header in the block that completed it."""
 
+    @property
+    def wanted(self) -> int:
+        """How many octets may be read next so that none of what follows the header is read.
+
+        TLS may follow, and whoever does the handshake reads from the socket.
+        """
+        data = self._buffer
+        if len(data) < _SHORTEST:
+            return _SHORTEST - len(data)
+        if data.startswith(_PREFIX):
+            return 1 if data.endswith(b"\r") else 2
+        if len(data) < _FIXED:
+            return _FIXED - len(data)
+        return _FIXED + _length(data) - len(data)
+
     def feed(self, block: bytes) -> ProxyHeader | None:
         """Take the next octets; the header once it is complete, and None while it is not.
 
@@ -118,10 +134,14 @@ def _end_of_version_2(data: bytes) -> int | None:
     """Where the header ends; None if that is yet to come. Its length is judged when it is known."""
     if len(data) < _FIXED:
         return None
-    length = int.from_bytes(data[_FIXED - 2 : _FIXED])
+    length = _length(data)
     if length > LENGTH_MAX:
         raise ProxyHeaderError(f"version 2 announces {length} octets, more than {LENGTH_MAX}")
     return _FIXED + length if len(data) >= _FIXED + length else None
+
+
+def _length(data: bytes) -> int:
+    return int.from_bytes(data[_FIXED - 2 : _FIXED])
 
 
 def _version_1(line: bytes) -> ProxyHeader:

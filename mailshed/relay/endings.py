@@ -155,7 +155,7 @@ def _silence(stage: Stage, why: NoReply) -> SlotEnding:
     match why:
         case NoReply.NO_CONNECTION:
             return SlotEnding.REFUSED
-        case NoReply.OUR_CHOICE:
+        case NoReply.OUR_CHOICE | NoReply.UNSUPPORTED:
             return SlotEnding.UNUSED
         case NoReply.UNKNOWN if stage in (Stage.CONNECT, Stage.EHLO):
             return SlotEnding.REFUSED

@@ -68,6 +68,7 @@ class MaildirBackend:
             recipients=everyone(result, len(message.recipients)),
             times=StageTimes(service=self._clock.monotonic() - began),
             is_backend_away=isinstance(result, Deferred) and result.stage is Stage.CONNECT,
+            is_final=True,
         )
 
     def abandon(self) -> None:

@@ -145,6 +145,21 @@ def test_a_header_may_be_cut_anywhere(name: str) -> None:
     assert parsed(octets + REST, *range(1, len(octets))) == (expected, REST)
 
 
+@pytest.mark.parametrize("name", HEADERS)
+def test_who_reads_what_is_wanted_reads_nothing_of_what_follows(name: str) -> None:
+    octets, expected = HEADERS[name]
+    parser, place, reads = ProxyHeaderParser(), 0, 0
+    header = None
+    while header is None:
+        assert parser.wanted > 0
+        block = (octets + REST)[place : place + parser.wanted]
+        place, reads = place + len(block), reads + 1
+        header = parser.feed(block)
+
+    assert (header, parser.rest, place) == (expected, b"", len(octets))
+    assert reads <= LINE_MAX // 2
+
+
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_no_header_is_refused(name: str) -> None:
     octets = MALFORMED[name]

@@ -57,6 +57,8 @@ class OutboundMessage:
     Not while a client waits for its one reply; then a mixed outcome ends without a message. What
     comes from the spool is settled recipient by recipient.
     """
+    deadline_wall: float | None = None
+    """When its sender wants it delivered (BY, RFC 2852), as a Unix time; None: at no given time."""
     origin: Origin = NOBODY
     may_send_dot: Callable[[], bool] = field(default=_always)
     """Asked right before the final dot; False (the client left) ends it without one."""

@@ -4,11 +4,17 @@ The pure half of `transaction`: commands from an `OutboundMessage`, verdicts fro
 
 Addresses and parameters go out byte for byte. Parameters that the backend does not offer are left
 out, BODY=8BITMIME included: an 8-bit message to a server that does not say it can is sent
-unlabelled, as nearly every server can and a conversion would break signatures. SMTPUTF8 is never
-sent. SIZE is ours, since our trace line makes the message longer than the client said.
+unlabelled, as nearly every server can and a conversion would break signatures. SIZE is ours, since
+our trace line makes the message longer than the client said; BY says how much of the time is left
+(RFC 2852, 4).
+
+Without SMTPUTF8 there is no way down (RFC 6531, 3.2): a message that needs it is not offered to a
+server that lacks it, nor is one whose time is up and that is to be returned then. That is our own
+choice (`own_choice`), made before MAIL.
 """
 
 from collections.abc import Sequence
+from math import floor
 
 from mailshed.errors import BackendError, ProtocolViolation, TimedOut
 from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, NoReply
@@ -17,17 +23,35 @@ from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 
+BY_MAX = 999_999_999
+"""Most seconds that BY can say, either way: nine digits (RFC 2852, 4)."""
 OTHERS_REFUSED = "other recipients were refused"
 """Detail of a recipient that was accepted, in a transaction that ended without a message."""
+NO_SMTPUTF8 = "the mail server does not take internationalized mail (SMTPUTF8)"
+"""Detail of a message that needs it."""
+TIME_IS_UP = "the time in which it was to be delivered is over (DELIVERBY)"
+"""Detail of a message that its sender wants back then."""
 
 
-def mail_command(message: OutboundMessage, offers: Offers) -> bytes:
-    """Build MAIL, with SIZE if it is offered, and with the parameters that are."""
+def own_choice(message: OutboundMessage, offers: Offers, wall: float) -> Deferred | None:
+    """Why this message is not even offered to this server; None if it is. `wall` is now."""
+    for parameter in message.parameters:
+        if parameter.upper() == b"SMTPUTF8" and b"SMTPUTF8" not in offers.keywords:
+            return Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
+        if _is_by(parameter) and _by_mode(parameter)[:1].upper() == b"R":
+            left = _seconds_left(message, wall)
+            if left is not None and left <= 0:
+                return Deferred(Stage.MAIL, None, TIME_IS_UP, NoReply.OUR_CHOICE)
+    return None
+
+
+def mail_command(message: OutboundMessage, offers: Offers, wall: float = 0.0) -> bytes:
+    """Build MAIL at `wall`, with SIZE if it is offered, and with the parameters that are."""
     command = b"MAIL FROM:<%b>" % message.reverse_path
     if offers.size:
         command += b" SIZE=%d" % message.size
     if message.parameters:
-        command += _offered(message.parameters, offers)
+        command += _offered(_with_time_left(message, wall), offers)
     return command
 
 
@@ -37,6 +61,31 @@ def rcpt_command(path: bytes, parameters: Sequence[bytes], offers: Offers) -> by
     if parameters:
         command += _offered(parameters, offers)
     return command
+
+
+def _with_time_left(message: OutboundMessage, wall: float) -> Sequence[bytes]:
+    """The parameters of MAIL, BY with what is left of the time."""
+    left = _seconds_left(message, wall)
+    if left is None:
+        return message.parameters  # nearly always
+    left = max(-BY_MAX, min(BY_MAX, left))
+    return [
+        b"BY=%d;%b" % (left, _by_mode(each)) if _is_by(each) else each
+        for each in message.parameters
+    ]
+
+
+def _seconds_left(message: OutboundMessage, wall: float) -> int | None:
+    """Whole seconds until its deadline, rounded down: more would be a promise nobody can keep."""
+    return None if message.deadline_wall is None else floor(message.deadline_wall - wall)
+
+
+def _is_by(parameter: bytes) -> bool:
+    return parameter[:3].upper() == b"BY="
+
+
+def _by_mode(parameter: bytes) -> bytes:
+    return parameter.partition(b";")[2]
 
 
 def _offered(parameters: Sequence[bytes], offers: Offers) -> bytes:

@@ -27,11 +27,19 @@ from mailshed.mail.delivery import (
     NoReply,
     StageTimes,
     TransactionResult,
+    everyone,
 )
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.connection import Connection
-from mailshed.relay.envelope import judge, mail_command, rcpt_command, refusal, silence
+from mailshed.relay.envelope import (
+    judge,
+    mail_command,
+    own_choice,
+    rcpt_command,
+    refusal,
+    silence,
+)
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 
@@ -60,11 +68,13 @@ async def run(connection: Connection, message: OutboundMessage, clock: Clock) ->
     of mail data and must be aborted. After a result, `connection.wire.is_idle` tells whether the
     connection may be used again.
     """
-    wire = connection.wire
+    wire, offers = connection.wire, connection.offers
+    if message.parameters and (choice := own_choice(message, offers, clock.wall())) is not None:
+        return TransactionResult(recipients=everyone(choice, len(message.recipients)))
     connection.messages += 1
     wire.time_reply(clock)
     began = clock.monotonic()
-    replies = await _negotiate(connection, message)
+    replies = await _negotiate(connection, message, clock)
     verdicts = judge(replies, wire.fault, len(message.recipients), partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
     mail = wire.replied_at - began if wire.replied_at is not None else 0.0
@@ -89,6 +99,7 @@ async def run(connection: Connection, message: OutboundMessage, clock: Clock) ->
             content=sent - answered,
             service=ended - began,
         ),
+        passed_on=offers.keywords,
     )
 
 
@@ -102,13 +113,16 @@ def is_stale(connection: Connection) -> bool:
     return isinstance(fault, ConnectionLost) and fault.stage is Stage.MAIL
 
 
-async def _negotiate(connection: Connection, message: OutboundMessage) -> list[Reply]:
+async def _negotiate(
+    connection: Connection, message: OutboundMessage, clock: Clock
+) -> list[Reply]:
     """Offer the envelope in as few round trips as the backend allows; return the replies.
 
     DATA was sent if, and only if, there is one reply more than MAIL and RCPT have, or a fault.
     """
     wire, offers, timeout = connection.wire, connection.offers, connection.timeouts.command
-    commands = [mail_command(message, offers)]
+    wall = 0.0 if message.deadline_wall is None else clock.wall()
+    commands = [mail_command(message, offers, wall)]
     for path, parameters in message.recipients:
         commands.append(rcpt_command(path, parameters, offers))
     recipients = len(message.recipients)

@@ -67,7 +67,7 @@ def test_memory_is_bounded_while_eight_large_messages_trickle_in(tmp_path: Path)
             backend_port=server.port,
             overrides={
                 "limits": {"content_memory_max": "8MiB"},
-                # A limit that begins low would have some of them spooled, and the spool's own cache of
+                # A limit that begins low would have some of them spooled, and the spool's cache of
                 # 16 MiB is not what is measured here.
                 "backends": [
                     {"name": "postfix", "host": "127.0.0.1", "port": server.port, "limit": "fixed"}

@@ -7,8 +7,6 @@ start to the end. Other overrides are ended by hand, or go with their class.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +16,18 @@ import yaml
 from tests.support.daemon import Daemon
 from tests.support.ledger import Fate
 from tests.support.load import Load, make_message
-from tests.support.processes import DEADLINE, wait_until
+from tests.support.operator import NO_MATCH, OK, UNAVAILABLE, USAGE, Operator
+from tests.support.processes import wait_until
 from tests.support.smtp_sink import SmtpSink
 
 ROOT = Path(__file__).parents[2]
 WHY = ("--reason", "newsletter RH")
-NO_MATCH, USAGE, UNAVAILABLE = 1, 64, 69
 
 
-class Operator:
-    """Somebody at a shell."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self.errors = ""
-        """Standard error of the last command."""
-
-    def run(self, *words: str, expected: int = 0) -> str:
-        """Standard output of `mailshed WORDS...`, which must end with this status."""
-        config = str(self._daemon.configuration_file)
-        done = subprocess.run(
-            [sys.executable, "-m", "mailshed", *words, "--config", config],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        self.errors = done.stderr
-        told = f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expected, told
-        return done.stdout
-
-    def in_force(self) -> list[str]:
-        """What `override list` lists, service or not."""
-        config = str(self._daemon.configuration_file)
-        command = [sys.executable, "-m", "mailshed", "override", "list", "--json"]
-        done = subprocess.run(
-            [*command, "--config", config],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        found = json.loads(done.stdout)["overrides"]
-        assert done.returncode == (0 if found else NO_MATCH), done.stderr
-        return [f"{each['kind']} {each['traffic_class']}" for each in found]
+def in_force(operator: Operator) -> list[str]:
+    """What `override list` lists, service or not."""
+    found = operator.json("override", "list", expected=(OK, NO_MATCH))["overrides"]
+    return [f"{each['kind']} {each['traffic_class']}" for each in found]
 
 
 class Traffic:
@@ -109,10 +72,10 @@ def test_a_class_is_held_over_a_crash_and_let_go_by_itself(tmp_path: Path) -> No
         assert sorted(traffic.arrived()) == ["clinical-1", "personal-1"]
 
         daemon.kill()
-        assert operator.in_force() == ["hold bulk"]
+        assert in_force(operator) == ["hold bulk"]
         operator.run("override", "cancel", "1", *WHY, expected=UNAVAILABLE)
         daemon.start()
-        assert operator.in_force() == ["hold bulk"]
+        assert in_force(operator) == ["hold bulk"]
         traffic.send("bulk-2")
         bulk = {"class": "bulk"}
         wait_until(
@@ -125,7 +88,7 @@ def test_a_class_is_held_over_a_crash_and_let_go_by_itself(tmp_path: Path) -> No
         told = operator.run("class", "hold", "bulk", "--for", "1s", *WHY)
         assert "it replaces override 1\n" in told
         traffic.wait_for("clinical-1", "personal-1", "bulk-1", "bulk-2")
-        assert operator.in_force() == []
+        assert in_force(operator) == []
         wait_until(
             lambda: not daemon.metrics().has("override_active"),
             lambda: "an override that has ended is still exported",
@@ -160,7 +123,7 @@ def _refuse_nonsense(operator: Operator) -> None:
     operator.run("class", "hold", "blk", *WHY, expected=USAGE)
     assert "there is no 'blk', only clinical" in operator.errors
     operator.run("override", "cancel", "9", *WHY, expected=USAGE)
-    assert operator.in_force() == ["hold bulk"]
+    assert in_force(operator) == ["hold bulk"]
 
 
 def _check_logs(daemon: Daemon) -> None:
@@ -206,16 +169,16 @@ def test_a_class_is_let_go_by_hand_and_by_the_configuration(tmp_path: Path) -> N
             lambda: operator.run("shed", "status"),
         )
         operator.run("class", "hold", "bulk", *WHY)
-        assert operator.in_force() == ["limit personal", "level ", "hold bulk"]
+        assert in_force(operator) == ["limit personal", "level ", "hold bulk"]
         operator.run("shed", "auto", "--reason", "calm again")
         operator.run("shed", "auto", "--reason", "calm again", expected=NO_MATCH)
-        assert operator.in_force() == ["limit personal", "hold bulk"]
+        assert in_force(operator) == ["limit personal", "hold bulk"]
 
         shipped = yaml.safe_load((ROOT / "config/mailshed.yaml").read_text())["classes"]
         daemon.overrides = {"classes": [each for each in shipped if each["name"] != "bulk"]}
         reload(daemon)
         wait_until(lambda: "cause=not_configured" in daemon.log_text, lambda: daemon.log_tail)
-        assert operator.in_force() == ["limit personal"]
+        assert in_force(operator) == ["limit personal"]
 
 
 @pytest.mark.e2e

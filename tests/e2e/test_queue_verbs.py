@@ -9,53 +9,28 @@ down the queue can still be read and exported, but not changed.
 import json
 import os
 import stat
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.ledger import Fate
 from tests.support.load import CLASS_SENDERS, DOMAIN, Load, Message, make_message
+from tests.support.operator import NO_MATCH, UNAVAILABLE, USAGE, Operator
 from tests.support.postfix import Postfix
-from tests.support.processes import DEADLINE, wait_until
+from tests.support.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 COUNTS = {"clinical": 2, "personal": 4, "telework": 2, "bulk": 4}
 WHY = ("--reason", "newsletter sent by mistake")
 
-NO_MATCH, USAGE, UNAVAILABLE = 1, 64, 69
 
-
-class Operator:
-    """Somebody at a shell."""
+class QueueOperator(Operator):
+    """Somebody who looks after the queue."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self.errors = ""
-        """Standard error of the last command."""
-
-    def run(self, *words: str, expected: int = 0) -> str:
-        """Standard output of `mailshed queue WORDS...`, which must end with this status."""
-        config = str(self._daemon.configuration_file)
-        done = subprocess.run(
-            [sys.executable, "-m", "mailshed", "queue", *words, "--config", config],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        self.errors = done.stderr
-        told = f"queue {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == expected, told
-        return done.stdout
-
-    def json(self, *words: str, expected: int = 0) -> Any:
-        return json.loads(self.run(*words, "--json", expected=expected))
+        super().__init__(daemon, "queue")
 
     def names(self, *words: str) -> set[str]:
         """Which messages `queue list` lists: local parts of their recipients."""
@@ -85,7 +60,7 @@ def test_an_operator_sorts_out_the_queue(tmp_path: Path) -> None:
         with Daemon(folder=tmp_path / "mailshed", backend_port=server.port) as daemon:
             outcomes = Load(daemon.port, list(messages.values())).start().join()
             assert {outcome.fate for outcome in outcomes} == {Fate.ACKNOWLEDGED}
-            operator = Operator(daemon)
+            operator = QueueOperator(daemon)
             _look(operator, messages)
             released = _hold_and_release(operator)
             _delete(operator)
@@ -114,7 +89,7 @@ def test_an_operator_sorts_out_the_queue(tmp_path: Path) -> None:
             assert daemon.log_text.count("event=operator verb=delete user=root") == 1
 
 
-def _look(operator: Operator, messages: dict[str, Message]) -> None:
+def _look(operator: QueueOperator, messages: dict[str, Message]) -> None:
     """Each condition finds what it says, in the text form and as JSON."""
     assert operator.names() == set(messages)
     assert operator.names("--class", "clinical,telework") == {
@@ -143,7 +118,7 @@ def _look(operator: Operator, messages: dict[str, Message]) -> None:
     assert operator.errors == "mailshed: not in the queue: 0123456789ABCDEF\n"
 
 
-def _hold_and_release(operator: Operator) -> str:
+def _hold_and_release(operator: QueueOperator) -> str:
     """All newsletters are held, and one of them is let go; returns its name."""
     operator.run("hold", "--class", "bulk", "--yes", expected=USAGE)
     assert operator.errors == "mailshed: --reason: say why, for the audit log\n"
@@ -167,7 +142,7 @@ def _hold_and_release(operator: Operator) -> str:
     return name.partition("@")[0]
 
 
-def _delete(operator: Operator) -> None:
+def _delete(operator: QueueOperator) -> None:
     telework = operator.ids("--class", "telework")
     operator.run("delete", *telework, *WHY, expected=USAGE)
     assert operator.counted("--class", "telework") == {"telework": 2}
@@ -177,7 +152,7 @@ def _delete(operator: Operator) -> None:
     operator.run("delete", *telework, "--yes", *WHY, expected=NO_MATCH)
 
 
-def _export(operator: Operator, folder: Path, messages: dict[str, Message]) -> None:
+def _export(operator: QueueOperator, folder: Path, messages: dict[str, Message]) -> None:
     told = operator.json("export", "--class", "personal", "--to", str(folder), *WHY)
     assert (told["matched"], told["exported"], told["damaged"]) == (4, 4, [])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -214,7 +189,7 @@ def _check_books(daemon: Daemon) -> None:
     assert daemon.metrics().total("queue_messages", state="hold") == 3
 
 
-def _work_without_the_service(operator: Operator, folder: Path) -> None:
+def _work_without_the_service(operator: QueueOperator, folder: Path) -> None:
     assert operator.counted() == {"bulk": 3}
     assert "reading the spool at" in operator.errors
     ids = operator.ids("--state", "hold")

@@ -21,20 +21,29 @@ from collections.abc import Callable
 import uvloop
 
 from mailshed import __version__
+from mailshed.config.certificate import date_of
 from mailshed.config.front import Listener
-from mailshed.config.load import listener_policy, session_limits, verification_policy
+from mailshed.config.load import (
+    authentication_policy,
+    listener_policy,
+    session_limits,
+    verification_policy,
+)
 from mailshed.config.schema import Config
 from mailshed.config.surge import surge_policy
+from mailshed.config.tls import tls_policy
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.listener.tls import load as load_certificate
 from mailshed.maillog import configure_logging
 from mailshed.parts import STDERR, Parts
 from mailshed.policies import drain_policy, fingerprint, pipeline_policies
 from mailshed.relay.build import host_port
+from mailshed.relay.security import read_all
 from mailshed.reload import Reloader, in_short
 from mailshed.spool.accounts import free_space
 from mailshed.systemd import Notifier
@@ -82,6 +91,8 @@ class Service:
         for section in self.config.listeners:
             self._bind(section)
         await self._open_spool()
+        await self._read_secrets()
+        await self._load_certificate()
         await parts.limit_memory.load()
         await parts.surges.load()
         await parts.overrides.load()
@@ -104,6 +115,35 @@ class Service:
             admin=str(self.config.admin_socket),
         )
 
+    async def _read_secrets(self) -> None:
+        """Certificates and logins for the backends, without which no connection can be opened."""
+        try:
+            found = await asyncio.to_thread(read_all, self.parts.securities)
+        except ConfigError as error:
+            raise StartError(str(error)) from error
+        for name, material in found.items():
+            self.parts.securities[name].use(material)
+        try:
+            await self.parts.authenticator.refresh()
+        except ConfigError as error:
+            raise StartError(str(error)) from error
+
+    async def _load_certificate(self) -> None:
+        """Ours, without which no client can begin TLS; one that has expired is better than none."""
+        handshakes = self.parts.handshakes
+        if handshakes is None:
+            return
+        try:
+            loaded = await asyncio.to_thread(load_certificate, handshakes.policy)
+        except ConfigError as error:
+            raise StartError(str(error)) from error
+        handshakes.certificates.use(loaded)
+        if (ends := loaded.certificate.ends) < self.parts.clock.wall():
+            self.parts.maillog.start_warning(
+                detail=f"the certificate in {handshakes.policy.certificate} ended on"
+                f" {date_of(ends)}, so clients refuse it; a new one is taken up when it is there"
+            )
+
     def _warn_of_observing(self) -> None:
         if self.config.is_observing:
             self.parts.maillog.start_warning(
@@ -114,10 +154,11 @@ class Service:
     def _bind(self, section: Listener) -> None:
         listening = bind(section.name, section.bind.host, section.bind.port)
         factory = SessionFactory(
-            policy=listener_policy(section),
+            policy=listener_policy(section, self.config.authentication),
             hostname=self.config.hostname,
             handler=self.parts.handler,
             limits=session_limits(self.config),
+            handshakes=self.parts.handshakes,
         )
         self._servers.append(SmtpServer(factory, listening, handler=self.parts.handler))
 
@@ -207,6 +248,7 @@ class Service:
         if parts.prober is not None:
             await parts.prober.stop()
         await parts.verifier.close()
+        await parts.authenticator.close()
         await parts.backend.close()
         await parts.surges.close()
         await parts.limit_memory.close()
@@ -247,6 +289,10 @@ class Service:
             config = await self._reloader.read(self.config)
             # In a thread, since a list of recipients may be long.
             for_verifier = await asyncio.to_thread(verification_policy, config)
+            for_backends = await asyncio.to_thread(read_all, parts.securities)
+            await parts.authenticator.refresh()
+            for_tls = tls_policy(config.tls)
+            certificate = for_tls and await asyncio.to_thread(load_certificate, for_tls)
         except ConfigError as error:
             parts.status.reload_ok = False
             parts.maillog.reload_refused(error=in_short(error))
@@ -262,8 +308,14 @@ class Service:
         parts.handler.slow_replies.limit = config.limits.slow_replies_max
         parts.drainer.policy = for_drain
         parts.verifier.policy = for_verifier
+        for name, material in for_backends.items():
+            parts.securities[name].use(material)
+        parts.authenticator.set_policy(authentication_policy(config))
         parts.surges.policy = for_surges
         parts.gate.is_observing = config.is_observing
+        if parts.handshakes is not None and for_tls is not None and certificate is not None:
+            parts.handshakes.policy = for_tls
+            parts.handshakes.certificates.use(certificate)
         for server in self._servers:
             server.factory.limits = limits
         status = parts.status

@@ -17,6 +17,9 @@
     |   +-- ProtocolViolation  the reply was not SMTP
     +-- AddressSyntaxError     a path or parameter breaks the grammar of RFC 5321
     +-- ProxyHeaderError       a connection does not begin with a header of the PROXY protocol
+    +-- CredentialsError       what a client says with AUTH is not what the mechanism asks for
+    |   +-- CredentialsEncodingError  it is not even base64
+    +-- SecretFileError        a file with a secret cannot be read, or others could read it
     +-- StateError             what was learned before a restart cannot be read or saved
     +-- RequestError           what an operator asks of the queue cannot be understood
     +-- BudgetExceeded         the budget for mail data in transit is used up
@@ -90,6 +93,18 @@ class AddressSyntaxError(MailshedError):
 
 class ProxyHeaderError(MailshedError):
     """What a proxy sent first is no header of the PROXY protocol, or one that is too long."""
+
+
+class CredentialsError(MailshedError):
+    """What a client says with AUTH is not what the mechanism asks for; the text quotes nothing."""
+
+
+class CredentialsEncodingError(CredentialsError):
+    """A response to a challenge of AUTH is not base64 (RFC 4954, 4)."""
+
+
+class SecretFileError(MailshedError):
+    """A file with a secret is not usable or not secret; the text says what to do, and no secret."""
 
 
 class StateError(MailshedError):

@@ -7,7 +7,7 @@ its reply is counted by the listener.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mailshed.admission.decision import Action
 from mailshed.admission.quota import Excess
@@ -22,6 +22,7 @@ from mailshed.mail.delivery import (
     Delivered,
     DeliveryResult,
     InDoubt,
+    NoReply,
     StageTimes,
     TransactionResult,
 )
@@ -29,10 +30,17 @@ from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.reply import Reply
 from mailshed.maillog import Delays, Mail, MailLog
 from mailshed.message import Message
-from mailshed.metrics.labels import Disposition, Fate, Outcome, PostponedLabel, Source
+from mailshed.metrics.labels import (
+    Disposition,
+    Downgrade,
+    Fate,
+    Outcome,
+    PostponedLabel,
+    Source,
+)
 from mailshed.metrics.recorder import Metrics
 from mailshed.spool.store import Report, Settlement, SpoolRecipient, SpoolRecord
-from mailshed.terms import Ending, Reason, SpoolState, Stage
+from mailshed.terms import Ending, Reason, ReportKind, SpoolState, Stage
 
 _NO_TIMES = StageTimes()
 # What a reply that the listener gives by itself means; the others speak of syntax.
@@ -221,7 +229,7 @@ class Journal:
             self._metrics.delivered(record.traffic_class, delay, record.size)
         for recipient, ending in fared:
             self._log_ending(mail, recipient, ending, settlement, waited)
-        self._count_failure_reports(record, settlement)
+        self._count_reports(record, settlement)
 
     def _log_ending(
         self,
@@ -250,7 +258,7 @@ class Journal:
         self._log.expired(
             _spooled_mail(record), age_seconds=age, reply=last, report=_report(settlement)
         )
-        self._count_failure_reports(record, settlement)
+        self._count_reports(record, settlement)
 
     def delayed(self, record: SpoolRecord, report: Report | None, age: float) -> None:
         """A spooled message is late; `report` tells its sender, None if he is not told."""
@@ -259,6 +267,34 @@ class Journal:
         self._log.delayed(_spooled_mail(record), age_seconds=age, reply=last, report=identity)
         if report is not None:
             self._metrics.report(record.traffic_class, "delayed")
+
+    def reported(self, record: SpoolRecord, report: Report) -> None:
+        """The sender of a message, live or spooled, is told of a success, as it asked."""
+        is_final = report.kind is ReportKind.DELIVERED
+        self._log.reported(
+            record.queue_id,
+            kind=report.kind.value,
+            addressee=record.reverse_path,
+            report=report.record.queue_id,
+        )
+        self._metrics.report(record.traffic_class, "delivered" if is_final else "relayed")
+
+    def reports_limited(self, recipients: int) -> None:
+        """So many recipients are not reported now: their sender has had enough reports."""
+        self._metrics.reports_limited(recipients)
+
+    def summarised(self, addressee: bytes, report: Report, recipients: int) -> None:
+        """A sender is told in one message of so many recipients."""
+        identity = report.record.queue_id
+        self._log.reports_summarised(identity, addressee=addressee, recipients=recipients)
+        self._metrics.report(report.record.traffic_class, "summary")
+
+    def report_lost(self, addressee: bytes, report: Report, detail: str) -> None:
+        """A report that belongs to no spooled message could not be stored."""
+        identity = report.record.queue_id
+        self._log.report_lost(
+            identity, kind=report.kind.value, addressee=addressee, detail=detail
+        )
 
     def postponed(self, record: SpoolRecord, cause: PostponedLabel, seconds: float) -> None:
         """A spooled message was due and is not tried; it comes back after so many seconds."""
@@ -269,8 +305,19 @@ class Journal:
         """Stored mail data failed its checksum; the message is kept and not tried."""
         self._log.corrupt(_spooled_mail(record), detail=detail)
 
-    def transaction(self, traffic_class: str, source: Source, result: TransactionResult) -> None:
-        """A transaction with the backend has ended, for a live or a spooled message."""
+    def transaction(
+        self,
+        traffic_class: str,
+        source: Source,
+        result: TransactionResult,
+        parameters: Sequence[bytes] = (),
+    ) -> None:
+        """A transaction with the backend has ended, for a live or a spooled message.
+
+        `parameters` are those of its MAIL.
+        """
+        if parameters and (kind := _downgrade(parameters, result)) is not None:
+            self._metrics.downgrade(kind)
         self._metrics.stage_times(self._backend, result.times)
         for each in result.recipients:
             fate, stage, code = _fate(each)
@@ -297,9 +344,12 @@ class Journal:
         """The drain could not look for work, by our own fault."""
         self._on_failure("drain", error)
 
-    def _count_failure_reports(self, record: SpoolRecord, settlement: Settlement) -> None:
-        for _ in settlement.reports:
-            self._metrics.report(record.traffic_class, "failed")
+    def _count_reports(self, record: SpoolRecord, settlement: Settlement) -> None:
+        for report in settlement.reports:
+            if report.kind is ReportKind.FAILED:
+                self._metrics.report(record.traffic_class, "failed")
+            else:
+                self.reported(record, report)
 
     def _count_accepted(self, message: Message, disposition: Disposition) -> None:
         self._metrics.accepted(
@@ -371,7 +421,9 @@ def _spooled_mail(record: SpoolRecord) -> Mail:
 
 
 def _report(settlement: Settlement) -> str | None:
-    return settlement.reports[0].record.queue_id if settlement.reports else None
+    """The queue id of the report about those who failed."""
+    made = (each for each in settlement.reports if each.kind is ReportKind.FAILED)
+    return next((each.record.queue_id for each in made), None)
 
 
 def _grouped(
@@ -400,6 +452,18 @@ def _words(result: DeliveryResult) -> str:
 
 def _answer(result: DeliveryResult) -> Reply | None:
     return None if isinstance(result, InDoubt) else result.reply
+
+
+def _downgrade(parameters: Sequence[bytes], result: TransactionResult) -> Downgrade | None:
+    """What the backend does not offer and the message would have needed."""
+    first = result.recipients[0]
+    if isinstance(first, Deferred) and first.no_reply is NoReply.UNSUPPORTED:
+        return "smtputf8"
+    is_labelled = result.is_final or b"BODY" in result.passed_on
+    if is_labelled or not any(isinstance(each, Delivered) for each in result.recipients):
+        return None
+    is_eight_bit = any(each.upper() == b"BODY=8BITMIME" for each in parameters)
+    return "8bitmime" if is_eight_bit else None
 
 
 def _fate(result: DeliveryResult) -> tuple[Fate, Stage, int | None]:

@@ -57,6 +57,7 @@ class Message:
             parameters=envelope.parameters,
             recipients=tuple((each.mailbox.raw, each.parameters) for each in envelope.recipients),
             size=self.size,
+            deadline_wall=self._deadline_wall,
             prefix=self.prefix,
             in_memory=None if content.is_spilled else content.chunks_in_memory,
             chunks=content.chunks,
@@ -74,8 +75,6 @@ class Message:
         """The message as the spool is to keep it: for `lifetime` seconds, untried for `pause`."""
         envelope = self.envelope
         wall = envelope.received_wall
-        report_after = self.traffic_class.report_after
-        is_told = envelope.client.is_trusted and bool(self.reverse_path)
         return SpoolRecord(
             queue_id=envelope.queue_id,
             traffic_class=self.traffic_class.name,
@@ -87,7 +86,7 @@ class Message:
                 for index, each in enumerate(envelope.recipients)
             ),
             received_wall=wall,
-            expires_wall=wall + lifetime,
+            expires_wall=self._expires_wall(wall + lifetime),
             next_attempt_wall=wall + pause,
             reason=reason,
             client_address=envelope.client.address_text,
@@ -95,5 +94,30 @@ class Message:
             login=envelope.client.user,
             is_trusted=envelope.client.is_trusted,
             in_doubt=in_doubt,
-            report_wall=wall + report_after if is_told and report_after is not None else None,
+            report_wall=self._report_wall(),
         )
+
+    @property
+    def _deadline_wall(self) -> float | None:
+        """When the client wants it delivered (RFC 2852)."""
+        by = self.envelope.deliver_by
+        return None if by is None else self.envelope.received_wall + by.seconds
+
+    def _expires_wall(self, latest: float) -> float:
+        """When it goes back to the sender: with its deadline, if the client wants it so."""
+        by, deadline = self.envelope.deliver_by, self._deadline_wall
+        if by is None or deadline is None or not by.is_returned:
+            return latest
+        return min(latest, deadline)
+
+    def _report_wall(self) -> float | None:
+        """When the sender is told that it waits: a class and a client may both say; None: never."""
+        envelope = self.envelope
+        if not (envelope.client.is_trusted and self.reverse_path):
+            return None
+        wall, report_after = envelope.received_wall, self.traffic_class.report_after
+        times = [] if report_after is None else [wall + report_after]
+        by, deadline = envelope.deliver_by, self._deadline_wall
+        if by is not None and deadline is not None and not by.is_returned:
+            times.append(max(wall, deadline))
+        return min(times, default=None)

@@ -12,8 +12,10 @@ What the configuration chooses between is chosen here: a mail server or a Maildi
 (`relay.build`), a fixed limit or one that adapts (`policies.limit_for`), acting or only observing.
 """
 
+import math
 import os
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -23,11 +25,16 @@ from mailshed.admin.keeper import FILE_NAME as OVERRIDES_FILE
 from mailshed.admin.keeper import OverrideKeeper
 from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
+from mailshed.authentication.authenticator import Authenticator, Verifier
+from mailshed.authentication.dovecot import DovecotVerifier
+from mailshed.authentication.sasl import KEY_OCTETS
 from mailshed.clock import SystemClock
-from mailshed.config.load import verification_policy
+from mailshed.config.certificate import date_of
+from mailshed.config.load import authentication_policy, verification_policy
 from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.config.surge import surge_policy
+from mailshed.config.tls import tls_policy
 from mailshed.control.loop import ControlLoop
 from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
@@ -37,7 +44,9 @@ from mailshed.limitmemory import FILE_NAME as LIMIT_FILE
 from mailshed.limitmemory import LimitMemory
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
+from mailshed.listener.handshakes import Handshakes, recorder
 from mailshed.listener.slow import SlowReplies
+from mailshed.listener.tls import Certificates, Loaded
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.maillog import MailLog, is_journal
 from mailshed.metrics import (
@@ -52,12 +61,15 @@ from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
 from mailshed.policies import drain_policy, fingerprint, limit_for, pipeline_policies
 from mailshed.relay.build import (
+    build_address,
     build_backend,
     build_call_ahead,
     build_gate,
     build_prober,
     target_of,
 )
+from mailshed.relay.login import LoginVerifier, address_of
+from mailshed.relay.security import Security
 from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
@@ -104,7 +116,15 @@ class Parts:
         self.supervisor = Supervisor(self.task_failed)
         # The path of a message, from its far end to its near one.
         self.spool = self._build_spool()
-        self.prober = build_prober(section, config.hostname, self.task_failed)
+        self.address = build_address(
+            section,
+            config.hostname,
+            clock=self.clock,
+            maillog=self.maillog,
+            on_hello=lambda _lines: None,
+        )
+        self.securities = self._find_securities()
+        self.prober = build_prober(section, self.address, self.task_failed)
         self.limit = limit_for(section)
         self.gate = build_gate(
             section, limit=self.limit, prober=self.prober, clock=self.clock, rng=self._rng
@@ -113,9 +133,11 @@ class Parts:
         self.backend = build_backend(
             section,
             config.hostname,
+            self.address,
             clock=self.clock,
             on_result=self.verifier.learn,
             on_crowded=self.gate.note_crowded,
+            maillog=self.maillog,
         )
         self.journal = Journal(
             maillog=self.maillog,
@@ -130,7 +152,9 @@ class Parts:
         self.gate.is_observing = config.is_observing
         self.gate.station.shedding.classes = self.pipeline.policies.classifier.policy.classes
         self.contents = self._build_contents()
+        self.authenticator = self._build_authenticator()
         self.handler = self._build_handler()
+        self.handshakes = self._build_handshakes()
         # What looks on, keeps and steers.
         self.limit_memory = self._build_limit_memory()
         self.audit = AuditLog(config.spool.path)
@@ -188,10 +212,15 @@ class Parts:
             on_sync=self.metrics.spool_sync,
         )
 
+    def _find_securities(self) -> Mapping[str, Security]:
+        """What protects the connections of each backend that has any."""
+        address = self.address
+        return {self._config.backends[0].name: address.security} if address is not None else {}
+
     def _build_verifier(self) -> RecipientVerifier:
         call_ahead = build_call_ahead(
             self._config.backends[0],
-            self._config.hostname,
+            self.address,
             gate=self.gate,
             clock=self.clock,
             on_failure=self.task_failed,
@@ -254,6 +283,28 @@ class Parts:
             folder=self._config.spool.path,
         )
 
+    def _build_authenticator(self) -> Authenticator:
+        section = self._config.authentication
+        return Authenticator(
+            authentication_policy(self._config),
+            verifier=self._build_password_verifier() if section.can_verify else None,
+            timeout=section.timeout,
+            questions_max=section.connections_max,
+            key=secrets.token_bytes(KEY_OCTETS),
+            metrics=self.metrics,
+            maillog=self.maillog,
+            clock=self.clock,
+            on_failure=self.task_failed,
+        )
+
+    def _build_password_verifier(self) -> Verifier:
+        section = self._config.authentication
+        if section.verifier == "dovecot":
+            assert section.dovecot_socket is not None, "the caller has looked"
+            return DovecotVerifier(section.dovecot_socket, on_failure=self.task_failed)
+        address = address_of(section, self._config.hostname)
+        return LoginVerifier(address, timeout=section.timeout, on_failure=self.task_failed)
+
     def _build_handler(self) -> Handler:
         config = self._config
         return Handler(
@@ -261,10 +312,23 @@ class Parts:
             contents=self.contents,
             supervisor=self.supervisor,
             metrics=self.metrics,
+            maillog=self.maillog,
             clock=self.clock,
             rng=self._rng,
             client_kinds={each.name: ClientKind(each.clients) for each in config.listeners},
             slow_replies=SlowReplies(config.limits.slow_replies_max),
+            authenticator=self.authenticator,
+        )
+
+    def _build_handshakes(self) -> Handshakes | None:
+        policy = tls_policy(self._config.tls)
+        if policy is None:
+            return None
+        return Handshakes(
+            Certificates(self._announce_certificate),
+            policy,
+            is_clinical=lambda client: self.pipeline.policies.is_clinical(client),
+            note=recorder(self.metrics, self.maillog),
         )
 
     # What looks on, keeps and steers.
@@ -348,7 +412,8 @@ class Parts:
             spool=self.spool,
             contents=self.contents,
             classification=lambda: self.pipeline.policies.classifier.policy,
-            sessions=lambda: len(self.handler.open_sessions),
+            sessions=lambda: self.handler.caps.open,
+            is_stressed=lambda: self.handler.caps.is_stressed,
             limit_picture=self.limit_memory.picture,
             overrides=self.overrides.snapshots,
             lines_dropped=lambda: sink.dropped_total,
@@ -358,6 +423,7 @@ class Parts:
             retry_tokens=lambda: self.drainer.retry_tokens,
             surges=self.surges.snapshots,
             slow_replies=self._slow_replies,
+            tls=self._tls,
             process=ProcessMeter().look,
             clock=self.clock,
         )
@@ -383,6 +449,22 @@ class Parts:
     def _slow_replies(self) -> tuple[Usage, int]:
         slow = self.handler.slow_replies
         return Usage(used=slow.sleeping, limit=slow.limit), slow.total
+
+    def _announce_certificate(self, loaded: Loaded) -> None:
+        ends = loaded.certificate.ends
+        self.maillog.certificate_loaded(
+            file=str(loaded.policy.certificate),
+            serial=loaded.certificate.serial,
+            ends=date_of(ends),
+            days=math.floor((ends - self.clock.wall()) / 86400),
+        )
+
+    def _tls(self) -> tuple[Usage, float] | None:
+        handshakes = self.handshakes
+        if handshakes is None or (shown := handshakes.certificates.current) is None:
+            return None
+        usage = Usage(used=handshakes.under_way, limit=handshakes.policy.handshakes_max)
+        return usage, shown.certificate.ends
 
     def _message_totals(self, name: str) -> Totals:
         journal, metrics = self.journal, self.metrics

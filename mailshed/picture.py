@@ -89,6 +89,7 @@ class Painter:
     contents: ContentStore
     classification: Callable[[], ClassificationPolicy]
     sessions: Callable[[], int]
+    is_stressed: Callable[[], bool]
     lines_dropped: Callable[[], int]
     message_totals: Callable[[str], Totals]
     """Of one class, since the start."""
@@ -103,6 +104,8 @@ class Painter:
     surges: Callable[[], tuple[SurgeSnapshot, ...]] = tuple
     slow_replies: Callable[[], tuple[Usage, int]] = lambda: (Usage(), 0)
     """How many there are now, of so many, and since the start."""
+    tls: Callable[[], tuple[Usage, float] | None] = lambda: None
+    """Handshakes that are under way, and when the certificate ends; None without TLS."""
     history: History = field(default_factory=History)
 
     async def take(self, lag: EventLoopLag) -> Snapshot:
@@ -113,6 +116,7 @@ class Painter:
         shedding = self.gate.station.shedding
         backend, process = self._backend(now), self.process(now)
         slow_replies, slow_replies_total = self.slow_replies()
+        tls = self.tls()
         return Snapshot(
             made_at=now,
             wall=wall,
@@ -125,6 +129,7 @@ class Painter:
             is_observing=self.gate.is_observing,
             is_stopping=status.is_stopping,
             sessions=Usage(used=self.sessions(), limit=status.sessions_max),
+            is_stressed=self.is_stressed(),
             listeners=status.listeners,
             backends=(backend,),
             classes=self._classes(totals, now, wall),
@@ -142,6 +147,8 @@ class Painter:
             slow_replies_total=slow_replies_total,
             spool_fill=status.spool_fill,
             overrides=self.overrides(),
+            tls_handshakes=tls[0] if tls is not None else None,
+            certificate_ends_wall=tls[1] if tls is not None else None,
             quota_keys=Usage(used=len(self.entrance.quotas), limit=status.quota_keys_max),
             retry_clients=Usage(used=len(self.entrance.retries), limit=CLIENTS_MAX),
             files=Usage(used=process.files, limit=process.files_max),

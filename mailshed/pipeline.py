@@ -17,6 +17,10 @@ A client does not wait for ever. If the backend has not got as far as our final 
 patience ends, the transaction is broken off and the message spooled; after our dot it is adopted
 (`adoption`), and the client is answered while the transaction goes on.
 
+A backend that answers for each recipient (LMTP) may take a message for some and not for others, when
+it is too late to tell the client. So what has several recipients is spooled and acknowledged first,
+and drained at once.
+
 After the backend's answer: a 2xx or 5xx goes to the client as it came. A 4xx goes to a client that
 will come back by itself; for one that will not, and wherever the backend gave no answer, the
 message is spooled and acknowledged. If even that is impossible the client hears 451 or 452 and
@@ -28,7 +32,7 @@ Steps here call the core and act; the journal logs and counts. There is no polic
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import assert_never
 
@@ -47,7 +51,7 @@ from mailshed.control.patience import Patience
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox, parse_mailbox
+from mailshed.mail.address import Mailbox, mailbox_of
 from mailshed.mail.content import Content
 from mailshed.mail.delivery import (
     Bounced,
@@ -58,7 +62,7 @@ from mailshed.mail.delivery import (
     everyone,
 )
 from mailshed.mail.envelope import Client, Envelope, Recipient
-from mailshed.mail.header import HeaderView
+from mailshed.mail.header import HeaderView, priority_in
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
@@ -89,6 +93,8 @@ class Policies:
     """Seconds after its final dot at which a mail server gets its reply, if not before."""
     respond_by_user_agent: float
     """The same for clients that do not try again."""
+    reads_priority_header: bool = False
+    """Whether `MT-Priority:` counts in mail of trusted clients that have no such parameter."""
     admission: AdmissionPolicy = field(default_factory=AdmissionPolicy)
 
     def is_clinical(self, client: Client) -> bool:
@@ -172,17 +178,31 @@ class Pipeline:
         self._clock = clock
         self._count = count
 
-    def on_mail(self, client: Client, *, sender: bytes) -> float:
+    def on_mail(self, client: Client, *, sender: bytes, priority: int | None = None) -> float:
         """Seconds by which the reply to MAIL is to be late: under pressure, for bulk mail."""
         policies, shedding = self.policies, self._gate.station.shedding
         delay = shedding.reply_delay
         if delay <= 0.0 or client.kind is not ClientKind.MTA or policies.admission.is_observing:
             return 0.0
-        subject = Subject(client=client, reverse_path=_mailbox(sender), known=Known.MAIL)
+        if self._may_be_told_later(client, priority):
+            return 0.0
+        subject = Subject(
+            client=client, reverse_path=_mailbox(sender), priority=priority, known=Known.MAIL
+        )
         return delay if shedding.can_wait(policies.classifier.reachable(subject)) else 0.0
 
+    def _may_be_told_later(self, client: Client, priority: int | None) -> bool:
+        """Whether the header section may still say how urgent the message is (RFC 6758)."""
+        return self.policies.reads_priority_header and client.is_trusted and priority is None
+
     def on_rcpt(
-        self, client: Client, mailbox: Mailbox, *, sender: bytes, waited: float = 0.0
+        self,
+        client: Client,
+        mailbox: Mailbox,
+        *,
+        sender: bytes,
+        waited: float = 0.0,
+        priority: int | None = None,
     ) -> Reply | Callable[[], Awaitable[Reply | None]] | None:
         """Say whether `client` may send to `mailbox` (as `sender`); a reply refuses it.
 
@@ -191,7 +211,7 @@ class Pipeline:
         """
         ruling: Reject | Defer | None = policy.decide_recipient(
             mailbox, is_trusted=client.is_trusted, policy=self.policies.relay
-        ) or self._defer_early(client, mailbox, sender)
+        ) or self._defer_early(client, mailbox, sender, priority)
         if ruling is None and self._verifier is not None:
             verified = self._verifier.check(client, mailbox, waited)
             if callable(verified):
@@ -219,10 +239,12 @@ class Pipeline:
         return ruling.reply
 
     def _defer_early(
-        self, client: Client, mailbox: Mailbox, sender: bytes, priority: int | None = None
+        self, client: Client, mailbox: Mailbox, sender: bytes, priority: int | None
     ) -> Defer | None:
         """Say 4xx now if the message would hear it in any case; see `Entrance.at_rcpt`."""
         policies = self.policies
+        if self._may_be_told_later(client, priority):
+            return None
 
         def reachable() -> tuple[TrafficClass, ...]:
             subject = Subject(
@@ -234,7 +256,7 @@ class Pipeline:
             )
             return policies.classifier.reachable(subject)
 
-        return self.entrance.at_rcpt(
+        ruling = self.entrance.at_rcpt(
             client,
             sender,
             mailbox.raw,
@@ -244,6 +266,7 @@ class Pipeline:
             state_of=self._gate.state,
             now=self._clock.monotonic(),
         )
+        return None if ruling is None else policy.in_terms_of(priority, ruling)
 
     def on_rejected(
         self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None
@@ -271,6 +294,8 @@ class Pipeline:
         """
         policies = self.policies
         header = HeaderView(await content.read_head())
+        if self._may_be_told_later(envelope.client, envelope.priority):
+            envelope = replace(envelope, priority=priority_in(header))
         classifier = policies.classifier
         sent = self._senders.note(classifier.windows, envelope, self._clock.monotonic())
         subject = subject_of(envelope, header, size=content.size, sent=sent)
@@ -318,7 +343,10 @@ class Pipeline:
         decision = ruling.decision
         if terms.is_observing:
             decision = self._observe(message, decision, state)
+        is_for_many = recipients > 1 and self._backend.answers_each_recipient
         match decision:
+            case Relay() | Wait() if is_for_many:
+                return _Kept(self._current(Reason.PER_RECIPIENT, traffic_class))
             case Relay():
                 slot = self._gate.try_acquire(
                     traffic_class, message.size, recipients, message.reverse_path
@@ -328,8 +356,9 @@ class Pipeline:
                 slot = await self._wait(message, seconds, ruling.penalty)
             case Spool(reason):
                 return _Kept(self._current(reason, message.traffic_class))
-            case Defer(reason, answer):
-                return self._turn_away(message, answer, reason, None)
+            case Defer() as ruled:
+                deferred = policy.in_terms_of(message.envelope.priority, ruled)
+                return self._turn_away(message, deferred.reply, deferred.reason, None)
             case _:
                 assert_never(decision)
         return slot if slot is not None else _Kept(self._current(reason, message.traffic_class))
@@ -480,6 +509,7 @@ class Pipeline:
         if kept.reason in _SHEDDABLE and not policies.admission.is_observing:
             ruling = self._shed(message, kept.reason)
             if isinstance(ruling, Defer):
+                ruling = policy.in_terms_of(message.envelope.priority, ruling)
                 return self._turn_away(message, ruling.reply, ruling.reason, kept.result)
         record = message.record(
             reason=kept.reason,
@@ -491,7 +521,9 @@ class Pipeline:
         try:
             await self._spool.add(record, message.chunks())
         except SpoolFull:
-            return self._turn_away(message, reply.SPOOL_FULL, Reason.SPOOL_FULL, kept.result)
+            full = Defer(Reason.SPOOL_FULL, reply.SPOOL_FULL)
+            answer = policy.in_terms_of(message.envelope.priority, full).reply
+            return self._turn_away(message, answer, Reason.SPOOL_FULL, kept.result)
         except SpoolError:
             answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
             return self._turn_away(message, answer, Reason.SPOOL_SICK, kept.result)
@@ -521,4 +553,4 @@ class Pipeline:
 
 def _mailbox(sender: bytes) -> Mailbox | None:
     """A reverse-path as a mailbox; None for the null one."""
-    return parse_mailbox(sender.decode("ascii")) if sender else None
+    return mailbox_of(sender) if sender else None

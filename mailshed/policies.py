@@ -17,7 +17,7 @@ from mailshed.config.schema import Config
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import FixedLimit, Limit
 from mailshed.drain.policy import DrainPolicy
-from mailshed.drain.report import ReportPolicy
+from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
 from mailshed.relay.presets import PRESETS
@@ -94,6 +94,8 @@ def needs_restart(old: Config, new: Config) -> list[str]:
             after = after.model_dump(exclude=_SPOOL_POLICY)
         if before != after:
             keys.append(key)
+    if old.authentication.at_start != new.authentication.at_start:
+        keys.append("authentication (but for failures, cache_ttl and senders)")
     keys += [
         f"limits.{key}"
         for key in _NEED_RESTART_LIMITS

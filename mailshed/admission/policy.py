@@ -89,6 +89,19 @@ def shed(
             return Spool(reason)
 
 
+def in_terms_of(priority: int | None, deferred: Defer) -> Defer:
+    """A deferral as a message with this MT-PRIORITY is told it (RFC 6710, 4.2); None: it has none.
+
+    It is the message's level that is too low for now; or, where the spool has no room left for so
+    many octets at its level, its size is too big for that.
+    """
+    if priority is None:
+        return deferred
+    is_full = deferred.reason is Reason.SPOOL_FULL
+    answer = reply.TOO_BIG_FOR_PRIORITY if is_full else reply.PRIORITY_TOO_LOW
+    return Defer(deferred.reason, answer)
+
+
 def decide_recipient(mailbox: Mailbox, *, is_trusted: bool, policy: RelayPolicy) -> Reject | None:
     """Decide whether a client may send to `mailbox` at all; None means that it may.
 

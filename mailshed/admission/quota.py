@@ -31,8 +31,9 @@ from mailshed.terms import TrafficClass
 
 SURGE_BURST = 60.0
 """Seconds' worth of a surge's quota that may come at once: as much as is counted together."""
-_IPV4_HOST_BITS = 8
-_IPV6_HOST_BITS = 64
+IPV4_HOST_BITS = 8
+"""What a site is, as far as addresses go: a /24, or a /64 of IPv6."""
+IPV6_HOST_BITS = 64
 
 
 class Level(Enum):
@@ -184,5 +185,5 @@ def sender_key(client: Client, sender: bytes) -> Hashable:
 def network_of(client: Client) -> Hashable:
     """The client's network, as far as a site is one: /24, or /64 of IPv6."""
     if client.address.version == 4:
-        return 4, client.address_number >> _IPV4_HOST_BITS
-    return 6, client.address_number >> _IPV6_HOST_BITS
+        return 4, client.address_number >> IPV4_HOST_BITS
+    return 6, client.address_number >> IPV6_HOST_BITS

@@ -22,7 +22,7 @@ Pure: `now` is monotonic seconds.
 from collections import Counter, OrderedDict
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mailshed.admission.quota import IPV4_HOST_BITS, IPV6_HOST_BITS
 from mailshed.config.policy import SessionLimits
@@ -43,6 +43,9 @@ NOTES_MAX = 200
 
 NOTE_SECONDS = 60.0
 """For so long further refusals of an address are counted and not told one by one."""
+
+
+K = TypeVar("K")
 
 
 class Standing(Enum):
@@ -144,7 +147,7 @@ class OpenSessions:
         return False
 
 
-def _take_one(counts: Counter[object] | Counter[tuple[int, int]], key: object) -> None:
+def _take_one(counts: Counter[K], key: K) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
@@ -161,7 +164,9 @@ class Refused(NamedTuple):
 
     address: str | None
     cause: str
-    count: int
+    times: int
+    is_first: bool
+    """The one that was just noted; else so many of the last minute."""
 
 
 class Refusals:
@@ -183,7 +188,7 @@ class Refusals:
         since, count = self._noted.get(key, (now, -1))
         self._noted[key] = (since, count + 1)
         if count < 0:
-            told.append(Refused(*key, 1))
+            told.append(Refused(*key, 1, is_first=True))
         return told
 
     def due(self, now: float) -> list[Refused]:
@@ -195,5 +200,5 @@ class Refusals:
                 break
             del self._noted[key]
             if count:
-                told.append(Refused(*key, count))
+                told.append(Refused(*key, count, is_first=False))
         return told

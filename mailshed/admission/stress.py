@@ -8,11 +8,11 @@ Below `STRESS_OFF` it ends; the gap keeps it from flickering.
 
 Trusted clients and those of clinical networks keep all their time. RFC 5321, 4.5.3.2.7 asks for
 five minutes a command; a server that must choose whom to keep may do less. Sources: Postfix's
-STRESS_README; Qian et al., "Slowloris" variants are answered by deadlines on progress, not on
-silence. Pure.
+STRESS_README. Pure.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 
 from mailshed.config.policy import SessionLimits
 
@@ -41,8 +41,12 @@ class Stress:
         return was_on is not self.is_on
 
 
+@lru_cache(maxsize=16)
 def hurried(limits: SessionLimits) -> SessionLimits:
-    """The limits of a session under stress: nothing is longer or more than it is without."""
+    """The limits of a session under stress: nothing is longer or more than it is without.
+
+    Equal limits give the same object: there are as many as listeners, and sessions ask at once.
+    """
     seconds = limits.stress_timeout
     return replace(
         limits,

@@ -20,15 +20,19 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
+
+from mailshed.errors import CredentialsEncodingError, CredentialsError
 
 RESPONSE_OCTETS_MAX = 12288
 """Octets of one response in base64, without CRLF: what RFC 4954, 4 asks servers to take."""
 LOGIN_OCTETS_MAX = 255
 """Octets of a name (RFC 4616, 2)."""
+KEY_OCTETS = 32
+"""Octets of a key for `Credentials.digest`."""
 _DIGEST_OCTETS = 16
 
 _OAUTH = re.compile(rb"user=([^\x01]+)\x01auth=[Bb]earer ([!-~]+)\x01\x01")
@@ -51,14 +55,6 @@ class Mechanism(Enum):
 _LOGIN_CHALLENGES = (b"Username:", b"Password:")
 
 
-class EncodingFault(Exception):
-    """A response is not base64."""
-
-
-class CredentialsFault(Exception):
-    """The responses are not what the mechanism asks for; the text says why, without quoting."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What a client has said: who it is, and the proof."""
@@ -74,27 +70,34 @@ class Credentials:
         """The responses as they came over the wire."""
         return tuple(base64.b64encode(each) for each in self.responses)
 
-    def as_mechanism(self, mechanism: Mechanism) -> "Credentials | None":
-        """The same name and secret said in another way, for a server that does not know this one.
+    def sayable(self, offered: Container[str]) -> "Credentials | None":
+        """The same, said in a mechanism that is offered; None if there is none.
 
-        The same object if it is this mechanism; None if they cannot be said so.
+        In the client's own if possible; a name and a password may be said in two ways.
         """
-        if mechanism is self.mechanism:
+        if self.mechanism.value in offered:
             return self
-        match self.mechanism, mechanism:
-            case Mechanism.LOGIN, Mechanism.PLAIN:
-                said: tuple[bytes, ...] = (b"\0" + b"\0".join(self.responses),)
-            case Mechanism.PLAIN, Mechanism.LOGIN:
-                said = tuple(self.responses[0].split(b"\0")[1:])
-            case _:
-                return None
-        return Credentials(mechanism=mechanism, login=self.login, responses=said)
+        other, said = _otherwise(self)
+        if other is None or other.value not in offered:
+            return None
+        return Credentials(mechanism=other, login=self.login, responses=said)
 
     def digest(self, key: bytes) -> bytes:
         """What tells these credentials from others, and says nothing to who does not have `key`."""
         said = b"".join(b"%d:%b" % (len(each), each) for each in self.responses)
         name = self.mechanism.value.encode()
         return blake2b(name + b" " + said, key=key, digest_size=_DIGEST_OCTETS).digest()
+
+
+def _otherwise(credentials: Credentials) -> tuple[Mechanism | None, tuple[bytes, ...]]:
+    """Another mechanism for the same name and password, and what is said in it."""
+    match credentials.mechanism:
+        case Mechanism.LOGIN:
+            return Mechanism.PLAIN, (b"\0" + b"\0".join(credentials.responses),)
+        case Mechanism.PLAIN:
+            return Mechanism.LOGIN, tuple(credentials.responses[0].split(b"\0")[1:])
+        case Mechanism.XOAUTH2:
+            return None, ()
 
 
 def mechanism_of(name: bytes) -> Mechanism | None:
@@ -106,62 +109,67 @@ def mechanism_of(name: bytes) -> Mechanism | None:
 
 
 def decoded(line: bytes) -> bytes:
-    """Undo the base64 of one response; raises EncodingFault."""
+    """Undo the base64 of one response; raises CredentialsEncodingError."""
     try:
         said = base64.b64decode(line, validate=True)
     except binascii.Error:
-        raise EncodingFault from None
-    if base64.b64encode(said) != line:  # unused bits that are not zero: two lines for one response
-        raise EncodingFault
+        raise CredentialsEncodingError("not base64") from None
+    if base64.b64encode(said) != line:  # else there would be two lines for one response
+        raise CredentialsEncodingError("unused bits of the base64 are set")
     return said
 
 
 def credentials(mechanism: Mechanism, responses: Sequence[bytes]) -> Credentials:
-    """Read the responses of a whole conversation; raises CredentialsFault."""
-    match mechanism, *responses:
-        case Mechanism.PLAIN, message:
-            name, secret = _plain(message)
-        case Mechanism.LOGIN, name, secret:
-            if b"\0" in secret:
-                raise CredentialsFault("NUL in the password")
-        case Mechanism.XOAUTH2, message:
-            name, secret = _oauth(message)
-        case _:
-            raise AssertionError("as many responses as the mechanism has challenges")
+    """Read the responses of a whole conversation; raises CredentialsError."""
+    assert len(responses) == len(mechanism.challenges), "one response to each challenge"
+    name, secret = _name_and_secret(mechanism, responses)
     if not secret:
-        raise CredentialsFault("no password")
+        raise CredentialsError("no password")
     return Credentials(mechanism=mechanism, login=login_of(name), responses=tuple(responses))
+
+
+def _name_and_secret(mechanism: Mechanism, responses: Sequence[bytes]) -> tuple[bytes, bytes]:
+    match mechanism:
+        case Mechanism.PLAIN:
+            return _plain(responses[0])
+        case Mechanism.LOGIN:
+            name, secret = responses
+            if b"\0" in secret:  # it could not be said as PLAIN, and means nothing anywhere
+                raise CredentialsError("NUL in the password")
+            return name, secret
+        case Mechanism.XOAUTH2:
+            return _oauth(responses[0])
 
 
 def _plain(message: bytes) -> tuple[bytes, bytes]:
     fields = message.split(b"\0")
     if len(fields) != 3:
-        raise CredentialsFault(f"PLAIN has {len(fields) - 1} NUL instead of 2")
+        raise CredentialsError(f"PLAIN has {len(fields) - 1} NUL instead of 2")
     identity, name, secret = fields
     if identity not in (b"", name):
-        raise CredentialsFault("the authorization identity is another than the name")
+        raise CredentialsError("the authorization identity is another than the name")
     return name, secret
 
 
 def _oauth(message: bytes) -> tuple[bytes, bytes]:
     match = _OAUTH.fullmatch(message)
     if match is None:
-        raise CredentialsFault("malformed XOAUTH2 message")
+        raise CredentialsError("malformed XOAUTH2 message")
     return match[1], match[2]
 
 
 def login_of(name: bytes) -> str:
-    """A user's name as we go by it; raises CredentialsFault if it is none."""
+    """A user's name as we go by it; raises CredentialsError if it is none."""
     if not 0 < len(name) <= LOGIN_OCTETS_MAX:
-        raise CredentialsFault("the name is empty" if not name else "the name is too long")
+        raise CredentialsError("the name is empty" if not name else "the name is too long")
     try:
         text = name.decode()
     except UnicodeDecodeError:
-        raise CredentialsFault("the name is not UTF-8") from None
+        raise CredentialsError("the name is not UTF-8") from None
     if not text.isprintable():
-        raise CredentialsFault("control characters in the name")
+        raise CredentialsError("control characters in the name")
     if text.strip() != text:
-        raise CredentialsFault("white space around the name")
+        raise CredentialsError("white space around the name")
     if not unicodedata.is_normalized("NFKC", text):
-        raise CredentialsFault("the name is not in normal form")
+        raise CredentialsError("the name is not in normal form")
     return text.lower()

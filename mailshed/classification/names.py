@@ -32,7 +32,7 @@ class NameSet:
         """Whether an entry is for this mailbox."""
         if mailbox.domain in self._domains or mailbox.raw.lower() in self._exact:
             return True
-        return self._has_patterns and self._matches(mailbox.raw.decode("ascii"))
+        return self._has_patterns and self._matches(str(mailbox))
 
     def has_name(self, name: str) -> bool:
         """Whether an entry is this user name, which may look like an address and need not."""

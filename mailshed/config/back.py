@@ -4,8 +4,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mailshed.config.fields import Count, Duration, FilePath, Host, Name
+from mailshed.config.fields import Count, Duration, FilePath, Flag, Host, Name, is_loopback
 from mailshed.config.sections import Section, fault
+
+SMTP_PORT = 25
+LMTP_PORT = 24
+
+# What only a connection over the network has, and what only a server.
+_FOR_TCP = ("tls", "tls_verify", "tls_name", "ca_file", "credentials_file", "proxy_protocol")
+_FOR_SERVERS = ("protocol", "identity", "chunking")
 
 
 class Backend(Section):
@@ -13,9 +20,58 @@ class Backend(Section):
 
     name: Name = Field(description="Name in logs and metrics.")
     host: Host | None = Field(None, description="Host name or address of the SMTP server.")
-    port: Count = Field(25, ge=1, le=65535, description="Port of the SMTP server.")
+    port: Count = Field(
+        25, ge=1, le=65535, description="Port of the server; with protocol: lmtp by default 24."
+    )
+    socket: FilePath | None = Field(
+        None, description="UNIX socket of the server, instead of host and port."
+    )
+    protocol: Literal["smtp", "lmtp"] = Field(
+        "smtp",
+        description="What the server speaks: SMTP, or LMTP (RFC 2033), in which it answers for each "
+        "recipient. A message to several goes through the spool then, since its client hears one "
+        "answer.",
+    )
+    identity: Literal["none", "xclient", "xforward"] = Field(
+        "none",
+        description="Whether the server is told whose message it gets: never; with XCLIENT, so that "
+        "its own rules see the client; or with XFORWARD, for its log only.",
+    )
+    chunking: Literal["never", "auto"] = Field(
+        "never",
+        description="Whether BDAT (RFC 3030) takes the place of DATA where the server offers it and "
+        "that saves a round trip: mail to several recipients.",
+    )
     maildir: FilePath | None = Field(
         None, description="Deliver into this Maildir instead of an SMTP server (for trials)."
+    )
+    tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(
+        "opportunistic",
+        description="Whether connections are encrypted: never; if the server offers STARTTLS and "
+        "that works; or always, with STARTTLS (RFC 3207) or before the greeting (port 465). With "
+        "the last two, no mail and no password ever goes in clear.",
+    )
+    tls_verify: Flag = Field(
+        True,
+        description="With tls: starttls or implicit, whether the server's certificate has to be "
+        "signed by somebody we trust, and for its name.",
+    )
+    tls_name: Host | None = Field(
+        None, description="The name or address in the server's certificate; by default host."
+    )
+    ca_file: FilePath | None = Field(
+        None,
+        description="Certificates in PEM form that are trusted, of authorities or the server's "
+        "own; by default the system's. Read at the start and at a reload.",
+    )
+    credentials_file: FilePath | None = Field(
+        None,
+        description="File with our login at the server: user name and password, a line each; mode "
+        "0600 or 0640. Read at the start and at a reload.",
+    )
+    proxy_protocol: Flag = Field(
+        False,
+        description="Whether the server expects a PROXY header (version 2) before all else.",
     )
     preset: Literal["generic", "exchange", "postfix", "dovecot"] = Field(
         "generic",
@@ -63,10 +119,55 @@ class Backend(Section):
         100, ge=1, description="Messages after which a connection is replaced by a new one."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _port_of_lmtp(cls, section: object) -> object:
+        """RFC 2033, 5: LMTP is not for port 25."""
+        if isinstance(section, dict) and section.get("protocol") == "lmtp":
+            return {"port": LMTP_PORT} | section
+        return section
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.host is None) == (self.maildir is None):
-            raise ValueError("needs either host (with port) or maildir")
+        if [self.host, self.socket, self.maildir].count(None) != 2:
+            raise ValueError("needs one of host (with port), socket and maildir")
+        if self.protocol == "lmtp" and self.port == SMTP_PORT:
+            raise fault("must not be 25, which is for SMTP (RFC 2033, 5)", "port")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        """What is for connections over the network, or for servers, is for nothing else."""
+        useless: tuple[str, ...] = ()
+        if self.socket is not None:
+            useless = _FOR_TCP
+        elif self.maildir is not None:
+            useless = (*_FOR_TCP, *_FOR_SERVERS)
+        for key in useless:
+            if getattr(self, key) != Backend.model_fields[key].default:
+                kind = "maildir" if self.socket is None else "socket"
+                raise fault(f"is of no use with {kind}", key)
+        return self
+
+    @model_validator(mode="after")
+    def _protected(self) -> Self:
+        """A password goes only where nobody listens, and what is verified is said completely."""
+        is_required = self.tls in ("starttls", "implicit")
+        stays_here = self.host is not None and is_loopback(self.host)
+        if self.credentials_file is not None and not stays_here:
+            if not is_required:
+                message = "needs tls: starttls or implicit, so that the password is never in clear"
+                raise fault(message, "credentials_file")
+            if not self.tls_verify:
+                message = (
+                    "would give our password to whoever answers, since credentials_file is set;"
+                    " put the server's own certificate into ca_file instead"
+                )
+                raise fault(message, "tls_verify")
+        for key in ("tls_verify", "tls_name", "ca_file"):
+            is_given = getattr(self, key) is not None and key in self.model_fields_set
+            if is_given and not is_required and not (key == "tls_verify" and not self.tls_verify):
+                raise fault(f"is of no use with tls: {self.tls}, which verifies nobody", key)
         return self
 
     @model_validator(mode="after")

@@ -155,6 +155,17 @@ def parse_user_entry(value: object) -> str:
     return value.lower()
 
 
+def parse_sender_entry(value: object) -> tuple[str, tuple[str, ...]]:
+    """Read `login: address, @domain, ...`, as whom a user may send; ValueError says what is wrong."""
+    login, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    texts = [text.strip() for text in rest.split(",")]
+    if not colon or not all(texts):
+        raise ValueError("expected a login and its addresses, as alice: alice@example.org, @x.org")
+    if not _ENTRY.fullmatch(login.strip()) or is_pattern(login):
+        raise ValueError("expected the name of a user before the colon, and no pattern")
+    return login.strip().lower(), tuple(map(parse_address_entry, texts))
+
+
 def _parse_domain(value: str) -> str:
     domain = value.lower()
     if not _DOMAIN.fullmatch(domain) or len(domain) > DOMAIN_OCTETS_MAX:
@@ -186,6 +197,14 @@ def parse_host(value: str) -> str:
                 "not a host name or an IP address (the port is a key of its own)"
             ) from None
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to a host that is written like this stays on ours."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _parse_name(value: str) -> str:

@@ -1,24 +1,26 @@
-"""Read the files that a configuration names: lists of its rules and networks, its own policy.
+"""Read the files that a configuration names: lists, its own policy, its certificate.
 
 A fault in such a file is shown at its place in that file; a file that cannot be read at all is a
 fault of the entry that names it. The rules of a policy file are checked against the classes,
 networks and listeners of the configuration, by the same checks as the configuration's own.
 """
 
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from mailshed.config.certificate import CertificateError, load_pair
 from mailshed.config.faults import Fault, KeyPath, Report
 from mailshed.config.fields import FileReference
-from mailshed.config.lists import ListFile, read_list
+from mailshed.config.lists import ListFile, read_list, signature_of
 from mailshed.config.marks import Document, read
 from mailshed.config.messages import translate
 from mailshed.config.schema import Config, PolicyFile, RuleSection
 from mailshed.config.semantics import draft, findings
-from mailshed.config.sources import ListKind, Sources
+from mailshed.config.sources import ListKind, Signature, Sources
 
 DEFAULT = "default"
 NONE = "none"
@@ -54,15 +56,34 @@ def gather(
         references += [
             (("classification", "policy"), kind, each) for kind, each in _lists_of(policy or ())
         ]
+    pair = _signatures_of_pair(config)  # before they are read, so that no change is missed
+    faults_of_pair = list(_faults_of_pair(config, document))
     files, more, reports_of_lists = _read_lists(references, document)
     sources = Sources(
         lists={key: each.entries for key, each in files.items()},
         policy=policy,
         origins=origins_of(document, ("classification", "rules"), path.name, len(rules)),
         policy_origins=origins,
-        signatures={each.path: each.signature for each in files.values()},
+        signatures=pair | {each.path: each.signature for each in files.values()},
     )
-    return sources, more, [*reports, *reports_of_lists]
+    return sources, [*more, *faults_of_pair], [*reports, *reports_of_lists]
+
+
+def _signatures_of_pair(config: Config) -> dict[Path, Signature | None]:
+    paths = (config.tls.certificate, config.tls.key)
+    return {path: signature_of(path) for path in paths if path is not None}
+
+
+def _faults_of_pair(config: Config, document: Document) -> Iterator[Fault]:
+    """What is wrong with the certificate and its key, which are read to find out."""
+    if config.tls.certificate is None or config.tls.key is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        load_pair(context, config.tls.certificate, config.tls.key)
+    except CertificateError as error:
+        key = ("tls", error.key)
+        yield Fault(span=document.span(key), path=key, message=str(error))
 
 
 def read_policy(file: Path) -> tuple[tuple[RuleSection, ...] | None, Document, list[Fault]]:
@@ -111,6 +132,8 @@ def _references(config: Config) -> Iterator[_Reference]:
             for index, entry in enumerate(getattr(rule, key)):
                 if isinstance(entry, FileReference):
                     yield ("classification", "rules", number, key, index), kind, entry.path
+    if (senders := config.authentication.senders_file) is not None:
+        yield ("authentication", "senders_file"), "sender_logins", senders
 
 
 def _lists_of(rules: tuple[RuleSection, ...]) -> Iterator[tuple[ListKind, Path]]:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mailshed.config.faults import Fault, Span
-from mailshed.config.fields import parse_address_entry, parse_network, parse_user_entry
+from mailshed.config.fields import (
+    parse_address_entry,
+    parse_network,
+    parse_sender_entry,
+    parse_user_entry,
+)
 from mailshed.config.schema import PATTERNS_MAX
 from mailshed.config.sources import ListKind, Signature
 from mailshed.mail.pattern import is_pattern
@@ -28,6 +33,7 @@ _PARSERS: dict[ListKind, Callable[[object], Any]] = {
     "networks": parse_network,
     "addresses": parse_address_entry,
     "users": parse_user_entry,
+    "sender_logins": parse_sender_entry,
 }
 
 

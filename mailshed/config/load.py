@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mailshed.config.admission import EVERYWHERE
+from mailshed.config.authentication import Authentication, policy_of
 from mailshed.config.classes import classification_policy
 from mailshed.config.faults import Fault, Report, render_all
 from mailshed.config.front import Listener
@@ -22,6 +23,7 @@ from mailshed.config.gather import gather
 from mailshed.config.marks import Document, read
 from mailshed.config.messages import translate
 from mailshed.config.policy import (
+    AuthenticationPolicy,
     AuthMode,
     ListenerPolicy,
     ProxyMode,
@@ -39,6 +41,7 @@ from mailshed.mail.networks import NetworkSet
 from mailshed.terms import ClientKind
 
 __all__ = [
+    "authentication_policy",
     "classification_policy",
     "listener_policy",
     "load",
@@ -46,6 +49,10 @@ __all__ = [
     "session_limits",
     "verification_policy",
 ]
+
+# The minimum data rate counts from so many seconds on; before it, slow start and short messages are
+# excused.
+DATA_RATE_GRACE = 60.0
 
 
 def load(path: Path) -> Config:
@@ -90,7 +97,9 @@ def _check(document: Document) -> tuple[Config | None, list[Fault]]:
 def relay_policy(config: Config) -> RelayPolicy:
     """Make the rules of who may send where."""
     return RelayPolicy(
-        domains=DomainSet(config.domains), trusted_networks=NetworkSet(config.trusted_networks)
+        domains=DomainSet(config.domains),
+        trusted_networks=NetworkSet(config.trusted_networks),
+        trusted_proxies=NetworkSet(config.trusted_proxies),
     )
 
 
@@ -121,7 +130,12 @@ def verification_policy(config: Config) -> VerificationPolicy:
     )
 
 
-def listener_policy(section: Listener) -> ListenerPolicy:
+def authentication_policy(config: Config) -> AuthenticationPolicy:
+    """Make what follows from right and wrong passwords."""
+    return policy_of(config.authentication, config.domains, config.sources)
+
+
+def listener_policy(section: Listener, authentication: Authentication) -> ListenerPolicy:
     """Make what one listener offers and asks for."""
     return ListenerPolicy(
         name=section.name,
@@ -129,6 +143,7 @@ def listener_policy(section: Listener) -> ListenerPolicy:
         tls=TlsMode(section.tls),
         is_tls_required=section.tls_required,
         auth=AuthMode(section.auth),
+        mechanisms=authentication.sasl_mechanisms,
         proxy=ProxyMode(section.proxy),
     )
 
@@ -138,12 +153,25 @@ def session_limits(config: Config) -> SessionLimits:
     limits = config.limits
     return SessionLimits(
         sessions_max=limits.sessions_max,
+        sessions_per_address=limits.sessions_per_address,
+        sessions_per_trusted_address=limits.sessions_per_trusted_address,
+        sessions_per_network=limits.sessions_per_network,
+        connection_rate_max=limits.connection_rate_max,
         message_size_max=limits.message_size_max,
         recipients_max=limits.recipients_max,
         errors_max=limits.errors_max,
+        auth_failures_max=config.authentication.failures_max,
         command_timeout=limits.command_timeout,
+        line_timeout=limits.line_timeout,
+        reply_timeout=limits.reply_timeout,
+        session_idle_max=limits.session_idle_max,
+        proxy_timeout=limits.proxy_timeout,
+        stress_timeout=limits.stress_timeout,
+        stress_errors_max=limits.stress_errors_max,
         data_timeout=limits.data_timeout,
         data_rate_min=limits.data_rate_min,
+        data_rate_grace=DATA_RATE_GRACE,
+        line_octets_max=limits.line_octets_max,
         normalize_networks=EVERYWHERE
         if config.is_observing
         else NetworkSet(config.normalize_networks),

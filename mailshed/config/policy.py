@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from math import inf
+from pathlib import Path
+from ssl import TLSVersion
 
+from mailshed.authentication.sasl import Mechanism
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.recipient_list import RecipientList
@@ -111,6 +114,8 @@ class RelayPolicy:
     domains: DomainSet
     """Domains we accept mail for from anyone."""
     trusted_networks: NetworkSet
+    trusted_proxies: NetworkSet = field(default_factory=NetworkSet)
+    """Peers that may tell whose connection they pass on, where the listener asks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +187,34 @@ class AuthMode(Enum):
     REQUIRED = "required"  # before MAIL
 
 
+class SenderRule(Enum):
+    """Which reverse-paths a user that has authenticated may send with."""
+
+    ANY = "any"
+    OWN = "own"  # the login, or the login at one of our domains
+    FILE = "file"  # those that a file lists for the login
+
+
 class ProxyMode(Enum):
     """How a trusted proxy in front tells whose connection it passes on."""
 
     NONE = "none"
     PROXY_PROTOCOL = "proxy_protocol"  # a header before everything else, version 1 or 2
     XCLIENT = "xclient"  # Postfix's command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsPolicy:
+    """The server's side of TLS: what it shows its clients, and how many handshakes it does."""
+
+    certificate: Path
+    key: Path
+    minimum: TLSVersion = TLSVersion.TLSv1_2
+    handshakes_max: int = 64
+    """At the same time."""
+    handshakes_per_network: int = 16
+    """Of them, of one /24, or /64 of IPv6, that is not clinical."""
+    handshake_timeout: float = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +227,8 @@ class ListenerPolicy:
     is_tls_required: bool = False
     """Before MAIL and AUTH; always so with implicit TLS."""
     auth: AuthMode = AuthMode.NONE
+    mechanisms: tuple[Mechanism, ...] = (Mechanism.PLAIN, Mechanism.LOGIN)
+    """How clients may say who they are, in the order in which they are offered."""
     proxy: ProxyMode = ProxyMode.NONE
 
 
@@ -208,18 +237,60 @@ class SessionLimits:
     """Bounds of one SMTP session and of all sessions of the process."""
 
     sessions_max: int
+    sessions_per_address: int
+    """Of a stranger."""
+    sessions_per_trusted_address: int
+    sessions_per_network: int
+    """Of strangers of one /24, or /64 of IPv6."""
+    connection_rate_max: int
+    """Connections a minute of a stranger's address; 0: any number."""
     message_size_max: int
     recipients_max: int
     errors_max: int
     """Replies 4xx/5xx to commands after which the session is closed with 421."""
+    auth_failures_max: int = 3
+    """Wrong passwords after which the session is closed with 421."""
     command_timeout: float
     """Seconds a client may take to send its next command."""
+    line_timeout: float
+    """Seconds from the first octet of a command line to its end."""
+    reply_timeout: float
+    """Seconds that replies may wait for the client to read them."""
+    session_idle_max: float
+    """Seconds that a session may last without any mail."""
+    proxy_timeout: float
+    """Seconds that a proxy may take for its PROXY header."""
+    stress_timeout: float
+    """What takes the place of the timeouts, for strangers under stress."""
+    stress_errors_max: int
     data_timeout: float
     """Seconds without any progress in mail data."""
     data_rate_min: int
-    """Octets per second that mail data must reach after the first `data_timeout` seconds."""
+    """Octets per second that mail data must reach after the first `data_rate_grace` seconds."""
+    data_rate_grace: float
+    line_octets_max: int
+    """Longest line of mail data that is relayed; 0: any."""
     normalize_networks: NetworkSet
     """Clients whose bare CR, LF and NUL are normalised instead of refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationPolicy:
+    """How wrong passwords are answered, and what a user may do with a right one."""
+
+    failures_per_address: int = 30
+    """Different wrong passwords within the window, after which an address has to wait."""
+    failures_per_login: int = 10
+    failures_window: float = 600.0
+    cache_ttl: float = 0.0
+    """Seconds for which a right password counts while nobody can be asked; 0: not at all."""
+    entries_max: int = 10_000
+    """Addresses, logins and right passwords that are remembered."""
+    senders: SenderRule = SenderRule.ANY
+    domains: DomainSet = field(default_factory=lambda: DomainSet(()))
+    """Ours: with `SenderRule.OWN`, a login without a domain is a mailbox in each of them."""
+    sender_entries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """With `SenderRule.FILE`: logins in lower case, each with entries of `classification.names`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

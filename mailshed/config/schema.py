@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from mailshed.config.authentication import Authentication
 from mailshed.config.back import Backend
 from mailshed.config.fields import (
     AddressEntry,
@@ -50,6 +51,7 @@ from mailshed.config.sections import (
     fault,
 )
 from mailshed.config.sources import Sources
+from mailshed.config.tls import Tls
 from mailshed.mail.pattern import is_pattern
 
 
@@ -336,7 +338,13 @@ class Config(Section):
         (ip_network("127.0.0.0/8"), ip_network("::1/128")),
         description="Clients that may send to anyone.",
     )
+    trusted_proxies: tuple[NetworkField, ...] = Field(
+        (),
+        description="Proxies whose word counts on whose connection they pass on, where a listener "
+        "has proxy set: HAProxy, or a Postfix with XCLIENT.",
+    )
     listeners: tuple[Listener, ...] = Field(min_length=1, description="Where clients connect.")
+    tls: Tls = Field(default_factory=Tls, description="How listeners speak TLS.")
     backends: tuple[Backend, ...] = Field(
         min_length=1, max_length=1, description="The mail server behind; exactly one."
     )
@@ -346,6 +354,9 @@ class Config(Section):
     limits: Limits = Field(default_factory=Limits, description="Bounds on what can grow.")
     verification: Verification = Field(
         default_factory=Verification, description="Whether recipients exist."
+    )
+    authentication: Authentication = Field(
+        default_factory=Authentication, description="Whether a password is right."
     )
     log: Log = Field(default_factory=Log, description="What is logged and how.")
     quotas: Quotas = Field(

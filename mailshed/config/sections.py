@@ -103,6 +103,24 @@ class Limits(Section):
         description="SMTP sessions at the same time; then 421. "
         "The last 5 % of them are for clinical networks.",
     )
+    sessions_per_address: Count = Field(
+        50, ge=1, description="Of them, of one address that is not trusted; then 421."
+    )
+    sessions_per_trusted_address: Count = Field(
+        1000,
+        ge=1,
+        description="Of them, of one address in trusted_networks or in a clinical network; then "
+        "421.",
+    )
+    sessions_per_network: Count = Field(
+        200, ge=1, description="Of them, of all strangers of one /24, or /64 of IPv6; then 421."
+    )
+    connection_rate_max: Count = Field(
+        1200,
+        ge=0,
+        description="Connections a minute of one address that is not trusted; then 421. 0 for any "
+        "number.",
+    )
     message_size_max: Size = Field(
         50 * 1024**2, ge=64 * 1024, description="Largest message, in octets; then 552."
     )
@@ -115,11 +133,47 @@ class Limits(Section):
     command_timeout: Duration = Field(
         300.0, gt=0, description="Seconds a client may take for its next command; then 421."
     )
+    line_timeout: Duration = Field(
+        60.0,
+        gt=0,
+        description="Seconds from the first octet of a command to the end of its line; then 421.",
+    )
+    reply_timeout: Duration = Field(
+        60.0,
+        gt=0,
+        description="Seconds that a client may leave replies unread when there are too many to be "
+        "sent; then the connection is broken off.",
+    )
+    session_idle_max: Duration = Field(
+        3600.0, gt=0, description="Seconds a session may go on without any mail; then 421."
+    )
+    proxy_timeout: Duration = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="Seconds a trusted proxy may take for its PROXY header; then the connection "
+        "is closed.",
+    )
+    stress_timeout: Duration = Field(
+        10.0,
+        gt=0,
+        description="Seconds that take the place of the timeouts above, and of those of mail data, "
+        "for strangers while more than 80 % of sessions_max are open.",
+    )
+    stress_errors_max: Count = Field(
+        3, ge=1, description="What takes the place of errors_max then."
+    )
     data_timeout: Duration = Field(
         180.0, gt=0, description="Seconds without progress in mail data; then 421."
     )
     data_rate_min: Count = Field(
         500, ge=0, description="Octets per second that mail data must reach after a minute."
+    )
+    line_octets_max: Size = Field(
+        1024**2,
+        ge=0,
+        description="Longest line of mail data, in octets; then 550. RFC 5321 has 998, and mail "
+        "with longer lines is common. 0 for any length.",
     )
     respond_by: Duration = Field(
         60.0,

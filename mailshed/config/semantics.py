@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mailshed.config.authentication import Authentication, authentication_findings
 from mailshed.config.back import Backend
 from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import Endpoint, parse_network
@@ -20,6 +21,7 @@ from mailshed.config.front import Listener
 from mailshed.config.policy import Network
 from mailshed.config.schema import Classification, Config, TrafficClassSection
 from mailshed.config.sections import Limits, Metrics, Spool
+from mailshed.config.tls import Tls, tls_findings
 from mailshed.config.units import format_duration
 
 M = TypeVar("M", bound=BaseModel)
@@ -48,6 +50,8 @@ class Draft:
     metrics: Metrics | None
     spool: Spool | None
     limits: Limits | None
+    tls: Tls | None
+    authentication: Authentication | None
     classes: dict[int, TrafficClassSection]
     class_names: frozenset[str] | None
     """None if not all names are known."""
@@ -76,6 +80,8 @@ def draft(raw: Mapping[str, object]) -> Draft:
         metrics=_valid(Metrics, raw.get("metrics")),
         spool=_valid(Spool, raw.get("spool")),
         limits=_valid(Limits, raw.get("limits", {})),
+        tls=_valid(Tls, raw.get("tls", {})),
+        authentication=_valid(Authentication, raw.get("authentication", {})),
         classes=classes,
         class_names=names,
         rules=tuple(
@@ -347,6 +353,32 @@ def _quotas_are_of_classes(content: Draft) -> Iterator[Finding]:
         seen.add(name)
 
 
+def _proxies_are_known(content: Draft) -> Iterator[Finding]:
+    """Whoever may say whose connection it is may be anybody, so it must be somebody we know."""
+    networks = content.raw.get("trusted_proxies")
+    if not networks:
+        for index, listener in content.listeners.items():
+            if listener.proxy != "none":
+                message = "needs trusted_proxies: list the addresses of the proxies in front"
+                yield ("listeners", index, "proxy"), message
+    for index, text in enumerate(networks if isinstance(networks, list) else ()):
+        try:
+            network = parse_network(text)
+        except ValueError:
+            continue
+        if _holds_strangers(network):
+            message = "lets strangers claim any address; list the proxies' own addresses"
+            yield ("trusted_proxies", index), message
+
+
+def _listeners_can_do_tls(content: Draft) -> Iterator[Finding]:
+    yield from tls_findings(content.listeners, content.tls)
+
+
+def _passwords_can_be_verified(content: Draft) -> Iterator[Finding]:
+    yield from authentication_findings(content.listeners, content.authentication)
+
+
 def _bounds_agree(content: Draft) -> Iterator[Finding]:
     limits, spool = content.limits, content.spool
     if limits is None:
@@ -375,6 +407,9 @@ CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     _reports_make_sense,
     _shares_add_up,
     _quotas_are_of_classes,
+    _proxies_are_known,
+    _listeners_can_do_tls,
+    _passwords_can_be_verified,
     _bounds_agree,
 )
 

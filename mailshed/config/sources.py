@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from mailshed.config.schema import RuleSection
 
-ListKind = Literal["networks", "addresses", "users"]
+ListKind = Literal["networks", "addresses", "users", "sender_logins"]
 Signature = tuple[int, int, int]
 """Time of change in nanoseconds, size and inode of a file."""
 

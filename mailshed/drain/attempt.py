@@ -14,16 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mailshed.clock import Clock
-from mailshed.drain import reading
+from mailshed.drain.desk import ReportDesk
+from mailshed.drain.dsn import wants_success
 from mailshed.drain.marks import SICK_PAUSE, Marks
-from mailshed.drain.notify import ReportContext
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.restraint import Permit, Postponed, Restraint
-from mailshed.drain.retry import postpone, settle_attempt
+from mailshed.drain.retry import is_unsupported, postpone, settle_attempt
 from mailshed.errors import SpoolCorrupt, SpoolError
 from mailshed.journal import Journal
-from mailshed.mail.delivery import Bounced, InDoubt, TransactionResult, everyone
-from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
+from mailshed.mail.delivery import Bounced, Delivered, InDoubt, TransactionResult, everyone
 from mailshed.relay.backend import Backend, OutboundMessage
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
@@ -45,6 +44,7 @@ class Attempts:
         backend: Backend,
         spool: SpoolStore,
         marks: Marks,
+        desk: ReportDesk,
         restraint: Restraint,
         journal: Journal,
         age_wall: Callable[[], float],
@@ -57,6 +57,7 @@ class Attempts:
         self._backend = backend
         self._spool = spool
         self._marks = marks
+        self._desk = desk
         self._restraint = restraint
         self._journal = journal
         self._age_wall = age_wall
@@ -138,20 +139,23 @@ class Attempts:
         pause: float | None = None,
     ) -> None:
         left = record.expires_wall - self._age_wall()
-        may_fail = left <= 0 or any(isinstance(each, Bounced) for each in result.recipients)
+        is_news = left <= 0 or _is_news(record, result)
+        context = await self._desk.context(record, with_content=is_news)
         settlement = settle_attempt(
             record,
-            result.recipients,
+            result,
             wall=self._clock.wall(),
             left=left,
             random_unit=self._rng.random(),
             retry=self._policy().retry,
-            report=await self.report_context(record, with_header=may_fail),
+            report=context,
             pause=pause,
         )
         if result.is_backend_away and not settlement.endings:
             return  # the breaker paces the attempts, and the message stays due as it was
+        self._desk.count(record, *settlement.reports)
         await self._marks.write(record, lambda: self._spool.settle(settlement))
+        self._desk.note_untold(record, settlement.endings, result, context)
         self._journal.attempted(record, result, settlement, waited)
         self._on_settled(record, result, settlement)
 
@@ -168,14 +172,12 @@ class Attempts:
                 await self._put_off(record, self._policy().retry.delay_min)
             await asyncio.sleep(SICK_PAUSE)
 
-    async def report_context(
-        self, record: SpoolRecord, *, with_header: bool = True
-    ) -> ReportContext:
-        """What a report about this message would need, should one be due."""
-        policy = self._policy()
-        return ReportContext(
-            policy=policy.reports,
-            report_id=make_queue_id(self._clock.wall(), self._rng.getrandbits(RANDOM_BITS)),
-            header=await reading.header(self._spool, record.queue_id) if with_header else b"",
-            remote_mta=policy.remote_mta,
-        )
+
+def _is_news(record: SpoolRecord, result: TransactionResult) -> bool:
+    """Whether something may have to be reported: a failure, or a success that was asked for."""
+    return any(
+        wants_success(recipient.parameters)
+        if isinstance(fared, Delivered)
+        else isinstance(fared, Bounced) or is_unsupported(fared)
+        for recipient, fared in zip(record.recipients, result.recipients, strict=True)
+    )

@@ -25,6 +25,7 @@ from mailshed.drain.ages import AgeClock
 from mailshed.drain.amend import Amendments
 from mailshed.drain.attempt import Attempts
 from mailshed.drain.budget import TOKENS_MAX
+from mailshed.drain.desk import ReportDesk
 from mailshed.drain.hand import Grip, Hand
 from mailshed.drain.mailboxes import LONGEST_WAIT, MAILBOXES_MAX
 from mailshed.drain.marks import SICK_PAUSE, Marks
@@ -35,10 +36,11 @@ from mailshed.drain.turn import Turns
 from mailshed.errors import SpoolError
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Delivered, TransactionResult
+from mailshed.message import Message
 from mailshed.metrics.snapshot import Usage
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
-from mailshed.spool.store import AmendResult, Settlement, SpoolRecord, SpoolStore
+from mailshed.spool.store import AmendResult, Report, Settlement, SpoolRecord, SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueAction, QueueId, TrafficClass
 
@@ -81,12 +83,21 @@ class Drainer:
         self._marks = Marks(spool, journal)
         self._restraint = Restraint(lambda: self.policy.retry)
         self._ages = AgeClock(clock, self._clock_stepped)
+        self._desk = ReportDesk(
+            policy=lambda: self.policy,
+            spool=spool,
+            journal=journal,
+            clock=clock,
+            rng=rng,
+            on_report=self._reported,
+        )
         self._attempts = Attempts(
             policy=lambda: self.policy,
             gate=gate,
             backend=backend,
             spool=spool,
             marks=self._marks,
+            desk=self._desk,
             restraint=self._restraint,
             journal=journal,
             age_wall=self._age_wall,
@@ -101,8 +112,8 @@ class Drainer:
             clock=clock,
             ages=self._ages,
             policy=lambda: self.policy,
-            report_context=self._attempts.report_context,
-            on_report=lambda report: self._look_at(report.record.traffic_class),
+            desk=self._desk,
+            on_report=self._reported,
         )
         self._turns = Turns(
             policy=lambda: self.policy,
@@ -150,6 +161,7 @@ class Drainer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wakeup.wait()
+        await self._desk.send_summaries(is_last=True)
 
     def stop(self) -> None:
         """Take no more messages in hand; those that are with the backend go on."""
@@ -210,6 +222,10 @@ class Drainer:
         assert grip is not None, "only what was adopted can be disowned"
         self._marks.unsettled -= 1
         self._let_go(grip)
+
+    async def tell_of_success(self, message: Message, result: TransactionResult) -> None:
+        """Report a live message that the backend took, if its sender asked for that."""
+        await self._desk.tell_of_success(message, result)
 
     async def amend(self, action: QueueAction, queue_ids: Sequence[QueueId]) -> AmendResult:
         """Do what an operator asks for; raises SpoolError if the spool could not do all of it."""
@@ -331,4 +347,7 @@ class Drainer:
         if all(isinstance(each, Delivered) for each in result.recipients):
             self.delivered[record.traffic_class] += 1
         for report in settlement.reports:
-            self._look_at(report.record.traffic_class)
+            self._reported(report)
+
+    def _reported(self, report: Report) -> None:
+        self._look_at(report.record.traffic_class)

@@ -7,7 +7,7 @@ then two messages at a time may try, and the first that gets through frees it.
 
 The answers that count are those about one mailbox: an enhanced status 4.2.x (RFC 3463, 3.3), or the
 432 of Exchange (too many deliveries to one mailbox at a time), to RCPT or, where there was only one
-recipient, to the mail data. A bare 450 or 452 may mean the server as a whole, and does not count.
+recipient or each has its own answer (LMTP), to the mail data. A bare 450 or 452 may mean the server as a whole, and does not count.
 
 Urgent mail (rank 0) has pauses of its own, much shorter: newsletters that met a full mailbox must
 not keep a laboratory's result from it.
@@ -121,13 +121,17 @@ class Mailboxes:
         random_unit: float,
         *,
         is_urgent: bool,
+        is_each: bool = False,
     ) -> None:
-        """An attempt has ended with `results`, one for each of `recipients`."""
+        """An attempt has ended with `results`, one for each of `recipients`.
+
+        `is_each`: the mail data was answered for each of them.
+        """
         for recipient, result in zip(recipients, results, strict=True):
             if isinstance(result, Delivered | Bounced):
                 for urgency in (False, True):
                     self._failed.pop(_key(recipient, urgency), None)
-            elif is_full(result, is_only=len(results) == 1):
+            elif is_full(result, is_only=is_each or len(results) == 1):
                 self._hold(_key(recipient, is_urgent), now, random_unit)
 
     def pause(
@@ -170,7 +174,7 @@ class Mailboxes:
 
 
 def is_full(result: DeliveryResult, *, is_only: bool) -> bool:
-    """Whether this is about one mailbox; `is_only`: the message had no other recipient."""
+    """Whether this is about one mailbox; `is_only`: no reply was about another one, too."""
     stages = _STAGES_OF_ONE if is_only else _STAGES_OF_MANY
     match result:
         case Deferred(stage, reply) if reply is not None and stage in stages:

@@ -1,63 +1,92 @@
-"""The outer form of a report: a text for people, fields for programs, the original's header.
+"""The outer form of a report: a text for people, fields for programs, what goes back of the mail.
 
-RFC 6522 (multipart/report) says what the parts are. What is put into them has come from outside
-(replies, addresses, the original's header) and is hostile until shown otherwise: field values are
-printable ASCII of bounded length, the header section is quoted-printable unless it is plain, and
-the boundary occurs in none of the parts.
+RFC 6522 (multipart/report) says what the parts are, RFC 6533 what they are called in UTF-8. What is
+put into them has come from outside (replies, addresses, the original itself) and is hostile until
+shown otherwise: field values are printable and of bounded length, and the boundary occurs in none
+of the parts. What is in ASCII can go anywhere; only a report to an address that is itself not ASCII
+is written in UTF-8, since whoever has that address can read it.
+
+Pure.
 """
 
 import re
 import textwrap
-from binascii import b2a_qp
 from collections.abc import Sequence
 
-HEADER_OCTETS_MAX = 50_000
-"""Most of the original's header section that a report carries; Postfix's bounce_size_limit."""
+from mailshed.drain.returned import Returned
+
 # RFC 5322, 2.1.1 allows 998 octets a line; field name and fold need some.
 VALUE_OCTETS_MAX = 900
 LINE_WIDTH = 76
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-_PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,998}\r\n)*")
 
 
 def multipart_report(
-    *, head: Sequence[str], text: Sequence[str], status: Sequence[str], content: bytes, seed: str
+    *,
+    head: Sequence[str],
+    text: Sequence[str],
+    status: Sequence[str],
+    returned: Returned | None,
+    seed: str,
+    is_utf8: bool = False,
 ) -> bytes:
     """Write a report in wire form without the final dot.
 
     `head` are its header fields, but for those of MIME; `text` and `status` the lines of the first
-    two parts; `content` is the start of the original's content, of which only the header section
-    is used. `seed` makes the boundary; all of these lines are clean.
+    two parts. `seed` makes the boundary; all of these lines are clean.
     """
+    charset, status_type = ("utf-8", "global-delivery") if is_utf8 else ("us-ascii", "delivery")
+    encoding = "8bit" if is_utf8 else "7bit"
     parts = [
-        _part("text/plain; charset=us-ascii", "Notification", _lines(*text)),
-        _part("message/delivery-status", "Delivery report", _lines(*status)),
+        _part(f"text/plain; charset={charset}", "Notification", encoding, _lines(*text)),
+        _part(f"message/{status_type}-status", "Delivery report", encoding, _lines(*status)),
     ]
-    if header := _header_section(content):
-        parts.append(_header_part(header))
+    if returned is not None:
+        about, its_encoding = returned.description, returned.encoding
+        parts.append(_part(returned.content_type, about, its_encoding, returned.body))
+        encoding = "8bit" if its_encoding == "8bit" else encoding
     boundary = _boundary(seed, parts)
     delimiter = b"--" + boundary
     mime = _lines(
         "MIME-Version: 1.0",
         "Content-Type: multipart/report; report-type=delivery-status;",
         f'\tboundary="{boundary.decode()}"',
+        f"Content-Transfer-Encoding: {encoding}",
         "",
         "This is a delivery report in MIME format (RFC 3464).",
         "",
     )
     body = b"".join(delimiter + b"\r\n" + part for part in parts)
-    return _stuff_dots(_lines(*head) + mime + body + delimiter + b"--\r\n")
+    return stuff_dots(_lines(*head) + mime + body + delimiter + b"--\r\n")
 
 
-def clean(text: str) -> str:
-    """Printable ASCII of a length that fits a field."""
-    return _UNPRINTABLE.sub("?", text)[:VALUE_OCTETS_MAX]
+def plain_text(*, head: Sequence[str], text: Sequence[str], is_utf8: bool = False) -> bytes:
+    """Write a message of one text, in wire form without the final dot; all lines are clean."""
+    charset, encoding = ("utf-8", "8bit") if is_utf8 else ("us-ascii", "7bit")
+    mime = (
+        "MIME-Version: 1.0",
+        f"Content-Type: text/plain; charset={charset}",
+        f"Content-Transfer-Encoding: {encoding}",
+    )
+    return stuff_dots(_lines(*head, *mime, "", *text))
 
 
-def clean_bytes(octets: bytes) -> str:
-    """The same of octets whose encoding nobody knows."""
-    return clean(octets.decode("latin-1"))
+def clean(text: str, *, is_utf8: bool = False) -> str:
+    """Printable text of a length that fits a field: ASCII, or any with `is_utf8`."""
+    if not is_utf8 or text.isascii():
+        return _UNPRINTABLE.sub("?", text)[:VALUE_OCTETS_MAX]
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown.encode("utf-8", "replace")[:VALUE_OCTETS_MAX].decode("utf-8", "ignore")
+
+
+def clean_bytes(octets: bytes, *, is_utf8: bool = False) -> str:
+    """The same of octets; their encoding is UTF-8, or nobody knows."""
+    if octets.isascii():
+        return clean(octets.decode("ascii"))
+    if not is_utf8:
+        return clean(octets.decode("latin-1"))
+    return clean(octets.decode("utf-8", "replace"), is_utf8=True)
 
 
 def wrap(text: str, indent: str = "") -> list[str]:
@@ -79,34 +108,12 @@ def fold(field: str) -> list[str]:
     )
 
 
-def _header_part(header: bytes) -> bytes:
-    """The original's header section, armoured unless it is plain ASCII in short lines."""
-    if _PLAIN.fullmatch(header):
-        return _part("text/rfc822-headers", "Message header", header)
-    encoded = b"".join(_quoted_printable(line) for line in header.split(b"\r\n")[:-1])
-    return _part("text/rfc822-headers", "Message header", encoded, "quoted-printable")
+def stuff_dots(content: bytes) -> bytes:
+    """RFC 5321, 4.5.2. Our own first line does not begin with a dot."""
+    return content.replace(b"\r\n.", b"\r\n..")
 
 
-def _quoted_printable(line: bytes) -> bytes:
-    # Not in text mode, so a bare CR or LF is encoded too; the LF that remain are soft breaks.
-    return b2a_qp(line, istext=False).replace(b"\n", b"\r\n") + b"\r\n"
-
-
-def _header_section(content: bytes) -> bytes:
-    """Header lines at the start of `content`, undotted, whole lines, at most the bound."""
-    if not content or content.startswith(b"\r\n"):
-        return b""
-    end = content.find(b"\r\n\r\n")
-    section = content[: end + 2] if end >= 0 else content
-    if len(section) > HEADER_OCTETS_MAX:
-        last_line_end = section.rfind(b"\r\n", 0, HEADER_OCTETS_MAX)
-        section = section[: last_line_end if last_line_end >= 0 else HEADER_OCTETS_MAX]
-    if not section.endswith(b"\r\n"):
-        section += b"\r\n"
-    return section.removeprefix(b".").replace(b"\r\n.", b"\r\n")
-
-
-def _part(content_type: str, description: str, body: bytes, encoding: str = "7bit") -> bytes:
+def _part(content_type: str, description: str, encoding: str, body: bytes) -> bytes:
     return (
         _lines(
             f"Content-Type: {content_type}",
@@ -130,9 +137,4 @@ def _boundary(seed: str, parts: Sequence[bytes]) -> bytes:
 
 
 def _lines(*lines: str) -> bytes:
-    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
-
-
-def _stuff_dots(content: bytes) -> bytes:
-    """RFC 5321, 4.5.2. Our own first line does not begin with a dot."""
-    return content.replace(b"\r\n.", b"\r\n..")
+    return "".join(f"{line}\r\n" for line in lines).encode()

@@ -2,8 +2,9 @@
 
 A message that waits longer than its class says (`report_after`) is reported once to a trusted
 sender, whether the backend is away or only slow; nothing else changes for it. The reports of one
-look are bounded, in all and for each sender: they are mail for the same backend, and a sender who
-has just been told ten times knows. Whoever is left out then is not told later.
+look are bounded in all, and those to one sender in a minute (`report_limit`): they are mail for the
+same backend, and a sender who has just been told ten times knows. Whoever is left out then is not
+told later.
 
 A message whose time is up has a last attempt, and that decides. Only while the backend is away it
 is given up without one: its sender is told in time, not when the backend is back. Mail that is in
@@ -14,14 +15,14 @@ host was down, is tried first.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from mailshed.clock import Clock
 from mailshed.drain.ages import AgeClock
+from mailshed.drain.desk import ReportDesk
 from mailshed.drain.hand import Hand
-from mailshed.drain.notify import ReportContext, delay_report, may_report
+from mailshed.drain.notify import delay_report, may_report
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import expire
 from mailshed.errors import SpoolError, SpoolFull
@@ -33,9 +34,8 @@ INTERVAL = 60.0
 LAST_CHANCE = 60.0
 # Messages that are given up in one turn.
 EXPIRY_BATCH = 100
-# Messages whose delay is looked at in one turn, and reports to one sender.
+# Messages whose delay is looked at in one turn.
 DELAY_BATCH = 100
-DELAY_REPORTS_PER_SENDER = 10
 # Messages of a batch at a time: they share commits, and each has a piece of content in memory.
 WIDTH = 16
 
@@ -52,7 +52,7 @@ class Overdue:
         clock: Clock,
         ages: AgeClock,
         policy: Callable[[], DrainPolicy],
-        report_context: Callable[[SpoolRecord], Awaitable[ReportContext]],
+        desk: ReportDesk,
         on_report: Callable[[Report], None],
     ) -> None:
         self._spool = spool
@@ -61,7 +61,7 @@ class Overdue:
         self._clock = clock
         self._ages = ages
         self._policy = policy
-        self._report_context = report_context
+        self._desk = desk
         self._on_report = on_report
         self._next_expiry = self._next_report = 0.0
 
@@ -83,6 +83,7 @@ class Overdue:
         now = self._clock.monotonic()
         if now >= self._next_report:
             self._next_report = now + INTERVAL
+            await self._desk.send_summaries()
             await self._report_delays(is_backend_away=is_backend_away)
         if now >= self._next_expiry:
             self._next_expiry = now + INTERVAL
@@ -95,25 +96,22 @@ class Overdue:
         classes = self._policy().classification.classes
         longest = max((each.report_after or 0.0 for each in classes), default=0.0)
         late_wall = self._ages.wall(longest + INTERVAL)
-        told = Counter[bytes]()
         works = []
         # What is with the backend may be delivered in a moment; it is looked at the next time.
         for record in await self._spool.delayed(late_wall, DELAY_BATCH + len(self._hand)):
             grip = self._hand.grip(record.queue_id)
             if grip is not None and grip.is_firm:
                 continue
-            told[record.reverse_path] += 1
-            is_told = may_report(record) and told[record.reverse_path] <= DELAY_REPORTS_PER_SENDER
-            works.append(partial(self._note_delay, record, wall, is_told, is_backend_away))
+            works.append(partial(self._note_delay, record, wall, is_backend_away))
         await _in_parallel(works)
 
-    async def _note_delay(
-        self, record: SpoolRecord, wall: float, is_told: bool, is_backend_away: bool
-    ) -> bool:
+    async def _note_delay(self, record: SpoolRecord, wall: float, is_backend_away: bool) -> bool:
         report = None
-        if is_told:
-            context = await self._report_context(record)
+        if may_report(record):
+            context = await self._desk.context(record)
             report = delay_report(record, context, wall, is_backend_away=is_backend_away)
+        if report is not None:
+            self._desk.count(record, report)
         if not await self._is_written(self._spool.note_delay(record.queue_id, report)):
             return False
         self._journal.delayed(record, report, wall - record.received_wall)
@@ -139,9 +137,12 @@ class Overdue:
             return False
         grip.is_firm = True
         try:
-            settlement = expire(record, wall=wall, report=await self._report_context(record))
+            context = await self._desk.context(record)
+            settlement = expire(record, wall=wall, report=context)
+            self._desk.count(record, *settlement.reports)
             if not await self._is_written(self._spool.settle(settlement)):
                 return False
+            self._desk.note_untold(record, settlement.endings, None, context)
         finally:
             self._hand.let_go(grip)
         self._journal.expired(record, settlement, wall - record.received_wall)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mailshed.config.policy import ClassificationPolicy
-from mailshed.drain.report import ReportPolicy
+from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.retry import RetryPolicy
 
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
+from mailshed.drain.dsn import deadline
 from mailshed.errors import SpoolError
 from mailshed.mail.header import OCTETS_MAX as HEADER_OCTETS
 from mailshed.relay.backend import Origin, OutboundMessage
@@ -35,6 +36,7 @@ async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
         in_memory=in_memory,
         chunks=lambda: content(spool, record.queue_id),
         partial_ok=True,
+        deadline_wall=deadline(record.parameters, record.received_wall),
         origin=Origin(address=record.client_address, helo=record.helo, login=record.login),
     )
 
@@ -44,7 +46,7 @@ def paths(record: SpoolRecord) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
     return tuple((each.address, each.parameters) for each in record.recipients)
 
 
-async def header(spool: SpoolStore, queue_id: QueueId) -> bytes:
+async def beginning(spool: SpoolStore, queue_id: QueueId) -> bytes:
     """The beginning of the content, for a report; as much of it as can be read."""
     head = b""
     with suppress(SpoolError):

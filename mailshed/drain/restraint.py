@@ -124,7 +124,12 @@ class Restraint:
                 permit.has_token = False  # spent
         self.drop(permit, now)
         self.mailboxes.learn(
-            record.recipients, result.recipients, now, random_unit, is_urgent=is_urgent
+            record.recipients,
+            result.recipients,
+            now,
+            random_unit,
+            is_urgent=is_urgent,
+            is_each=result.is_each,
         )
         if any(isinstance(how, InDoubt) for how in result.recipients):
             return None  # it may have arrived: that is worth a rest, whoever's mailbox is full
@@ -150,7 +155,7 @@ def is_retry(record: SpoolRecord) -> bool:
 
 def _is_failure(result: TransactionResult) -> bool:
     """Whether the attempt was for nothing, and not for the sake of a mailbox."""
-    is_only = len(result.recipients) == 1
+    is_only = result.is_each or len(result.recipients) == 1
     return not any(
         isinstance(each, Delivered | Bounced) or is_full(each, is_only=is_only)
         for each in result.recipients

@@ -6,13 +6,16 @@ Each extension with a command of its own is a module beside this one; here they 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from mailshed.listener import auth, bdat, starttls
+from mailshed.listener.transaction import DELIVER_BY_MIN
+
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
 
 Command = Callable[["SmtpSession", bytes], Awaitable[None]]
 """Runs one command; it is given what follows the verb."""
 
-COMMANDS: Mapping[str, Command] = {}
+COMMANDS: Mapping[str, Command] = {"BDAT": bdat.run, "AUTH": auth.run, "STARTTLS": starttls.run}
 """By verb, in upper case."""
 
 
@@ -21,3 +24,15 @@ def keywords(session: "SmtpSession") -> Iterator[str]:
     yield "PIPELINING"
     yield f"SIZE {session.limits.message_size_max}"
     yield "8BITMIME"
+    if session.has_utf8:
+        yield "SMTPUTF8"
+    yield "ENHANCEDSTATUSCODES"
+    yield "CHUNKING"
+    yield "DSN"
+    yield "MT-PRIORITY"
+    yield f"DELIVERBY {DELIVER_BY_MIN}"
+    yield f"LIMITS RCPTMAX={session.limits.recipients_max}"
+    if starttls.is_offered(session):
+        yield "STARTTLS"
+    if offered := auth.keyword(session):
+        yield offered

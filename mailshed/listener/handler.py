@@ -10,11 +10,16 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 
+from mailshed.admission.sessions import Standing, Visitor
+from mailshed.authentication.authenticator import Authenticator
+from mailshed.authentication.sasl import Credentials
 from mailshed.clock import Clock
-from mailshed.errors import ClientGone
+from mailshed.config.policy import ListenerPolicy, ProxyMode
+from mailshed.errors import ClientGone, CredentialsError
+from mailshed.listener.caps import SessionCaps
+from mailshed.listener.deadlines import Phase
 from mailshed.listener.interface import Later
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.slow import SlowReplies
@@ -22,7 +27,10 @@ from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, make_queue_id
+from mailshed.mail.networks import Address, normal_address
+from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
+from mailshed.maillog import MailLog
 from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
 from mailshed.supervisor import Supervisor
@@ -42,10 +50,13 @@ class Handler:
         contents: ContentStore,
         supervisor: Supervisor,
         metrics: Metrics,
+        maillog: MailLog,
         clock: Clock,
         rng: random.Random,
         client_kinds: dict[str, ClientKind],
         slow_replies: SlowReplies | None = None,
+        offered_behind: Callable[[str], bool] = lambda _keyword: False,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._contents = contents
@@ -55,8 +66,13 @@ class Handler:
         self.slow_replies = slow_replies or SlowReplies(0)
         self._rng = rng
         self._client_kinds = client_kinds
+        self._offered_behind = offered_behind
+        self._authenticator = authenticator
         self.open_sessions: set[SmtpSession] = set()
         """Sessions of all listeners, since their number is bounded together."""
+        self.caps = SessionCaps(
+            metrics=metrics, maillog=maillog, now=clock.monotonic, on_stress=self._fit_all
+        )
         # A restart must not give out the same ids again: they begin with the time of the start, as
         # queue ids do with theirs, but of its ten digits only the six from decades to seconds.
         self._run = make_queue_id(clock.wall(), 0)[2:8]
@@ -64,50 +80,104 @@ class Handler:
 
     def connected(self, session: SmtpSession) -> Reply | None:
         """Note who speaks."""
-        transport = session.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        if not peer:
+        peer = session.peer or _peer(session)
+        if peer is None:
             return reply.SHUTTING_DOWN  # gone before we looked; nobody hears this
-        address = _normal_address(peer[0])
         session.client = Client(
             session_id=f"s{self._run}-{next(self._session_numbers):x}",
             listener=session.listener,
-            address=address,
-            port=peer[1],
-            is_trusted=address in self._pipeline.policies.relay.trusted_networks,
+            address=peer.address,
+            port=peer.port,
+            is_trusted=peer.address in self._pipeline.policies.relay.trusted_networks,
             kind=self._client_kinds[session.listener],
         )
+        self._fit(session)
         self._metrics.connection(session.listener, "accepted")
         return None
 
     def disconnected(self, session: SmtpSession) -> None:
-        """Forget the session."""
+        """Forget the session, and give its place back."""
         self.open_sessions.discard(session)
+        if session.visitor is not None:
+            self.caps.leave(session.visitor, session.limits)
+            session.visitor = None
 
-    def refused(self, listener: str) -> None:
-        """Count a connection that was over the limit."""
-        self._metrics.connection(listener, "refused")
-        self._metrics.reply(listener, "connect", reply.TOO_MANY_SESSIONS.code)
+    def visitor(self, address: Address, policy: ListenerPolicy, *, is_proxied: bool) -> Visitor:
+        """Say what is known of an address: whose word counts, and who may always send."""
+        policies = self._pipeline.policies
+        may_speak_for_others = policy.proxy is not ProxyMode.NONE and not is_proxied
+        if may_speak_for_others and address in policies.relay.trusted_proxies:
+            return Visitor(address, Standing.PROXY)
+        if address in policies.clinical_networks:
+            return Visitor(address, Standing.CLINICAL)
+        if address in policies.relay.trusted_networks:
+            return Visitor(address, Standing.TRUSTED)
+        return Visitor(address, Standing.STRANGER)
 
-    def may_use_reserve(self, host: str) -> bool:
-        """Whether this peer is in a network whose mail is clinical."""
-        return _normal_address(host) in self._pipeline.policies.clinical_networks
+    def _fit_all(self) -> None:
+        """Stress has begun or ended."""
+        for session in self.open_sessions:
+            if hasattr(session, "client"):  # else it is told when it is known who speaks
+                self._fit(session)
+
+    def _fit(self, session: SmtpSession) -> None:
+        """Give the session as much time as its client may have now."""
+        is_proxy = session.visitor is not None and session.visitor.standing is Standing.PROXY
+        is_vouched_for = (
+            is_proxy
+            or session.client.is_trusted
+            or self._pipeline.policies.is_clinical(session.client)
+        )
+        session.hurry(is_hurried=self.caps.is_stressed and not is_vouched_for)
 
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Count a reply."""
         self._metrics.reply(session.listener, verb, sent.code)
 
+    def overdue(self, session: SmtpSession, phase: Phase) -> None:
+        """Count it."""
+        self._metrics.session_overdue(phase.value)
+
+    async def authenticate(
+        self, session: SmtpSession, said: Credentials | CredentialsError
+    ) -> Reply:
+        """Have it judged; the client of a session that has authenticated is another one."""
+        if self._authenticator is None:
+            return reply.AUTH_UNAVAILABLE
+        judged = await self._authenticator.authenticate(session.client, said)
+        if isinstance(judged, Reply):
+            return judged
+        session.client = judged
+        self._fit(session)
+        return reply.AUTHENTICATED
+
+    def sender(self, session: SmtpSession) -> Reply | None:
+        """Ask whether the reverse-path is one of the user's."""
+        pending = session.envelope.mail
+        assert pending is not None
+        if self._authenticator is None:
+            return None
+        is_own = self._authenticator.may_send_as(session.client, pending.mailbox)
+        return None if is_own else reply.SENDER_NOT_OWNED
+
     def mail(self, session: SmtpSession) -> Callable[[], Awaitable[None]] | None:
         """Be slow if this client's mail can wait, and there is a place to sleep."""
         if not self.slow_replies.has_place:
             return None
-        seconds = self._pipeline.on_mail(session.client, sender=_sender(session))
+        priority = session.envelope.meaning.priority
+        seconds = self._pipeline.on_mail(
+            session.client, sender=_sender(session), priority=priority
+        )
         return partial(self.slow_replies.sleep, seconds) if seconds > 0.0 else None
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | Later | None:
         """Ask whether this client may send there."""
         return self._pipeline.on_rcpt(
-            session.client, mailbox, sender=_sender(session), waited=session.envelope.waited
+            session.client,
+            mailbox,
+            sender=_sender(session),
+            waited=session.envelope.waited,
+            priority=session.envelope.meaning.priority,
         )
 
     def rejected(self, session: SmtpSession, stage: Stage, argument: bytes, answer: Reply) -> None:
@@ -126,6 +196,10 @@ class Handler:
         """Have it noted under the session id: it never became a message with a queue id."""
         envelope = self._envelope(session, QueueId(session.client.session_id))
         self._pipeline.on_discarded(envelope, octets, answer)
+
+    def is_offered_behind(self, session: SmtpSession, keyword: str) -> bool:
+        """Ask what the mail servers have said of themselves."""
+        return self._offered_behind(keyword)
 
     def new_content(self, session: SmtpSession) -> Content:
         """Start the mail data of a message; clinical networks may use the reserved room."""
@@ -181,6 +255,9 @@ class Handler:
             is_extended=library.extended_smtp,
             reverse_path=pending.mail.mailbox,
             parameters=pending.mail.parameters,
+            priority=pending.meaning.priority,
+            is_utf8=pending.meaning.is_utf8,
+            deliver_by=pending.meaning.deliver_by,
             recipients=tuple(pending.recipients),
             received_wall=self._clock.wall(),
             received_at=self._clock.monotonic(),
@@ -199,9 +276,8 @@ def _claimed_path(argument: bytes) -> bytes:
     return match[1] if match else argument.rpartition(b":")[2].strip()
 
 
-def _normal_address(text: str) -> IPv4Address | IPv6Address:
-    """The peer's address; an IPv4 client on an IPv6 socket counts as IPv4."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+def _peer(session: SmtpSession) -> Endpoint | None:
+    """The other end of the connection."""
+    transport = session.transport
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return Endpoint(address=normal_address(name[0]), port=name[1]) if name else None

@@ -7,6 +7,9 @@ none of the methods raises.
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from mailshed.authentication.sasl import Credentials
+from mailshed.errors import CredentialsError
+from mailshed.listener.deadlines import Phase
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
 from mailshed.mail.reply import Reply
@@ -35,6 +38,24 @@ class MailHandler(Protocol):
         """`sent` answers `verb`, in lower case; `connect` is the greeting, `dot` the mail data."""
         ...
 
+    async def authenticate(
+        self, session: "SmtpSession", said: Credentials | CredentialsError
+    ) -> Reply:
+        """Find out whether the credentials are good, or note that what was said is none.
+
+        After a 2xx `session.client` is the user that it has proved to be. Cancelled if the client
+        leaves.
+        """
+        ...
+
+    def sender(self, session: "SmtpSession") -> Reply | None:
+        """May this user send as who MAIL says? A reply refuses it."""
+        ...
+
+    def overdue(self, session: "SmtpSession", phase: Phase) -> None:
+        """The client was too slow; the session ends."""
+        ...
+
     def mail(self, session: "SmtpSession") -> Callable[[], Awaitable[None]] | None:
         """Has MAIL, which was accepted, to wait for its reply? What is returned waits as long."""
         ...
@@ -55,6 +76,10 @@ class MailHandler(Protocol):
         Told at most once a transaction of recipients that are too many, and otherwise of errors
         only, whose number ends the session.
         """
+        ...
+
+    def is_offered_behind(self, session: "SmtpSession", keyword: str) -> bool:
+        """Whether the mail servers behind us offer this extension, as far as is known."""
         ...
 
     def new_content(self, session: "SmtpSession") -> Content:

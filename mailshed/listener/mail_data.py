@@ -1,14 +1,16 @@
 """Receiving the mail data of one message: from the session's reader into its `Content`.
 
-Every bound on mail data is kept here, while it arrives: its size, its pace, bare line endings, and
+It comes after DATA, up to its end, or in chunks that are counted (RFC 3030), one or more. Every
+bound on mail data is kept here, while it arrives: its size, its pace, bare line endings, and
 the room there is for it. A message that is refused is still read to its end, because a client that
 is sending does not listen; but not for ever.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import BudgetExceeded
+from mailshed.listener.chunk_data import ChunkStuffer
 from mailshed.listener.data import DataScanner
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
@@ -21,6 +23,10 @@ OVERSIZE_FACTOR_MAX = 2
 
 # The minimum data rate counts from here on; before it, slow start and short messages are excused.
 DATA_RATE_GRACE = 60.0
+
+
+# Chunks may be of one octet each; they are put together before they cost an object each.
+GATHERED_OCTETS = 16 * 1024
 
 
 class DataInterrupted(Exception):
@@ -48,9 +54,13 @@ class MailDataReceiver:
         self._is_normalising = is_normalising
         self._now = now
         self._expect_within = expect_within
-        self._scanner = DataScanner(is_normalising=is_normalising)
         self._started = now()
         self._octets = 0
+        self._stuffer: ChunkStuffer | None = None
+        self._announced = 0
+        self._gathered = bytearray()
+        self.refusal: Reply | None = None
+        """Why there will be no message, whatever else comes of it."""
 
     @property
     def octets(self) -> int:
@@ -62,9 +72,9 @@ class MailDataReceiver:
 
         Raises DataInterrupted if the client leaves, drips, or sends without end.
         """
-        scanner, reader = self._scanner, self._reader
+        reader = self._reader
+        scanner = DataScanner(is_normalising=self._is_normalising)
         octets_max = OVERSIZE_FACTOR_MAX * self._limits.message_size_max
-        refusal: Reply | None = None
         while scanner.rest is None:
             block = reader.take_all()
             if not block:
@@ -72,22 +82,89 @@ class MailDataReceiver:
                 if not await reader.more():
                     raise DataInterrupted(None)
                 continue
-            piece = scanner.feed(block)
-            self._octets += len(piece)
-            if refusal is None:
-                refusal = self._flaw() or await self._keep(content, piece)
-                if refusal is not None:
-                    content.close()
+            await self._take(content, scanner.feed(block), is_clean=scanner.is_clean)
             if self._octets > octets_max and scanner.rest is None:
                 raise DataInterrupted(reply.TOO_LARGE)
         reader.put_back(scanner.rest)
         content.is_normalised = not scanner.is_clean
-        return refusal
+        return self.refusal
 
-    def _flaw(self) -> Reply | None:
+    async def receive_chunk(
+        self, content: Content, octets: int, *, is_last: bool = False
+    ) -> Reply | None:
+        """Read a chunk of so many octets into `content`; a reply refuses the message.
+
+        One that makes the message too large is read, and not looked at. Raises as `receive` does.
+        """
+        self._announce(octets)
+        if self._announced > self._limits.message_size_max:
+            self._refuse(content, reply.TOO_LARGE)
+        if self._stuffer is None:
+            self._stuffer = ChunkStuffer(is_normalising=self._is_normalising)
+        stuffer = self._stuffer
+        async for block in self._blocks(octets):
+            if self.refusal is None:
+                await self._gather(content, stuffer.feed(block), is_clean=stuffer.is_clean)
+            else:
+                self._octets += len(block)
+        if is_last and self.refusal is None:
+            rest = stuffer.finish()
+            await self._gather(content, rest, is_clean=stuffer.is_clean, is_last=True)
+            content.is_normalised = not stuffer.is_clean
+        return self.refusal
+
+    async def drop(self, octets: int) -> None:
+        """Read so many octets and forget them; raises as `receive` does."""
+        self._announce(octets)
+        async for block in self._blocks(octets):
+            self._octets += len(block)
+
+    def _announce(self, octets: int) -> None:
+        """Count what is to come; the session ends where that is beyond all bounds."""
+        self._announced += octets
+        if self._announced > OVERSIZE_FACTOR_MAX * self._limits.message_size_max:
+            raise DataInterrupted(reply.TOO_LARGE)
+
+    async def _blocks(self, octets: int) -> AsyncIterator[bytes]:
+        """The next so many octets as they arrive, and not one more."""
+        reader = self._reader
+        while octets:
+            block = reader.take(octets)
+            octets -= len(block)
+            if block:
+                yield block
+            else:
+                self._expect_data()
+                if not await reader.more():
+                    raise DataInterrupted(None)
+
+    async def _gather(
+        self, content: Content, piece: bytes, *, is_clean: bool, is_last: bool = False
+    ) -> None:
+        gathered = self._gathered
+        gathered += piece
+        if is_last or not is_clean or len(gathered) >= GATHERED_OCTETS:
+            joined = bytes(gathered)
+            gathered.clear()
+            await self._take(content, joined, is_clean=is_clean)
+
+    async def _take(self, content: Content, piece: bytes, *, is_clean: bool) -> None:
+        """Keep a piece of mail data, unless there is something against the message."""
+        self._octets += len(piece)
+        if self.refusal is None:
+            refusal = self._flaw(is_clean=is_clean) or await self._keep(content, piece)
+            if refusal is not None:
+                self._refuse(content, refusal)
+
+    def _refuse(self, content: Content, refusal: Reply) -> None:
+        if self.refusal is None:
+            self.refusal = refusal
+            content.close()
+
+    def _flaw(self, *, is_clean: bool) -> Reply | None:
         if self._octets > self._limits.message_size_max:
             return reply.TOO_LARGE
-        if not self._scanner.is_clean and not self._is_normalising:
+        if not (is_clean or self._is_normalising):
             return reply.BARE_LINE_ENDING
         return None
 

@@ -11,8 +11,8 @@ What it decides is only syntax, sequence and bounds; what mail is and where it g
   slowly: what came before is answered first, and what comes after it waits;
 - `push`: replies are collected while more commands are buffered, so a pipelined group is answered
   in one segment (RFC 2920, 3.2);
-- the timer: it is per command there and runs while the backend works; here it is one lazy deadline
-  per session that is suspended while we work, and needs progress while data arrives;
+- the timer: it is per command there and runs while the backend works; here each phase has a
+  deadline of its own, and while we work there is none (`deadlines`);
 - end of input: it cancels the session there; here what was sent before is still answered.
 
 The work on a message is not ours: `MailHandler.content` shields it, so a session that is cancelled
@@ -20,24 +20,29 @@ The work on a message is not ours: `MailHandler.content` shields it, so a sessio
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
-from typing import cast
+from dataclasses import replace
+from typing import TypeVar, cast
 
 from aiosmtpd.smtp import SMTP
 
+from mailshed.admission.sessions import Visitor
+from mailshed.admission.stress import hurried
 from mailshed.config.policy import ListenerPolicy, SessionLimits
-from mailshed.listener import extensions
+from mailshed.listener import auth, extensions, reception, starttls
+from mailshed.listener.deadlines import Phase, SessionTimer
+from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.interface import Later, MailHandler
-from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
-from mailshed.mail.content import Content
-from mailshed.mail.envelope import Client
+from mailshed.mail.envelope import Client, TlsState
+from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
+
+T = TypeVar("T")
 
 # RFC 5321, 4.5.3.1.4 asks for 512 octets and more for extensions; DSN alone adds 500 to RCPT
 # (RFC 3461, 4.2). Postfix takes 2048.
@@ -66,25 +71,41 @@ class SmtpSession(SMTP):
     limits: SessionLimits
     policy: ListenerPolicy
     client: Client
+    arrived: Client
+    """The client as it was when it connected, before it said anything about itself."""
+    _over_ssl: bool
+    _paused: bool
     _reader: WireReader
     envelope: PendingTransaction
 
-    def begin(self, handler: MailHandler, limits: SessionLimits, policy: ListenerPolicy) -> None:
+    def begin(
+        self,
+        handler: MailHandler,
+        limits: SessionLimits,
+        policy: ListenerPolicy,
+        handshakes: Handshakes | None,
+    ) -> None:
         """Set what differs from session to session; `SessionFactory` calls it before connecting."""
         self.handler = handler
+        self.handshakes = handshakes
         self.limits = limits
         self.policy = policy
-        self.is_stopping = False
+        self._patient = limits
+        self.visitor: Visitor | None = None
+        """What it was let in as; the place is given back at the end."""
+        self.peer: Endpoint | None = None
+        """Where the client is: the other end of the connection, or who a proxy says it is."""
+        self.is_stopping = self.has_utf8 = False
         self._out: list[bytes] = []
-        self._errors = 0
+        self._errors = self.auth_failures = 0
         self._idle_commands = 0
         self._is_closing = False
         self._is_lost = False
-        self._is_working = False
         self._was_asked = False
         self._last: Reply | None = None
-        self._deadline = math.inf
-        self._timer_at = math.inf
+        # Under the name by which aiosmtpd cancels it when the connection is lost.
+        self.timer = SessionTimer(self.loop, self._overdue)
+        self._timeout_handle = self.timer  # type: ignore[assignment]
         self.closed: asyncio.Future[None] = self.loop.create_future()
 
     # Connection and deadlines.
@@ -94,10 +115,13 @@ class SmtpSession(SMTP):
 
     def _set_rset_state(self) -> None:
         """Forget the transaction; aiosmtpd does the same, untyped, in two methods."""
+        self._abandon()
         self.envelope = self._create_envelope()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session; work on a message that is under way goes on without it."""
+        if self._is_lost:
+            return
         self._is_lost = True
         super().connection_lost(error)
         # Cycles would keep the session and its buffers until the garbage collector comes by.
@@ -110,7 +134,7 @@ class SmtpSession(SMTP):
     def eof_received(self) -> bool:
         """Note the end of input; commands that came before it are still answered."""
         self._reader.feed_eof()
-        return True
+        return not self._over_ssl  # a TLS connection cannot be half-closed
 
     @property
     def listener(self) -> str:
@@ -125,34 +149,58 @@ class SmtpSession(SMTP):
     @property
     def is_idle(self) -> bool:
         """Whether no mail transaction is under way."""
-        return self.envelope.mail is None and not self._is_working
+        return self.envelope.mail is None and not self.timer.is_paused
+
+    @property
+    def reader(self) -> WireReader:
+        """What the client sends."""
+        return self._reader
+
+    def expect_data(self, seconds: float) -> None:
+        """Expect mail data within `seconds`."""
+        self.timer.expect(seconds, Phase.DATA)
+
+    def hang_up(self, last: Reply | None) -> None:
+        """End the session with these last words, or without any."""
+        if last is None:
+            self._close()
+        else:
+            self.end(last)
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        """Expect something of the client within `duration` seconds (default: the next command).
+        """Expect mail data within `duration` seconds, or else the next command in its time."""
+        if duration:
+            self.timer.expect(duration, Phase.DATA)
+        else:
+            self.timer.expect(self.limits.command_timeout)
 
-        The timer is not moved for every command: it wakes at the earliest deadline it ever knew
-        and then looks at the current one.
-        """
-        self._deadline = self.loop.time() + (duration or self.limits.command_timeout)
-        if self._timeout_handle is None or self._deadline < self._timer_at:
-            self._arm(self._deadline)
-
-    def _arm(self, when: float) -> None:
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
-        self._timer_at = when
-        self._timeout_handle = self.loop.call_at(when, self._timeout_cb)
-
-    def _timeout_cb(self) -> None:
-        now = self.loop.time()
-        if self._is_working:
-            self._arm(now + self.limits.command_timeout)
-        elif self._deadline > now:
-            self._arm(self._deadline)
-        elif self._is_closing:
+    def _overdue(self, phase: Phase) -> None:
+        """The client was too slow; one that does not read what we say hears nothing more."""
+        if phase is not Phase.CLOSE:
+            self.handler.overdue(self, phase)
+        if self._is_closing or phase is Phase.REPLY:
             self._transport_for_writing().abort()
         else:
             self.end(reply.TIMED_OUT)
+
+    def hurry(self, *, is_hurried: bool) -> None:
+        """Let the limits of stress hold from now on, or the usual ones again."""
+        limits = hurried(self._patient) if is_hurried else self._patient
+        if limits is not self.limits:
+            self.limits = limits
+            if self.envelope.reception is not None:
+                self.envelope.reception.receiver.limits = limits
+            self.timer.fit(limits)
+
+    def pause_writing(self) -> None:
+        """Replies wait until the client reads; there is a bound for how long."""
+        super().pause_writing()
+        self.timer.begin_reply(self.limits.reply_timeout)
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        super().resume_writing()
+        self.timer.end_reply()
 
     def end(self, last: Reply, verb: str = "other") -> None:
         """Say `last` (4xx) without being asked, and close the connection."""
@@ -170,8 +218,7 @@ class SmtpSession(SMTP):
         if self.transport is None:
             return
         if self._transport_for_writing().get_write_buffer_size() > 0:
-            self._deadline = self.loop.time() + CLOSE_TIMEOUT
-            self._arm(self._deadline)
+            self.timer.close(CLOSE_TIMEOUT)
         self.transport.close()
 
     def _transport_for_writing(self) -> asyncio.WriteTransport:
@@ -196,6 +243,7 @@ class SmtpSession(SMTP):
             self._count_error(verb, answer)
         elif verb == "dot":
             self._errors = self._idle_commands = 0
+            self.timer.note_mail(self.limits.session_idle_max)
 
     def _count_error(self, verb: str, answer: Reply) -> None:
         """Count what is the client's error: neither our being busy nor a list that is too long."""
@@ -229,6 +277,44 @@ class SmtpSession(SMTP):
             self._writer.write(data)
             await self._writer.drain()
 
+    # TLS.
+
+    @property
+    def buffered(self) -> int:
+        """Octets that have arrived and were not taken."""
+        return self._reader.buffered
+
+    def begin_tls(self) -> asyncio.BaseTransport:
+        """Forget what was said in clear, send what is queued, and leave the rest to the handshake.
+
+        Nothing is expected of the client meanwhile: the handshake has a deadline of its own.
+        """
+        assert self.transport is not None
+        self._set_rset_state()
+        self.session = self._create_session()
+        self.has_utf8 = False
+        self.client = self.arrived
+        self._writer.write(b"".join(self._out))
+        self._out.clear()
+        self.timer.is_paused = self._over_ssl = True
+        return self.transport
+
+    def end_tls(self, secured: tuple[asyncio.Transport, TlsState] | None) -> None:
+        """Speak through what the handshake made of the connection; if nothing, it is lost."""
+        self.timer.is_paused = False
+        if secured is None:
+            self._is_closing = True
+            self.loop.call_soon(self.connection_lost, None)
+            return
+        self.transport, state = secured
+        self.client = replace(self.client, tls=state)
+        # Both keep what they hold; the first command may have come with the handshake's last octet.
+        self._writer._transport = self.transport  # type: ignore[attr-defined]  # noqa: SLF001
+        self._reader._transport = self.transport  # type: ignore[attr-defined]  # noqa: SLF001
+        if self._paused:  # by the bare connection, which speaks to the TLS layer now
+            self.resume_writing()
+        self._reset_timeout()
+
     # The command loop.
 
     async def _handle_client(self) -> None:
@@ -237,6 +323,10 @@ class SmtpSession(SMTP):
             if refused is not None:
                 self.end(refused, "connect")
                 return
+            self.arrived = self.client
+            if not await starttls.is_begun(self):
+                return
+            self.timer.note_mail(self.limits.session_idle_max)
             self.answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
             while not self._is_closing:
                 line = await self.next_line()
@@ -247,8 +337,15 @@ class SmtpSession(SMTP):
             if not self._is_lost:  # else connection_lost has been told
                 self._fail(error)
         finally:
+            self._abandon(self._last)
             if not self._is_closing:
                 self._close()
+
+    def _abandon(self, answer: Reply | None = None) -> None:
+        """Forget the mail data that came, if any; `answer` is why."""
+        under_way = getattr(self.envelope, "reception", None)
+        if under_way is not None:
+            under_way.abandon(self, answer)
 
     def _fail(self, error: Exception) -> None:
         """Report a fault of our own; the session's state is not to be trusted, so it ends."""
@@ -259,6 +356,12 @@ class SmtpSession(SMTP):
 
     async def next_line(self) -> bytes | None:
         """The next command line, or None when the session is over."""
+        while (line := await self.read_line(COMMAND_OCTETS_MAX)) == b"":
+            self.answer("other", reply.LINE_TOO_LONG)
+        return line
+
+    async def read_line(self, octets_max: int) -> bytes | None:
+        """The next line; empty if it was longer than that, None when the session is over."""
         reader = self._reader
         discarded = 0
         while self._errors < self.limits.errors_max:
@@ -269,12 +372,10 @@ class SmtpSession(SMTP):
                     return None
             line = reader.take_line()
             if line is not None:
-                if not discarded and len(line) <= COMMAND_OCTETS_MAX:
-                    return line
-                discarded = 0
-                self.answer("other", reply.LINE_TOO_LONG)
-                continue
-            if reader.buffered > COMMAND_OCTETS_MAX:
+                if self.timer.is_in_line:
+                    self.timer.end_line()
+                return line if not discarded and len(line) <= octets_max else b""
+            if reader.buffered > octets_max:
                 discarded += len(reader.take_all())
                 if discarded > LINE_OCTETS_MAX:
                     break
@@ -282,6 +383,8 @@ class SmtpSession(SMTP):
             if self.is_stopping and self.is_idle and reader.buffered == 0:
                 self.end(reply.SHUTTING_DOWN)
                 return None
+            if reader.buffered or discarded:
+                self.timer.begin_line(self.limits.line_timeout)
             if self._is_closing or not await reader.more():
                 return None
         self.end(reply.TOO_MANY_ERRORS)
@@ -330,6 +433,7 @@ class SmtpSession(SMTP):
         self._set_rset_state()
         assert self.session is not None
         self.session.extended_smtp = is_extended
+        self.has_utf8 = is_extended and self.handler.is_offered_behind(self, "SMTPUTF8")
         self.session.host_name = hostname
         return True
 
@@ -340,30 +444,48 @@ class SmtpSession(SMTP):
             self.answer("mail", reply.HELO_FIRST)
         elif self.envelope.mail is not None:
             self.answer("mail", reply.NESTED_MAIL)
+        elif refused := starttls.refusal(self) or auth.refusal_of_mail(self):
+            self.answer("mail", refused)
         elif self.is_stopping:
             self.end(reply.SHUTTING_DOWN)
         else:
-            begun = self.envelope.begin(_octets(arg), self.limits, self.loop.time())
+            begun = self.envelope.begin(
+                _octets(arg),
+                self.limits,
+                self.loop.time(),
+                is_trusted=self.client.is_trusted,
+                has_utf8=self.has_utf8,
+            )
             if not begun.is_success:
                 self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
+            elif refused := auth.refusal_of_sender(self, _octets(arg)):
+                begun = refused
             elif rest := self.handler.mail(self):
-                await self._rest(rest)
+                await self.busy(rest)
             self.answer("mail", begun)
 
-    async def _rest(self, rest: Callable[[], Awaitable[None]]) -> None:
-        """Answer what came before, then be slow; the time is ours and not the client's."""
+    async def busy(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Answer what came before, then do `work`; the time is ours and not the client's."""
         await self.flush()
-        self._is_working = True
+        self.timer.is_paused = True
         try:
-            await rest()
+            done = await work()
         finally:
-            self._is_working = False
+            self.timer.is_paused = False
         self._reset_timeout()
+        return done
+
+    def forget_transaction(self) -> None:
+        """Let there be no transaction, as after RSET."""
+        self._set_rset_state()
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.3."""
         if self.envelope.mail is None:
             self.answer("rcpt", reply.MAIL_FIRST)
+            return
+        if self.envelope.reception is not None:
+            self.answer("rcpt", reply.CHUNKS_BEFORE)
             return
         answer = self._add_recipient(_octets(arg))
         if not isinstance(answer, Reply):
@@ -388,16 +510,11 @@ class SmtpSession(SMTP):
         return answer
 
     async def _wait_for(self, later: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Answer what came before, then wait; the time is ours and not the client's."""
+        """Wait for an answer, and note for how long."""
         await self.flush()
         began = self.loop.time()
-        self._is_working = True
-        try:
-            answer = await later()
-        finally:
-            self._is_working = False
+        answer = await self.busy(later)
         self.envelope.waited += self.loop.time() - began
-        self._reset_timeout()
         return answer
 
     async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
@@ -436,63 +553,24 @@ class SmtpSession(SMTP):
             self.answer("data", reply.NO_PARAMETERS)
         elif self.envelope.mail is None:
             self.answer("data", reply.MAIL_FIRST)
+        elif self.envelope.reception is not None:
+            self.answer("data", reply.CHUNKS_BEFORE)
         elif not self.envelope.recipients:
             self.answer("data", reply.NO_VALID_RECIPIENTS)
         else:
             self.answer("data", reply.START_INPUT)
             await self.flush()
-            answer = await self._take_message()
-            if answer is None:
-                # No reply at all from here on: the client would take it for one to its dot.
-                self._close()
-                return
-            self._set_rset_state()
-            self.answer("dot", answer)
-            self._reset_timeout()
+            await reception.take_data(self)
 
-    async def _take_message(self) -> Reply | None:
-        """Receive the mail data and hand the message on; None if the session is over."""
-        content = self.handler.new_content(self)
-        is_complete, refusal = await self._receive(content)
-        if not is_complete:
-            return refusal
-        self._is_working = True
-        try:
-            return await self.handler.content(self, content)
-        finally:
-            self._is_working = False
-
-    async def _receive(self, content: Content) -> tuple[bool, Reply | None]:
-        """Receive mail data; False with the refusal, or with None if the session is over.
-
-        However else it ends, by a timeout, a reset or a fault of ours, the handler is told.
-        """
-        receiver = self._mail_data()
-        is_complete = False
-        refusal: Reply | None = None
-        try:
-            refusal = await receiver.receive(content)
-            is_complete = refusal is None
-        except DataInterrupted as interrupted:
-            if interrupted.last is not None:
-                self.end(interrupted.last)
-        except Exception:
-            refusal = None if self._is_lost else reply.INTERNAL
-            raise
-        finally:
-            if not is_complete:
-                content.close()
-                self.handler.discarded(self, receiver.octets, refusal or self._last)
-        return is_complete, refusal
-
-    def _mail_data(self) -> MailDataReceiver:
-        return MailDataReceiver(
-            self._reader,
-            self.limits,
-            is_normalising=self.client.address in self.limits.normalize_networks,
-            now=self.loop.time,
-            expect_within=self._reset_timeout,
-        )
+    def end_transaction(self, answer: Reply | None) -> None:
+        """Answer the end of the mail data; None: the client has left, and the session ends."""
+        if answer is None:
+            # No reply at all from here on: the client would take it for one to its dot.
+            self._close()
+            return
+        self._set_rset_state()
+        self.answer("dot", answer)
+        self._reset_timeout()
 
 
 _COMMANDS = {
@@ -506,7 +584,7 @@ _COMMANDS = {
     "VRFY": SmtpSession.smtp_VRFY,
     "QUIT": SmtpSession.smtp_QUIT,
 }
-_REFUSED = frozenset({"EXPN", "HELP", "AUTH", "STARTTLS", "BDAT", "XCLIENT", "ETRN", "TURN"})
+_REFUSED = frozenset({"EXPN", "HELP", "STARTTLS", "XCLIENT", "ETRN", "TURN"})
 
 
 def _octets(arg: str | None) -> bytes:

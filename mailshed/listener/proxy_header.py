@@ -5,8 +5,9 @@ read. The header is read to its last octet and not beyond, so that what follows,
 a command that came early, is still the socket's and is read by whom it is for.
 
 What is no header ends the connection without a word: the proxy speaks another protocol here, and
-would pass our reply on to a client that did nothing wrong. So does a proxy that sends nothing for
-`HEADER_TIMEOUT`. A proxy that connects and closes without an octet looks whether we are there.
+would pass our reply on to a client that did nothing wrong. So it is with a proxy that takes longer
+than `limits.proxy_timeout`; HAProxy sends the header with its first segment. A proxy that connects
+and closes without an octet only looks whether we are there.
 """
 
 import asyncio
@@ -16,37 +17,39 @@ from typing import cast
 from mailshed.errors import ProxyHeaderError
 from mailshed.mail.proxy_protocol import ProxyHeader, ProxyHeaderParser
 
-HEADER_TIMEOUT = 5.0
-"""Seconds for the header to be complete; Postfix allows as many
-(`smtpd_upstream_proxy_timeout`). HAProxy sends it with its first segment."""
-
-OnHeader = Callable[[asyncio.Transport, ProxyHeader], None]
-"""Takes over the transport, which has paused reading; it sets the next protocol and resumes."""
-OnFault = Callable[[str], None]
-"""Is told why there was no header, in words for an operator; the connection is closed by then."""
-
 
 class ProxyHeaderReceiver(asyncio.BufferedProtocol):
-    """The protocol of a connection until its header is complete."""
+    """The protocol of a connection until its header is complete.
+
+    Either `on_header` is called, and the transport, which has paused reading, is the caller's; or
+    `on_end`, with the transport closed, and with what was wrong in words for an operator: empty if
+    nothing was. Until then the receiver is in `awaited`.
+    """
 
     def __init__(
-        self, on_header: OnHeader, on_fault: OnFault, timeout: float = HEADER_TIMEOUT
+        self,
+        on_header: Callable[[ProxyHeader], None],
+        on_end: Callable[[str], None],
+        awaited: "set[ProxyHeaderReceiver]",
+        timeout: float,
     ) -> None:
         self._on_header = on_header
-        self._on_fault = on_fault
+        self._on_end = on_end
+        self._awaited = awaited
         self._timeout = timeout
         self._parser = ProxyHeaderParser()
         self._buffer = bytearray()
-        self._is_done = False
         self._has_begun = False
-        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the header."""
         # uvloop's transports have the methods, but are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
+        self._awaited.add(self)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._timeout, self._fail, "no complete PROXY header in time")
+        self._timer = loop.call_later(self._timeout, self._end, "no complete header in time")
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         """Offer room for what belongs to the header for certain, and no more."""
@@ -55,45 +58,46 @@ class ProxyHeaderReceiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Look at what has come."""
-        if self._is_done:
+        if self not in self._awaited:
             return
         self._has_begun = True
         try:
             header = self._parser.feed(bytes(self._buffer[:nbytes]))
         except ProxyHeaderError as error:
-            self._fail(str(error))
+            self._end(str(error))
             return
         if header is not None:
             self._finish()
             assert self._transport is not None
-            # A transport looks at its protocol's kind when it begins to read.
+            # A transport learns what kind of protocol it has when it begins to read.
             self._transport.pause_reading()
-            self._on_header(self._transport, header)
+            self._on_header(header)
 
     def eof_received(self) -> bool:
         """Nothing more comes, so no header does."""
-        self._end("closed in the middle of its PROXY header")
+        self._leave()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """The proxy has left."""
-        self._end("closed in the middle of its PROXY header")
+        self._leave()
+
+    def abort(self) -> None:
+        """End the connection: the service is stopping."""
+        self._end("")
+
+    def _leave(self) -> None:
+        self._end("closed in the middle of the header" if self._has_begun else "")
 
     def _end(self, why: str) -> None:
-        if self._has_begun:
-            self._fail(why)
-        else:
-            self._finish()
-
-    def _fail(self, why: str) -> None:
-        if self._is_done:
+        if self not in self._awaited:
             return
         self._finish()
         assert self._transport is not None
         self._transport.abort()
-        self._on_fault(why)
+        self._on_end(why)
 
     def _finish(self) -> None:
-        self._is_done = True
+        self._awaited.discard(self)
         if self._timer is not None:
             self._timer.cancel()

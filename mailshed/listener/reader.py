@@ -1,10 +1,11 @@
-"""The input side of a session: asyncio's stream reader with three bounded, synchronous looks.
+"""The input side of a session: asyncio's stream reader with four bounded, synchronous looks.
 
 aiosmtpd reads through `asyncio.StreamReader`, whose `readuntil` costs a coroutine per line and can
 stall for long on hostile input. This subclass keeps its interface and its flow control, which
-aiosmtpd's inherited commands rely on, and adds: take a line if one is there, take all there is, and
-put back what was read too far. It touches four attributes that asyncio names as private and that
-have been the same since Python 3.4; a unit test compares them with the running version.
+aiosmtpd's inherited commands rely on, and adds: take a line if one is there, take all or so many
+octets of what is there, and put back what was read too far. It touches four attributes that asyncio
+names as private and that have been the same since Python 3.4; a unit test compares them with the
+running version.
 """
 
 import asyncio
@@ -52,6 +53,13 @@ class WireReader(asyncio.StreamReader):
         """Take everything that is there, perhaps nothing."""
         block = bytes(self._buffer)
         self._buffer.clear()
+        self._maybe_resume_transport()  # type: ignore[attr-defined]
+        return block
+
+    def take(self, octets: int) -> bytes:
+        """Take as many of the next octets as are there, perhaps none, but no more than that."""
+        block = bytes(self._buffer[:octets])
+        del self._buffer[:octets]
         self._maybe_resume_transport()  # type: ignore[attr-defined]
         return block
 

@@ -1,41 +1,35 @@
 """Listening sockets and the sessions on them.
 
 Sockets are bound before anything else of the service starts, so that a taken port is a message at
-start and nothing else. Each accepted connection becomes an `SmtpSession`; when as many are open as
-the configuration allows, a connection gets 421 and ends, without the cost of a session. The last of
-them are for clients that may always send (the clinical networks). At a stop the sockets close
-first, then idle sessions are told 421, then those with a transaction under way are given time to
-finish it.
+start and nothing else. Each accepted connection becomes an `SmtpSession`, unless it is over a cap
+(`arrival`). At a stop the sockets close first, then idle sessions are told 421, then those with a
+transaction under way are given time to finish it.
 """
 
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
 from typing import Protocol, cast
 
+from mailshed.admission.sessions import Visitor
 from mailshed.config.policy import ListenerPolicy, SessionLimits
 from mailshed.errors import StartError
+from mailshed.listener.arrival import Arrival
+from mailshed.listener.caps import SessionCaps
+from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.interface import MailHandler
 from mailshed.listener.protocol import SmtpSession
+from mailshed.listener.proxy_header import ProxyHeaderReceiver
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
+from mailshed.mail.networks import Address
+from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
+from mailshed.metrics.labels import Shut
 
 # Connections the kernel holds for us between two turns of the event loop; asyncio's default of 100
 # is what a burst of a few hundred clients overruns.
 BACKLOG = 4096
-
-# A share of all sessions that only clients of clinical networks may use, so that whoever opens
-# connections without end cannot keep them out. Of the default limit it is 250, far more than such
-# a network has systems that send, and the others do not miss it.
-RESERVED_SHARE = 0.05
-
-
-def session_reserve(sessions_max: int) -> int:
-    """How many of so many sessions are held in reserve: one at least, unless there is only one."""
-    return min(max(1, int(sessions_max * RESERVED_SHARE)), sessions_max - 1)
-
 
 class SessionFactory:
     """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
@@ -46,11 +40,19 @@ class SessionFactory:
     """
 
     def __init__(
-        self, *, policy: ListenerPolicy, hostname: str, handler: MailHandler, limits: SessionLimits
+        self,
+        *,
+        policy: ListenerPolicy,
+        hostname: str,
+        handler: MailHandler,
+        limits: SessionLimits,
+        handshakes: Handshakes | None = None,
     ) -> None:
+        """`handshakes` is needed by a listener that has TLS."""
         self.policy = policy
         self.handler = handler
         self.limits = limits
+        self.handshakes = handshakes
         self._loop = asyncio.get_running_loop()
         template = SmtpSession(
             object(),
@@ -76,7 +78,7 @@ class SessionFactory:
             loop=self._loop,
         )
         vars(session).update(self._shared)
-        session.begin(self.handler, self.limits, self.policy)
+        session.begin(self.handler, self.limits, self.policy, self.handshakes)
         return session
 
 
@@ -90,28 +92,6 @@ def _stream_state() -> frozenset[str]:
         asyncio.StreamReader(loop=loop), lambda _reader, _writer: nothing(), loop
     )
     return frozenset(vars(protocol))
-
-
-class _Arrival(asyncio.Protocol):
-    """A connection whose peer is not known yet: it becomes a session, or hears one line and ends.
-
-    Only here, and not when the event loop asks for a protocol, is there an address to judge by.
-    """
-
-    def __init__(self, admit: Callable[[str | None], SmtpSession | Reply]) -> None:
-        self._admit = admit
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods, but are no subclasses.
-        stream = cast("asyncio.Transport", transport)
-        peer = stream.get_extra_info("peername")
-        admitted = self._admit(peer[0] if peer else None)
-        if isinstance(admitted, Reply):
-            stream.write(admitted.wire)
-            stream.close()
-            return
-        stream.set_protocol(admitted)
-        admitted.connection_made(stream)
 
 
 def bind(name: str, host: str, port: int) -> socket.socket:
@@ -153,13 +133,10 @@ class SessionCounter(Protocol):
     """Who knows all open sessions of the process."""
 
     open_sessions: set[SmtpSession]
+    caps: SessionCaps
 
-    def refused(self, listener: str) -> None:
-        """A connection to `listener` was over the limit."""
-        ...
-
-    def may_use_reserve(self, host: str) -> bool:
-        """Whether a client at this address is one for whom sessions are held in reserve."""
+    def visitor(self, address: Address, policy: ListenerPolicy, *, is_proxied: bool) -> Visitor:
+        """Say what is known of who connects from this address, itself or through a proxy."""
         ...
 
 
@@ -174,6 +151,8 @@ class SmtpServer:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._is_accepting = True
+        self.awaited: set[ProxyHeaderReceiver] = set()
+        """Proxies whose header has not come yet."""
 
     @property
     def port(self) -> int:
@@ -190,29 +169,52 @@ class SmtpServer:
         )
 
     def _new_protocol(self) -> asyncio.Protocol:
-        return _Arrival(self._admit)
+        return Arrival(self)
 
-    def _admit(self, host: str | None) -> SmtpSession | Reply:
-        """Make the session of a client at this address (None: gone already), or say why not."""
+    # What an arrival asks.
+
+    @property
+    def policy(self) -> ListenerPolicy:
+        """What the listener offers."""
+        return self.factory.policy
+
+    @property
+    def proxy_timeout(self) -> float:
+        """Seconds that a proxy may take for its header."""
+        return self.factory.limits.proxy_timeout
+
+    def visitor(self, peer: Endpoint, *, is_proxied: bool) -> Visitor:
+        """Say what is known of whoever connects from there."""
+        return self._handler.visitor(peer.address, self.policy, is_proxied=is_proxied)
+
+    def enter(self, visitor: Visitor) -> Reply | None:
+        """Take a place for a connection, or say why there is none."""
         if not self._is_accepting:  # it was in the loop's hands when the socket closed
             return reply.SHUTTING_DOWN
-        if not self._has_room_for(host):
-            self._handler.refused(self.factory.policy.name)
-            return reply.TOO_MANY_SESSIONS
+        return self._handler.caps.enter(visitor, self.policy.name, self.factory.limits)
+
+    def leave(self, visitor: Visitor) -> None:
+        """Give a place back."""
+        self._handler.caps.leave(visitor, self.factory.limits)
+
+    def refuse(self, visitor: Visitor, cause: Shut, answer: Reply | None, detail: str) -> None:
+        """Note that a connection is turned away, for another reason than want of a place."""
+        self._handler.caps.refuse(visitor, self.policy.name, cause, answer, detail)
+
+    def new_session(self, visitor: Visitor, peer: Endpoint) -> SmtpSession:
+        """Make the session of a client that has a place."""
         session = self.factory()
+        session.visitor, session.peer = visitor, peer
         self._handler.open_sessions.add(session)
         return session
 
-    def _has_room_for(self, host: str | None) -> bool:
-        sessions_max = self.factory.limits.sessions_max
-        room = sessions_max - len(self._handler.open_sessions)
-        if room > session_reserve(sessions_max):
-            return True
-        return room > 0 and host is not None and self._handler.may_use_reserve(host)
+    # The end.
 
     def stop_accepting(self) -> None:
         """Close the listening socket; sessions go on. Safe to call twice, or without a start."""
         self._is_accepting = False
+        for awaited in list(self.awaited):
+            awaited.abort()
         if self._server is not None:
             self._server.close()
         else:

@@ -1,39 +1,45 @@
 """The envelope of a mail transaction while it is being told: MAIL and RCPT, and their refusals.
 
-Syntax (RFC 5321, 4.1.1.2 and 4.1.1.3), parameters and bounds are judged here; whether a client may
-send to a mailbox is asked. Parameters of DSN (RFC 3461) are not offered by us, yet clients send
-them, and a relay that refused them would break such clients; so they are kept for the backend.
+Syntax (RFC 5321, 4.1.1.2 and 4.1.1.3), parameters (`mail.parameters`) and bounds are judged here;
+whether a client may send to a mailbox is asked. Parameters are kept for the backend as they came,
+but for three: SIZE is reckoned anew; MT-PRIORITY counts, and goes on, only if the client is trusted
+(RFC 6710, 5.1); and where it is not, AUTH says that nobody knows who has sent it (RFC 4954, 5).
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from aiosmtpd.smtp import Envelope as LibraryEnvelope
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import AddressSyntaxError
 from mailshed.listener.interface import Later
-from mailshed.mail import address, reply
+from mailshed.mail import address, parameters, reply
 from mailshed.mail.address import Mailbox, PathArgument
 from mailshed.mail.envelope import Recipient
+from mailshed.mail.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailshed.mail.reply import Reply
+
+if TYPE_CHECKING:
+    from mailshed.listener.reception import Reception
 
 # RFC 5321, 4.5.3.1.10: a client that has named too many recipients goes on with those that were
 # accepted. So these refusals are no errors, up to where Postfix draws the line too
 # (smtpd_recipient_overshoot_limit).
 RECIPIENT_EXCESS_MAX = 1000
 
-# Octets of the parameters of one command: ORCPT has up to 500 and NOTIFY 29 (RFC 3461, 4.1, 4.2),
-# ENVID has up to 106 (4.4). No value that a client made by the rules comes near it.
-PARAMETER_OCTETS_MAX = 600
+# Seconds within which we cannot promise that a message is returned, since a client waits for its
+# reply as long: offered as the minimum of DELIVERBY (RFC 2852, 2).
+DELIVER_BY_MIN = 60
 
 # Octets of one envelope, paths and parameters together. Envelopes are in no budget of mail data, so
 # this and the number of sessions are what bounds their memory. The 100 recipients that RFC 5321
 # asks for take 83 KiB at their longest; 1000 ordinary ones with ORCPT take half of this.
 ENVELOPE_OCTETS_MAX = 256 * 1024
 
-_MAIL_PARAMETERS = frozenset({b"BODY", b"RET", b"ENVID", b"AUTH"})
-_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
+_BELOW_MINIMUM = reply.make(555, f"5.5.4 BY: less than the {DELIVER_BY_MIN} seconds of DELIVERBY")
 
 
 class PendingTransaction(LibraryEnvelope):
@@ -42,7 +48,11 @@ class PendingTransaction(LibraryEnvelope):
     def __init__(self) -> None:
         super().__init__()
         self.mail: PathArgument | None = None
-        """The reverse-path and its parameters without SIZE; None before MAIL."""
+        """The reverse-path and the parameters that go on; None before MAIL."""
+        self.meaning: MailParameters = NO_MAIL_PARAMETERS
+        """What the parameters of MAIL say, as far as it counts."""
+        self.reception: Reception | None = None
+        """The mail data under way."""
         self.recipients: list[Recipient] = []
         self.recipients_excess = 0
         """Recipients that were refused for their number."""
@@ -59,31 +69,37 @@ class PendingTransaction(LibraryEnvelope):
         """Whether far too many recipients were named, which no honest client does."""
         return max(self.recipients_excess, self.recipients_refused) > RECIPIENT_EXCESS_MAX
 
-    def begin(self, argument: bytes, limits: SessionLimits, now: float) -> Reply:
-        """Take what follows MAIL, with SIZE (RFC 1870) and BODY (RFC 6152)."""
-        path = _parsed(address.parse_mail_argument, argument)
+    def begin(
+        self,
+        argument: bytes,
+        limits: SessionLimits,
+        now: float,
+        *,
+        is_trusted: bool = False,
+        has_utf8: bool = False,
+    ) -> Reply:
+        """Take what follows MAIL; `has_utf8` if SMTPUTF8 was offered (RFC 6531)."""
+        path = _parsed(address.parse_mail_argument, argument, is_utf8=has_utf8)
         if isinstance(path, Reply):
             return path
-        kept = []
-        declared = 0
-        for parameter in path.parameters:
-            keyword, _, value = parameter.upper().partition(b"=")
-            if keyword == b"SIZE":
-                if not value.isdigit() or len(value) > 20:
-                    return reply.make(501, "5.5.4 Syntax: SIZE=octets")
-                declared = int(value)
-            elif keyword == b"BODY" and value not in (b"7BIT", b"8BITMIME"):
-                return reply.make(501, "5.5.4 Syntax: BODY=7BIT or BODY=8BITMIME")
-            elif keyword in _MAIL_PARAMETERS:
-                kept.append(parameter)
-            else:
-                return reply.make(555, "5.5.4 MAIL parameter not recognized")
-        if declared > limits.message_size_max:
-            return reply.TOO_LARGE
-        self.mail = PathArgument(path.mailbox, tuple(kept))
+        meaning = parameters.parse_mail_parameters(path.parameters)
+        if isinstance(meaning, Reply):
+            return meaning
+        fault = _fault(meaning, limits, has_utf8=has_utf8)
+        if fault is not None:
+            return fault
+        if not (meaning.is_utf8 or argument.isascii()):
+            return reply.NON_ASCII_ADDRESS
+        kept = parameters.without(path.parameters, b"SIZE")
+        answer = reply.SENDER_OK
+        if not is_trusted:
+            kept, answer = _distrusted(kept, meaning)
+            meaning = replace(meaning, priority=None, auth=meaning.auth and "")
+        self.mail = PathArgument(path.mailbox, kept)
+        self.meaning = meaning
         self.octets = _octets(self.mail)
         self.started_at = now
-        return reply.SENDER_OK
+        return answer
 
     def add_recipient(
         self,
@@ -95,13 +111,14 @@ class PendingTransaction(LibraryEnvelope):
 
         If that takes time, so does the answer, and nothing else may be told meanwhile.
         """
-        path = _parsed(address.parse_rcpt_argument, argument)
+        is_utf8 = self.meaning.is_utf8
+        path = _parsed(address.parse_rcpt_argument, argument, is_utf8=is_utf8)
         if isinstance(path, Reply):
             return path
         assert path.mailbox is not None
-        for parameter in path.parameters:
-            if parameter.upper().partition(b"=")[0] not in _RCPT_PARAMETERS:
-                return reply.make(555, "5.5.4 RCPT parameter not recognized")
+        meaning = parameters.parse_rcpt_parameters(path.parameters, is_utf8=is_utf8)
+        if isinstance(meaning, Reply):
+            return meaning
         octets = self.octets + _octets(path)
         if len(self.recipients) >= limits.recipients_max or octets > ENVELOPE_OCTETS_MAX:
             self.recipients_excess += 1
@@ -128,18 +145,40 @@ def _octets(path: PathArgument) -> int:
     return len(path.mailbox.raw if path.mailbox else b"") + sum(map(len, path.parameters))
 
 
-def _parsed(parse: Callable[[bytes], PathArgument], argument: bytes) -> PathArgument | Reply:
+class _Parser(Protocol):
+    def __call__(self, argument: bytes, *, is_utf8: bool) -> PathArgument: ...
+
+
+def _parsed(parse: _Parser, argument: bytes, *, is_utf8: bool) -> PathArgument | Reply:
     """The path and its parameters, or why they are none, whatever the parameters mean."""
     try:
-        path = parse(argument)
+        return parse(argument, is_utf8=is_utf8)
     except AddressSyntaxError as error:
-        if address.is_non_ascii(argument):
+        if not is_utf8 and address.is_non_ascii(argument):
             return reply.NON_ASCII_ADDRESS
         return reply.make(501, f"5.1.7 Bad address syntax: {error}")
-    parameters = path.parameters
-    if sum(map(len, parameters)) > PARAMETER_OCTETS_MAX:
-        return reply.make(501, f"5.5.4 Parameters are longer than {PARAMETER_OCTETS_MAX} octets")
-    # RFC 3461, 4: none may appear twice. Many short ones would cost far more than they count.
-    if len({each.upper().partition(b"=")[0] for each in parameters}) < len(parameters):
-        return reply.make(501, "5.5.4 Parameter given twice")
-    return path
+
+
+def _fault(meaning: MailParameters, limits: SessionLimits, *, has_utf8: bool) -> Reply | None:
+    """Why parameters that are well said ask for too much."""
+    if meaning.is_utf8 and not has_utf8:
+        return parameters.UNKNOWN_MAIL_PARAMETER
+    if (meaning.size or 0) > limits.message_size_max:
+        return reply.TOO_LARGE
+    by = meaning.deliver_by
+    if by is not None and by.is_returned and by.seconds < DELIVER_BY_MIN:
+        return _BELOW_MINIMUM
+    return None
+
+
+def _distrusted(
+    kept: tuple[bytes, ...], meaning: MailParameters
+) -> tuple[tuple[bytes, ...], Reply]:
+    """The parameters of a client whose word does not count, and the reply to its MAIL."""
+    answer = reply.SENDER_OK
+    if meaning.priority is not None:
+        kept = parameters.without(kept, b"MT-PRIORITY")
+        answer = reply.PRIORITY_IGNORED
+    if meaning.auth:
+        kept = (*parameters.without(kept, b"AUTH"), b"AUTH=<>")
+    return kept, answer

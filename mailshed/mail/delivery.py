@@ -92,6 +92,8 @@ class TransactionResult:
     """
     is_final: bool = False
     """Whether `Delivered` means that it is in the mailbox, and not just one server further."""
+    is_each: bool = False
+    """Whether the mail data was answered for each recipient (LMTP), and not once for all."""
 
     @property
     def uniform(self) -> DeliveryResult | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from mailshed.mail.address import Mailbox
+from mailshed.mail.parameters import DeliverBy
 from mailshed.terms import ClientKind, QueueId
 
 # Crockford's alphabet: no I, L, O or U, so an id read aloud on the telephone survives.
@@ -32,6 +33,16 @@ def make_queue_id(wall: float, random_bits: int) -> QueueId:
     return QueueId("".join(pairs))
 
 
+@dataclass(frozen=True, slots=True)
+class TlsState:
+    """What protects a connection, in the names of RFC 8446 and of IANA's registry."""
+
+    version: str
+    """`TLSv1.2` or `TLSv1.3`."""
+    cipher: str
+    """The cipher suite: `TLS_AES_256_GCM_SHA384`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """Who speaks: one SMTP session as the later stages may know it."""
@@ -45,6 +56,8 @@ class Client:
     kind: ClientKind = ClientKind.MTA
     user: str = ""
     """The name that the client has authenticated as; empty if it has not."""
+    tls: TlsState | None = None
+    """What protects the connection to us; None if nothing does."""
     address_text: str = field(init=False)
     """The address as text, made once, since every message of the session is logged with it."""
     address_number: int = field(init=False)
@@ -81,6 +94,10 @@ class Envelope:
     """ESMTP parameters of MAIL as they came, without SIZE, which is recomputed."""
     priority: int | None = None
     """MT-PRIORITY (RFC 6710), -9..9; None if none was given by a peer whose word counts."""
+    is_utf8: bool = False
+    """SMTPUTF8 was given (RFC 6531): addresses and header section may be in any script."""
+    deliver_by: DeliverBy | None = None
+    """The client's deadline (RFC 2852)."""
     recipients: tuple[Recipient, ...] = field(default=())
     received_wall: float = 0.0
     """Unix time at which the mail data was complete."""

@@ -10,6 +10,7 @@ where a server on the way has broken a line. That is done when a value is asked 
 never are.
 """
 
+import re
 from collections.abc import Iterable
 
 OCTETS_MAX = 64 * 1024
@@ -19,6 +20,8 @@ EXCERPT_OCTETS_MAX = 4096
 """How many octets of names and values an excerpt keeps."""
 EXCERPT_VALUE_MAX = 1024
 """How many of them of one value: as much as any rule looks at."""
+
+_PRIORITY = re.compile(r"-?[1-9]|0")
 
 
 class HeaderView:
@@ -115,3 +118,9 @@ class HeaderView:
                     return view
                 view._fields.setdefault(key, []).append(piece)
         return view
+
+
+def priority_in(header: HeaderView) -> int | None:
+    """The priority of a field `MT-Priority` (RFC 6758), -9..9; None without one that is clear."""
+    values = header.values("mt-priority")
+    return int(values[0]) if len(values) == 1 and _PRIORITY.fullmatch(values[0]) else None

@@ -7,10 +7,18 @@ list for IPv4 and one for IPv6, so that a lookup costs the logarithm of their nu
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+
+
+def normal_address(text: str) -> Address:
+    """Read the address of a peer; an IPv4 client on an IPv6 socket counts as IPv4."""
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 class NetworkSet:

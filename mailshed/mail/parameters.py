@@ -1,4 +1,4 @@
-"""The ESMTP parameters of MAIL and RCPT as values: what each may say, and what it is answered if not.
+"""The ESMTP parameters of MAIL and RCPT as values, and the replies to those that say nothing.
 
 Parameters travel as the octets that came (`Envelope.parameters`), so that what goes on is what the
 client wrote; here they get a meaning beside that. Known are SIZE (RFC 1870), BODY (RFC 6152),
@@ -16,18 +16,18 @@ passes it on has to reckon it anew.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from typing import Any
 
 from mailshed.errors import AddressSyntaxError
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox, parse_mailbox
+from mailshed.mail.address import parse_mailbox
 from mailshed.mail.reply import Reply
 
 PARAMETER_OCTETS_MAX = 1000
-"""Of one command. At their longest, the values below add up to 900 octets for MAIL and 540 for RCPT,
-and no client by the rules comes near that."""
+"""Of one command. At their longest, the values below add up to 900 octets for MAIL and 540 for
+RCPT, and no client by the rules comes near that."""
 ENVID_OCTETS_MAX = 100
 """RFC 3461, 4.4, of the decoded value."""
 ORCPT_OCTETS_MAX = 500
@@ -90,9 +90,8 @@ class MailParameters:
     ret: Ret | None = None
     envid: str | None = None
     """Decoded."""
-    has_auth: bool = False
-    auth: Mailbox | None = None
-    """Who has submitted the message; None too for `<>`, nobody knows."""
+    auth: str | None = None
+    """Who has submitted the message; empty for `<>`, nobody knows."""
     priority: int | None = None
     deliver_by: DeliverBy | None = None
 
@@ -114,7 +113,8 @@ def parse_mail_parameters(parameters: Sequence[bytes]) -> MailParameters | Reply
     """Read the parameters of MAIL; a reply says which one is wrong."""
     if not parameters:
         return NO_MAIL_PARAMETERS
-    return _parsed(parameters, _MAIL, NO_MAIL_PARAMETERS, UNKNOWN_MAIL_PARAMETER)
+    values = _values(parameters, _MAIL, UNKNOWN_MAIL_PARAMETER)
+    return values if isinstance(values, Reply) else MailParameters(**values)
 
 
 def parse_rcpt_parameters(
@@ -123,8 +123,8 @@ def parse_rcpt_parameters(
     """Read the parameters of RCPT; `is_utf8` if MAIL had SMTPUTF8."""
     if not parameters:
         return NO_RCPT_PARAMETERS
-    readers = _RCPT_UTF8 if is_utf8 else _RCPT
-    return _parsed(parameters, readers, NO_RCPT_PARAMETERS, UNKNOWN_RCPT_PARAMETER)
+    values = _values(parameters, _RCPT_UTF8 if is_utf8 else _RCPT, UNKNOWN_RCPT_PARAMETER)
+    return values if isinstance(values, Reply) else RcptParameters(**values)
 
 
 def keyword_of(parameter: bytes) -> bytes:
@@ -168,124 +168,156 @@ _WRONG_NOTIFY = _wrong("NOTIFY=NEVER, or a list of SUCCESS, FAILURE and DELAY")
 _WRONG_ORCPT = _wrong("ORCPT=type;address, the address in xtext")
 
 
-# Reading. Each reader is given the value (None without `=`) and what was read so far.
+# Reading. A reader is given the value, and gives back what it means, or what is wrong with it.
 
 _XTEXT = re.compile(rb"(?:[!-*,-<>-~]++|\+[0-9A-Fa-f]{2})*+")
 _HEX_PAIR = re.compile(rb"\+([0-9A-Fa-f]{2})")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]*")
 _PRIORITY = re.compile(rb"-?[1-9]|0")
 _BY = re.compile(rb"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
-_ADDRESS_TYPE = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})")
+_ADDRESS_TYPE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 # RFC 6533, 3: what is neither printable ASCII nor wanted as it is stands as \x{20AC}.
 _EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
-_SURROGATES = range(0xD800, 0xE000)
 
 
-def _size(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    if value is None or not value.isdigit() or len(value) > 20:  # RFC 1870, 3
-        return _WRONG_SIZE
-    return replace(so_far, size=int(value))
+def _size(value: bytes) -> int | Reply:
+    is_number = value.isdigit() and len(value) <= 20  # RFC 1870, 3
+    return int(value) if is_number else _WRONG_SIZE
 
 
-def _body(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    body = _BODIES.get((value or b"").upper())
-    return _WRONG_BODY if body is None else replace(so_far, body=body)
+def _body(value: bytes) -> Body | Reply:
+    return _BODIES.get(value.upper(), _WRONG_BODY)
 
 
-def _utf8(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    return _WRONG_UTF8 if value is not None else replace(so_far, is_utf8=True)
+def _utf8(value: bytes) -> bool | Reply:
+    return _WRONG_UTF8 if value else True
 
 
-def _ret(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    ret = _RETS.get((value or b"").upper())
-    return _WRONG_RET if ret is None else replace(so_far, ret=ret)
+def _ret(value: bytes) -> Ret | Reply:
+    return _RETS.get(value.upper(), _WRONG_RET)
 
 
-def _envid(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    decoded = None if value is None else decode_xtext(value)
-    if decoded is None or len(decoded) > ENVID_OCTETS_MAX or not _PRINTABLE.fullmatch(decoded):
+def _envid(value: bytes) -> str | Reply:
+    decoded = _printable(value)
+    if not decoded or len(decoded) > ENVID_OCTETS_MAX:
         return _WRONG_ENVID
-    return replace(so_far, envid=decoded.decode("ascii"))
+    return decoded
 
 
-def _auth(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    if value is None or len(value) > AUTH_OCTETS_MAX:
-        return _WRONG_AUTH
+def _auth(value: bytes) -> str | Reply:
     if value == b"<>":
-        return replace(so_far, has_auth=True)
+        return ""
     decoded = decode_xtext(value)
-    if decoded is None:
+    if decoded is None or len(value) > AUTH_OCTETS_MAX:
         return _WRONG_AUTH
     try:
-        mailbox = parse_mailbox(decoded.decode(), is_utf8=True)
+        return str(parse_mailbox(decoded.decode(), is_utf8=True))
     except (AddressSyntaxError, UnicodeDecodeError):
         return _WRONG_AUTH
-    return replace(so_far, has_auth=True, auth=mailbox)
 
 
-def _priority(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    if value is None or not _PRIORITY.fullmatch(value):
-        return _WRONG_PRIORITY
-    return replace(so_far, priority=int(value))
+def _priority(value: bytes) -> int | Reply:
+    return int(value) if _PRIORITY.fullmatch(value) else _WRONG_PRIORITY
 
 
-def _by(value: bytes | None, so_far: MailParameters) -> MailParameters | Reply:
-    match = _BY.fullmatch(value or b"")
+def _by(value: bytes) -> DeliverBy | Reply:
+    match = _BY.fullmatch(value)
     if match is None:
         return _WRONG_BY
     seconds, is_returned = int(match[1]), match[2].upper() == b"R"
     if is_returned and seconds <= 0:
         return _WRONG_BY
-    return replace(so_far, deliver_by=DeliverBy(seconds, is_returned, bool(match[3])))
+    return DeliverBy(seconds, is_returned, is_traced=bool(match[3]))
 
 
-def _notify(value: bytes | None, so_far: RcptParameters) -> RcptParameters | Reply:
-    words = (value or b"").upper()
+def _notify(value: bytes) -> frozenset[Notify] | Reply:
+    words = value.upper()
     if words == b"NEVER":
-        return replace(so_far, notify=frozenset())
+        return frozenset()
     wanted = [_NOTIFICATIONS.get(word) for word in words.split(b",")]
     known = frozenset(each for each in wanted if each is not None)
-    return _WRONG_NOTIFY if None in wanted else replace(so_far, notify=known)
+    return _WRONG_NOTIFY if None in wanted else known
 
 
-def _orcpt(
-    value: bytes | None, so_far: RcptParameters, *, is_utf8: bool
-) -> RcptParameters | Reply:
-    address_type, semicolon, encoded = (value or b"").partition(b";")
-    if len(value or b"") > ORCPT_OCTETS_MAX or not semicolon or not encoded:
-        return _WRONG_ORCPT
-    if not _ADDRESS_TYPE.fullmatch(address_type):
+def _orcpt(value: bytes) -> OriginalRecipient | Reply:
+    return _original(value, is_utf8=False)
+
+
+def _orcpt_utf8(value: bytes) -> OriginalRecipient | Reply:
+    return _original(value, is_utf8=True)
+
+
+def _original(value: bytes, *, is_utf8: bool) -> OriginalRecipient | Reply:
+    address_type, _, encoded = value.partition(b";")
+    if len(value) > ORCPT_OCTETS_MAX or not _ADDRESS_TYPE.fullmatch(address_type):
         return _WRONG_ORCPT
     name = address_type.decode("ascii").lower()
-    address = _utf8_address(encoded, is_utf8=is_utf8) if name == "utf-8" else _address(encoded)
-    if address is None:
-        return _WRONG_ORCPT
-    return replace(so_far, orcpt=OriginalRecipient(name, address))
+    address = _unicode(encoded, is_utf8=is_utf8) if name == "utf-8" else _printable(encoded)
+    return OriginalRecipient(name, address) if address else _WRONG_ORCPT
 
 
-def _address(encoded: bytes) -> str | None:
-    decoded = decode_xtext(encoded)
+def _printable(xtext: bytes) -> str | None:
+    """What xtext stands for, if that is printable ASCII."""
+    decoded = decode_xtext(xtext)
     if decoded is None or not _PRINTABLE.fullmatch(decoded):
         return None
     return decoded.decode("ascii")
 
 
-def _utf8_address(encoded: bytes, *, is_utf8: bool) -> str | None:
+def _unicode(encoded: bytes, *, is_utf8: bool) -> str | None:
     """RFC 6533, 3: ASCII with escapes, or UTF-8 itself where the transaction is one of UTF-8."""
     if not (is_utf8 or encoded.isascii()):
         return None
-    text = encoded.decode()  # the parser of the command has looked at that
-    points = [int(digits, 16) for digits in _EMBEDDED.findall(text)]
-    if any(point > 0x10FFFF or point in _SURROGATES for point in points):
+    try:
+        text = encoded.decode()
+    except UnicodeDecodeError:
         return None
     if "\\" in _EMBEDDED.sub("", text):
+        return None
+    points = [int(digits, 16) for digits in _EMBEDDED.findall(text)]
+    if any(point > 0x10FFFF or 0xD800 <= point <= 0xDFFF for point in points):
         return None
     decoded = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
     return decoded if decoded.isprintable() else None
 
 
-_BODIES = {each.value.encode(): each for each in Body}
-_RETS = {each.value.encode(): each for each in Ret}
-_NOTIFICATIONS = {each.value.encode(): each for each in Notify}
+_BODIES: dict[bytes, Body] = {each.value.encode(): each for each in Body}
+_RETS: dict[bytes, Ret] = {each.value.encode(): each for each in Ret}
+_NOTIFICATIONS: dict[bytes, Notify] = {each.value.encode(): each for each in Notify}
 
-type _Reader[T] = Callable[[bytes | None, T], T | Reply]
+_Readers = Mapping[bytes, tuple[str, Callable[[bytes], Any]]]
+"""By keyword: the field it fills, and its reader."""
+_MAIL: _Readers = {
+    b"SIZE": ("size", _size),
+    b"BODY": ("body", _body),
+    b"SMTPUTF8": ("is_utf8", _utf8),
+    b"RET": ("ret", _ret),
+    b"ENVID": ("envid", _envid),
+    b"AUTH": ("auth", _auth),
+    b"MT-PRIORITY": ("priority", _priority),
+    b"BY": ("deliver_by", _by),
+}
+_RCPT: _Readers = {b"NOTIFY": ("notify", _notify), b"ORCPT": ("orcpt", _orcpt)}
+_RCPT_UTF8: _Readers = {**_RCPT, b"ORCPT": ("orcpt", _orcpt_utf8)}
+
+
+def _values(
+    parameters: Sequence[bytes], readers: _Readers, unknown: Reply
+) -> dict[str, Any] | Reply:
+    """The fields that the parameters fill, or the reply to the first that is wrong."""
+    if sum(map(len, parameters)) > PARAMETER_OCTETS_MAX:
+        return TOO_LONG
+    values: dict[str, Any] = {}
+    for parameter in parameters:
+        keyword, _, value = parameter.partition(b"=")
+        known = readers.get(keyword.upper())
+        if known is None:
+            return unknown
+        name, read = known
+        if name in values:
+            return GIVEN_TWICE
+        meaning = read(value)
+        if isinstance(meaning, Reply):
+            return meaning
+        values[name] = meaning
+    return values

@@ -96,6 +96,8 @@ def from_backend(lines: list[bytes]) -> Reply | None:
 # The dialog.
 OK = make(250, "2.0.0 Ok")
 SENDER_OK = make(250, "2.1.0 Ok")
+# RFC 6710, 4.1: the number is the priority that counts.
+PRIORITY_IGNORED = make(250, "2.3.6 0 Ok, but priorities count from trusted clients only")
 RECIPIENT_OK = make(250, "2.1.5 Ok")
 START_INPUT = make(354, "End data with <CR><LF>.<CR><LF>")
 BYE = make(221, "2.0.0 Bye")
@@ -109,9 +111,36 @@ NOT_IMPLEMENTED = make(502, "5.5.1 Command not implemented")
 HELO_FIRST = make(503, "5.5.1 Send HELO or EHLO first")
 MAIL_FIRST = make(503, "5.5.1 Need MAIL command")
 NESTED_MAIL = make(503, "5.5.1 Nested MAIL command")
+CHUNKS_BEFORE = make(503, "5.5.1 Mail data has come in chunks; go on with BDAT, or RSET")
 NO_VALID_RECIPIENTS = make(554, "5.5.1 No valid recipients")
 NO_PARAMETERS = make(501, "5.5.4 Command takes no parameters")
-NON_ASCII_ADDRESS = make(553, "5.6.7 Non-ASCII addresses need SMTPUTF8, which is not offered")
+BAD_CHUNK = make(501, "5.5.4 Syntax: BDAT octets [LAST]; closing connection")
+NON_ASCII_ADDRESS = make(553, "5.6.7 Non-ASCII addresses need the parameter SMTPUTF8")
+
+# TLS (RFC 3207).
+TLS_READY = make(220, "2.0.0 Ready to start TLS")
+TLS_TWICE = make(503, "5.5.1 TLS already active")
+TLS_NOT_NOW = make(454, "4.7.0 TLS not available now, try again later")
+TLS_TOO_EAGER = make(554, "5.5.0 STARTTLS must be the last command of a group")
+TLS_REQUIRED = make(530, "5.7.0 Must issue a STARTTLS command first")
+
+# Authentication (RFC 4954).
+AUTHENTICATED = make(235, "2.7.0 Authentication successful")
+AUTH_NEEDS_EHLO = make(503, "5.5.1 Send EHLO first")
+AUTH_TWICE = make(503, "5.5.1 Already authenticated")
+AUTH_IN_TRANSACTION = make(503, "5.5.1 Mail transaction in progress")
+AUTH_SYNTAX = make(501, "5.5.4 Syntax: AUTH mechanism [initial-response]")
+AUTH_UNKNOWN_MECHANISM = make(504, "5.5.4 Authentication mechanism not recognized")
+AUTH_NEEDS_TLS = make(538, "5.7.11 Encryption required: begin TLS first")
+AUTH_NOT_DECODED = make(501, "5.5.2 Response is not base64")
+AUTH_TOO_LONG = make(500, "5.5.6 Authentication response is too long")
+AUTH_CANCELLED = make(501, "5.7.0 Authentication cancelled")
+AUTH_FAILED = make(535, "5.7.8 Authentication credentials invalid")
+AUTH_UNAVAILABLE = make(454, "4.7.0 Temporary authentication failure, try again later")
+AUTH_LIMITED = make(454, "4.7.0 Too many failed authentications, try again later")
+TOO_MANY_AUTH_FAILURES = make(421, "4.7.0 Too many failed authentications, closing connection")
+AUTH_REQUIRED = make(530, "5.7.0 Authentication required")
+SENDER_NOT_OWNED = make(553, "5.7.1 Sender address rejected: not owned by user")
 
 # Policy.
 RELAY_DENIED = make(554, "5.7.1 Relay access denied")
@@ -119,6 +148,8 @@ ROUTED_ADDRESS = make(554, "5.7.1 Sender-specified routing denied")
 UNKNOWN_RECIPIENT = make(550, "5.1.1 Recipient address rejected: no such mailbox here")
 LOOP = make(554, "5.4.6 Mail loop detected")
 BARE_LINE_ENDING = make(550, "5.5.2 Message contains a bare <CR>, <LF> or NUL (RFC 5321, 2.3.8)")
+LINE_OF_DATA_TOO_LONG = make(550, "5.6.0 Message contains a line that is longer than the limit")
+NOT_A_PROXY = make(554, "5.7.1 This port is for our proxies only")
 TOO_LARGE = make(552, "5.3.4 Message size exceeds the limit")
 
 # Limits and faults: the client should come back.
@@ -127,17 +158,27 @@ NO_ROOM_FOR_CONTENT = make(452, "4.3.1 Mail data buffers are full, try again lat
 SPOOL_FULL = make(452, "4.3.1 Mail system storage is full, try again later")
 SPOOL_FILLING = make(451, "4.3.2 Mail system is busy, try again later")
 OVER_QUOTA = make(451, "4.3.2 Too much mail from here while the mail system is busy, try later")
+PRIORITY_TOO_LOW = make(450, "4.7.15 Priority level is too low for now, try again later")
+TOO_BIG_FOR_PRIORITY = make(450, "4.7.16 Message is too big for its priority for now, try later")
 INTERNAL = make(451, "4.3.0 Local error in processing, try again later")
 BACKEND_AWAY = make(451, "4.4.1 Mail server is not reachable, try again later")
 MIXED_RECIPIENTS = make(451, "4.5.3 Recipients got different answers, try again later")
 NO_ANSWER = make(451, "4.4.2 Mail server gave no answer, try again later")
 SHUTTING_DOWN = make(421, "4.3.2 Service is shutting down, try again later")
 TOO_MANY_SESSIONS = make(421, "4.3.2 Too many connections, try again later")
+TOO_MANY_OF_ADDRESS = make(421, "4.7.0 Too many connections from your address, try again later")
+TOO_MANY_OF_NETWORK = make(421, "4.7.0 Too many connections from your network, try again later")
+TOO_OFTEN = make(421, "4.7.0 Your address connects too often, try again later")
 UNVERIFIED_RECIPIENT = make(450, "4.3.2 Recipient cannot be verified now, try again later")
 TOO_MANY_UNKNOWN = make(421, "4.7.0 Too many unknown recipients, closing connection")
 TOO_MANY_ERRORS = make(421, "4.7.0 Too many errors, closing connection")
 TIMED_OUT = make(421, "4.4.2 Timeout, closing connection")
 TOO_SLOW = make(421, "4.4.2 Data arrives too slowly, closing connection")
+
+
+def chunk_received(octets: int) -> Reply:
+    """The reply to a chunk that is not the last."""
+    return make(250, f"2.0.0 {octets} octets received")
 
 
 def queued(queue_id: str) -> Reply:

@@ -1,6 +1,7 @@
 """The one line that mailshed adds to a message, and the loop test that reads such lines.
 
-The `Received:` line of RFC 5321, 4.4 says who gave us the message, when, and under which queue id.
+The `Received:` line of RFC 5321, 4.4 says who gave us the message, how, when, and under which queue
+id; if it came over TLS, also the cipher suite, in the `tls` clause of RFC 8314, 4.3.
 Our own id in two of them means that the message has come back to us; very many of them from
 anyone mean a loop elsewhere (RFC 5321, 6.3 asks for a threshold of at least 100; Postfix and
 chasquid stop at 50, which no honest path reaches).
@@ -29,16 +30,30 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
     literal = client.address_text
     if client.address.version == 6:
         literal = f"IPv6:{literal}"
-    protocol = "ESMTP" if envelope.is_extended else "SMTP"
     target = ""
     if len(envelope.recipients) == 1:
         target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
+    if client.tls is not None:
+        target += f"\r\n\ttls {client.tls.cipher}"
     date = date_time(int(envelope.received_wall))
     return (
         f"Received: from {helo} ([{literal}])\r\n"
-        f"\tby {hostname} (mailshed) with {protocol} id {envelope.queue_id}{target};\r\n"
+        f"\tby {hostname} (mailshed) with {_protocol(envelope)} id {envelope.queue_id}{target};\r\n"
         f"\t{date}\r\n"
     ).encode("ascii")
+
+
+def _protocol(envelope: Envelope) -> str:
+    """How the message came: the names of IANA's registry of mail transmission types.
+
+    ESMTP, then S for TLS and A for AUTH (RFC 3848); UTF8SMTP if it may have any script (RFC 6531,
+    4.3). There is none for TLS without EHLO.
+    """
+    if not envelope.is_extended:
+        return "SMTP"
+    name = "UTF8SMTP" if envelope.is_utf8 else "ESMTP"
+    client = envelope.client
+    return name + ("S" if client.tls is not None else "") + ("A" if client.user else "")
 
 
 @lru_cache(maxsize=8)

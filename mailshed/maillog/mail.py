@@ -54,11 +54,28 @@ class MailEvents(EventWriter):
     # Sessions and commands.
 
     def session_refused(
-        self, session_id: str, *, listener: str, client: str, reason: Reason | str, reply: str
+        self,
+        *,
+        client: str,
+        cause: str,
+        times: int,
+        listener: str | None,
+        reply: str | None,
+        detail: str | None,
     ) -> None:
-        """A connection got no session: too many, or the service is stopping."""
-        fields: Fields = {"listener": listener, "client": client, "reason": reason, "reply": reply}
-        self._event("info", session_id, "session_refused", fields)
+        """A connection got no session; the first of a client is told, and then how many there were.
+
+        `client` is an address, or `many`; the last three are of the first alone.
+        """
+        fields: Fields = {
+            "client": client,
+            "cause": cause,
+            "times": times,
+            "listener": listener,
+            "reply": reply,
+            "detail": detail,
+        }
+        self._event("info", "-", "session_refused", fields)
 
     def session_ended(
         self,
@@ -74,6 +91,47 @@ class MailEvents(EventWriter):
         fields: Fields = {"listener": listener, "client": client, "how": how}
         counts: Fields = {"seconds": round(seconds, 2), "messages": messages}
         self._event("debug", session_id, "session_ended", {**fields, **counts})
+
+    def authenticated(
+        self,
+        session_id: str,
+        *,
+        result: str,
+        listener: str,
+        client: str,
+        mechanism: str | None,
+        login: str | None,
+        detail: str | None,
+    ) -> None:
+        """A client said who it is; `login` is whole only if it has proved that. Never a secret."""
+        fields: Fields = {
+            "result": result,
+            "login": login,
+            "mechanism": mechanism,
+            "client": client,
+            "listener": listener,
+            "detail": detail,
+        }
+        self._event("info", session_id, "auth", fields)
+
+    def tls_failed(
+        self,
+        session_id: str,
+        *,
+        listener: str,
+        client: str,
+        result: str,
+        detail: str,
+        is_stranger: bool,
+    ) -> None:
+        """A TLS handshake failed. Strangers' do every minute, and are told at debug only."""
+        fields: Fields = {
+            "result": result,
+            "client": client,
+            "listener": listener,
+            "detail": detail,
+        }
+        self._event("debug" if is_stranger else "info", session_id, "tls_failed", fields)
 
     def rejected(
         self,
@@ -183,6 +241,21 @@ class MailEvents(EventWriter):
         """Its recipients still wait; `report` is a queue id, or None if nobody is told."""
         tail: Fields = {"age": rounded(age_seconds), "report": report, "reply": reply}
         self._message("info", "delayed", mail, None, tail)
+
+    def reported(self, queue_id: str, *, kind: str, addressee: bytes, report: str) -> None:
+        """A sender that asked for it is told of a success; `report` is a queue id."""
+        fields: Fields = {"kind": kind, "to": _path(addressee), "report": report}
+        self._event("info", queue_id, "reported", fields)
+
+    def reports_summarised(self, report: str, *, addressee: bytes, recipients: int) -> None:
+        """One message tells a sender what it was not told one by one."""
+        fields: Fields = {"to": _path(addressee), "nrcpt": recipients}
+        self._event("warning", report, "reports_summarised", fields)
+
+    def report_lost(self, report: str, *, kind: str, addressee: bytes, detail: str) -> None:
+        """A report of success, or a summary, could not be stored."""
+        fields: Fields = {"kind": kind, "to": _path(addressee), "detail": detail}
+        self._event("warning", report, "report_lost", fields)
 
     def in_doubt(self, mail: Mail, *, backend: str, detail: str, is_held: bool = False) -> None:
         """Our dot went out and no answer came: a copy is kept, and may become a duplicate."""

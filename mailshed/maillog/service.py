@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from mailshed.logline import Fields
 from mailshed.maillog.writer import EventWriter, LogLevel, rounded
 
+CERTIFICATE_DAYS = 14
+"""With less than these left of a certificate, somebody should see to its renewal."""
 TRACEBACK_MAX = 8192
 """Characters kept of a traceback: its end, which says what happened."""
 
@@ -63,6 +65,12 @@ class ServiceEvents(EventWriter):
         """The configuration on disk is faulty; the running one is unchanged."""
         self._event("error", "-", "reload_refused", {"error": error})
 
+    def certificate_loaded(self, *, file: str, serial: str, ends: str, days: int) -> None:
+        """Clients are shown this certificate from now on; `days` are left of it."""
+        level: LogLevel = "warning" if days < CERTIFICATE_DAYS else "info"
+        fields: Fields = {"file": file, "serial": serial, "ends": ends, "days": days}
+        self._event(level, "-", "certificate_loaded", fields)
+
     # The backend.
 
     def backend_away(self, backend: str, *, detail: str, next_probe_seconds: float) -> None:
@@ -81,9 +89,34 @@ class ServiceEvents(EventWriter):
         fields: Fields = {"backend": backend, "seconds": rounded(seconds)}
         self._event("info", "-", "backend_restored", fields)
 
+    def backend_in_clear(self, backend: str, *, detail: str, next_try_seconds: float) -> None:
+        """TLS with the backend does not work, and is not required: mail goes in clear."""
+        again = rounded(next_try_seconds)
+        fields: Fields = {"backend": backend, "next_try": again, "detail": detail}
+        self._event("warning", "-", "backend_in_clear", fields)
+
+    def backend_login_refused(self, backend: str, *, detail: str, next_try_seconds: float) -> None:
+        """The backend does not take our name or password: mail goes to the spool."""
+        again = rounded(next_try_seconds)
+        fields: Fields = {"backend": backend, "next_try": again, "detail": detail}
+        self._event("error", "-", "backend_login_refused", fields)
+
+    def backend_identity_refused(self, backend: str, *, detail: str) -> None:
+        """The backend does not want to be told whose messages it gets (`identity`)."""
+        fields: Fields = {"backend": backend, "detail": detail}
+        self._event("warning", "-", "backend_identity_refused", fields)
+
+    def backend_identity_taken(self, backend: str) -> None:
+        """The backend is told again whose messages it gets."""
+        self._event("info", "-", "backend_identity_taken", {"backend": backend})
+
     def baseline_lost(self, backend: str, *, detail: str) -> None:
         """What was learned of the backend cannot be used: it is learned anew."""
         self._event("warning", "-", "baseline_lost", {"backend": backend, "detail": detail})
+
+    def capabilities_lost(self, *, detail: str) -> None:
+        """What the backends offered before the restart is not known: it is learned anew."""
+        self._event("warning", "-", "capabilities_lost", {"detail": detail})
 
     def call_ahead_failing(self, *, detail: str) -> None:
         """The backend does not say whether it has a mailbox: recipients are not verified now."""
@@ -100,6 +133,14 @@ class ServiceEvents(EventWriter):
     def catch_all_gone(self, domain: str) -> None:
         """The backend does not take any address of a domain any more: they are verified again."""
         self._event("info", "-", "catch_all_gone", {"domain": domain})
+
+    def verifier_failing(self, *, detail: str) -> None:
+        """Nobody can say now whether a password is right: users are told to come back."""
+        self._event("warning", "-", "verifier_failing", {"detail": detail})
+
+    def verifier_works(self, *, failed_seconds: float) -> None:
+        """Passwords are verified again."""
+        self._event("info", "-", "verifier_works", {"failed": rounded(failed_seconds)})
 
     # The spool.
 
@@ -120,6 +161,14 @@ class ServiceEvents(EventWriter):
         self._event("warning", "-", "spool_has_room", {"full": rounded(full_seconds)})
 
     # The process.
+
+    def stress_began(self, *, sessions: int, limit: int) -> None:
+        """Sessions are scarce: strangers have less time."""
+        self._event("warning", "-", "stress_began", {"sessions": sessions, "limit": limit})
+
+    def stress_ended(self, *, seconds: float) -> None:
+        """There are sessions enough again."""
+        self._event("warning", "-", "stress_ended", {"seconds": rounded(seconds)})
 
     def clock_stepped(self, *, seconds: float) -> None:
         """The wall clock was set, forwards or (negative) back."""

@@ -18,7 +18,9 @@ Outcome = Literal["delivered", "spooled", "deferred", "rejected", "aborted"]
 Disposition = Literal["relayed", "spooled"]
 Source = Literal["live", "spool"]
 Fate = Literal["delivered", "deferred", "bounced", "in_doubt"]
-ReportLabel = Literal["failed", "delayed"]
+ReportLabel = Literal["failed", "delayed", "relayed", "delivered", "summary"]
+Downgrade = Literal["8bitmime", "smtputf8"]
+"""What a backend does not offer and a message would need."""
 PostponedLabel = Literal["mailbox", "retry_budget"]
 Verification = Literal[
     "cached_known",
@@ -31,7 +33,16 @@ Verification = Literal[
     "unverified_taken",
     "unverified_deferred",
 ]
+Authentication = Literal["accepted", "rejected", "unavailable", "limited"]
+TlsResult = Literal["ok", "failed", "timeout", "refused"]
+"""How a TLS handshake with a client ended; as in `listener.handshakes`."""
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 Timeliness = Literal["on_time", "late"]
+
+Shut = Literal["total", "address", "network", "rate", "no_proxy", "proxy_header"]
+"""What kept a connection out; the first four are those of `admission.sessions.Cap`."""
+Overdue = Literal["command", "line", "data", "reply", "no_mail"]
+"""What a client was too slow with, as in `listener.deadlines`."""
 
 VERBS = (
     *("connect", "helo", "ehlo", "mail", "rcpt", "data", "dot"),
@@ -61,13 +72,17 @@ BREAKER_STATES = tuple(each.value for each in BreakerState)
 CAUSES = tuple(each.value for each in Cause if each is not Cause.START)
 ENDINGS = tuple(each.value for each in SlotEnding if each is not SlotEnding.UNUSED)
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
-    "result": (*get_args(Result), *get_args(Fate), *get_args(Verification)),
+    "result": (
+        *(*get_args(Result), *get_args(Fate), *get_args(Verification)),
+        *(*get_args(Authentication), *get_args(TlsResult)),
+    ),
     "outcome": get_args(Outcome),
     "disposition": get_args(Disposition),
     "action": get_args(Action),
     "source": get_args(Source),
-    "kind": (*get_args(ReportLabel), *(each.value for each in OverrideKind)),
-    "cause": (*get_args(PostponedLabel), *CAUSES),
+    "kind": (*get_args(ReportLabel), *get_args(Downgrade), *(each.value for each in OverrideKind)),
+    "cause": (*get_args(PostponedLabel), *CAUSES, *get_args(Shut)),
+    "phase": get_args(Overdue),
     "timeliness": get_args(Timeliness),
     "verb": VERBS,
     "code": (*sorted(CODES), "other"),
@@ -76,6 +91,7 @@ CLOSED_SETS: dict[str, tuple[str, ...]] = {
     "state": (*STATES, "busy", "idle", *BREAKER_STATES),
     "ending": ENDINGS,
     "term": TERMS,
+    "protocol": TLS_VERSIONS,
     "resource": RESOURCES,
     "quota": tuple(each.value for each in Layer),
     "level": tuple(each.value for each in Level),

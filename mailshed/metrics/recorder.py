@@ -30,15 +30,21 @@ from mailshed.metrics.labels import (
     CODE_CLASSES,
     CODES,
     STAGE_TIMES,
+    TLS_VERSIONS,
     VERBS,
+    Authentication,
     Disposition,
+    Downgrade,
     Fate,
     Outcome,
+    Overdue,
     PostponedLabel,
     ReportLabel,
     Result,
+    Shut,
     Source,
     Timeliness,
+    TlsResult,
     Verification,
 )
 from mailshed.terms import Reason, Stage
@@ -142,11 +148,16 @@ class Metrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._connections = _Counter("smtp_connections_total")
+        self._shut = _Counter("smtp_connections_refused_total")
+        self._overdue = _Counter("smtp_sessions_overdue_total")
         self._replies = _Counter("smtp_replies_total")
         self._messages = _Counter("messages_accepted_total")
         self._recipients = _Counter("recipients_accepted_total")
         self._decisions = _Counter("decisions_total")
         self._verifications = _Counter("recipient_verifications_total")
+        self._authentications = _Counter("authentications_total")
+        self._tls_handshakes = _Counter("tls_handshakes_total")
+        self._tls_sessions = _Counter("tls_sessions_total")
         self._sizes = _Histogram("message_size_bytes")
         self._transactions = _Histogram("transaction_duration_seconds")
         self._stages = _Histogram("delivery_stage_seconds")
@@ -164,8 +175,23 @@ class Metrics(Collector):
         self._in_doubt = _Counter("in_doubt_total")
         self._reports = _Counter("reports_total")
         self._postponed = _Counter("messages_postponed_total")
+        self._reports_limited = _Counter("reports_limited_total")
+        self._downgrades = _Counter("downgrades_total")
+        self._reports_limited.values[()] = 0
+        for downgrade in get_args(Downgrade):
+            self._downgrades.values[downgrade,] = 0
         for verification in get_args(Verification):
             self._verifications.values[verification,] = 0
+        for authentication in get_args(Authentication):
+            self._authentications.values[authentication,] = 0
+        for shut in get_args(Shut):
+            self._shut.values[shut,] = 0
+        for ending in get_args(TlsResult):
+            self._tls_handshakes.values[ending,] = 0
+        for version in TLS_VERSIONS:
+            self._tls_sessions.values[version,] = 0
+        for overdue in get_args(Overdue):
+            self._overdue.values[overdue,] = 0
         self._call_ahead.declare()
         self._objectives: Mapping[str, float] = {}
         self._default_objective = inf
@@ -233,6 +259,14 @@ class Metrics(Collector):
         """A client connected."""
         self._connections.values[listener, result] += 1
 
+    def shut_out(self, cause: Shut) -> None:
+        """A connection got no session."""
+        self._shut.values[cause,] += 1
+
+    def session_overdue(self, phase: Overdue) -> None:
+        """A session was ended, since the client was too slow."""
+        self._overdue.values[phase,] += 1
+
     def reply(self, listener: str, verb: str, code: int) -> None:
         """A reply to a command was sent.
 
@@ -245,9 +279,19 @@ class Metrics(Collector):
             code_label = "other"
         self._replies.values[listener, verb_label, code_label] += 1
 
+    def tls_handshake(self, result: TlsResult, version: str | None = None) -> None:
+        """A TLS handshake with a client has ended; `version` is what was agreed on."""
+        self._tls_handshakes.values[result,] += 1
+        if version in TLS_VERSIONS:
+            self._tls_sessions.values[version,] += 1
+
     def verification(self, result: Verification) -> None:
         """A recipient was looked up at RCPT."""
         self._verifications.values[result,] += 1
+
+    def authentication(self, result: Authentication) -> None:
+        """A client tried to authenticate."""
+        self._authentications.values[result,] += 1
 
     def call_ahead(self, seconds: float) -> None:
         """The backend said after `seconds` whether it has a mailbox."""
@@ -335,6 +379,14 @@ class Metrics(Collector):
     def report(self, traffic_class: str, kind: ReportLabel) -> None:
         """A report about a message of this class has entered the spool."""
         self._reports.values[traffic_class, kind] += 1
+
+    def reports_limited(self, recipients: int) -> None:
+        """So many recipients were not reported when they should have been."""
+        self._reports_limited.values[()] += recipients
+
+    def downgrade(self, kind: Downgrade) -> None:
+        """The backend lacks what a message would have needed."""
+        self._downgrades.values[kind,] += 1
 
     def queue_wait(self, traffic_class: str, seconds: float) -> None:
         """A message was delivered after `seconds` in the spool."""

@@ -191,6 +191,8 @@ class Snapshot:
     is_observing: bool = False
     is_stopping: bool = False
     sessions: Usage = Usage()
+    is_stressed: bool = False
+    """Whether sessions are scarce, so that strangers have less time."""
     listeners: tuple[str, ...] = ()
     """What is listened on, for people: `smtp 10.0.0.5:25`."""
     backends: tuple[BackendSnapshot, ...] = ()
@@ -215,6 +217,10 @@ class Snapshot:
     """The fullest measure of the spool, 1 being its limit."""
     quota_keys: Usage = Usage()
     retry_clients: Usage = Usage()
+    tls_handshakes: Usage | None = None
+    """Under way; None without TLS."""
+    certificate_ends_wall: float | None = None
+    """When the certificate that clients are shown ends; None without TLS."""
     overrides: tuple[OverrideSnapshot, ...] = ()
     """In force, in the order in which they were asked for."""
     surges: tuple[SurgeSnapshot, ...] = ()

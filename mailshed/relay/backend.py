@@ -99,6 +99,15 @@ class Backend(Protocol):
         """Name in logs and metrics."""
         ...
 
+    @property
+    def answers_each_recipient(self) -> bool:
+        """Whether recipients may fare differently after the final dot (LMTP).
+
+        A client, who hears one answer, cannot be told that: what has several recipients is stored
+        before it is handed over.
+        """
+        ...
+
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Run one mail transaction to its end and say how each recipient fared.
 

@@ -1,39 +1,73 @@
-"""Open one connection to a backend: aiosmtplib connects, reads the greeting and says EHLO.
+"""Open one connection to a backend: connect, greeting, EHLO, TLS, login.
 
-When that has worked, the transport is handed to `WireProtocol` and aiosmtplib's client object is
-forgotten; no method of it may be used afterwards. When it has not, the result is a `Deferred`:
-whatever a server says before the first MAIL concerns the connection, not a message, so even a 554
-greeting does not bounce anybody's mail. The reply of such a result is kept only if it is a 4xx;
-a 5xx is told in the detail, so that it can never be passed on to a client as a permanent refusal.
+aiosmtplib connects, over TLS if that comes first, and reads the greeting; then the transport is
+handed to `WireProtocol`, which lets no octet pass that nobody asked for, and aiosmtplib's client
+object is forgotten. EHLO is said again after STARTTLS, and what was offered before it does not
+count (RFC 3207, 4.2).
 
-Limits: no TLS and no authentication (the backend is expected on a trusted network), and no HELO
-for servers that do not know EHLO.
+When any of it fails, the result is a `Deferred`: whatever a server says before the first MAIL
+concerns the connection, not a message, so even a 554 greeting does not bounce anybody's mail. The
+reply of such a result is kept only if it is a 4xx to the greeting or to EHLO; a 5xx is told in the
+detail, so that it can never be passed on to a client as a permanent refusal, and what concerns our
+TLS or our login is nothing that a client could do anything about.
+
+How a connection is to be protected is `security`'s, and what goes wrong is remembered there. Limits:
+no HELO for servers that do not know EHLO.
 """
 
 import asyncio
-from dataclasses import dataclass
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
 
 import aiosmtplib
 from aiosmtplib import SMTPResponseException
 
+from mailshed.errors import BackendError, ProtocolViolation, TimedOut
 from mailshed.mail import reply as replies
 from mailshed.mail.delivery import Deferred, NoReply
 from mailshed.mail.reply import Reply
+from mailshed.relay.backend import NOBODY, Origin
+from mailshed.relay.credentials import LoginFailure, Refusal, log_in
+from mailshed.relay.dial import dial
 from mailshed.relay.offers import Offers
+from mailshed.relay.security import BackendTls, Security
+from mailshed.relay.tls import fault_of
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 
 QUIT_TIMEOUT = 5.0
 """Seconds that a server may take for the reply to QUIT, which nobody needs."""
+VANISHED_AFTER = 60.0
+"""Seconds, at least, after which a host that acknowledges nothing counts as gone."""
+
+_OK, _GO_AHEAD = 250, 220
+# STARTTLS and AUTH have no stage of their own: they belong to the greeting, as EHLO does.
+_HELLO = (Stage.EHLO,)
+
+
+def _forget(_lines: Sequence[str]) -> None:
+    """Nobody wants to know what was offered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a backend is, and who we say we are (the EHLO name)."""
+    """Where a backend is, who we say we are (the EHLO name), and how its connections begin."""
 
     host: str
     port: int
     hostname: str
+    socket: Path | None = None
+    """Of the server, if it is on this host; in place of host and port."""
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    proxy_protocol: bool = False
+    """Whether it wants to be told both ends of the connection before all else."""
+    security: Security = field(default_factory=Security)
+    on_hello: Callable[[Sequence[str]], None] = _forget
+    """Told the lines of the last reply to EHLO, without the first; they are what counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +94,13 @@ class Connection:
     """What connecting took; for the first message only."""
     messages: int = 0
     """Mail transactions begun on it."""
+    identity: Origin = NOBODY
+    """Whose session the backend takes it for, since XCLIENT; NOBODY: ours."""
+    is_spent: bool = False
+    """Whether it is to be closed after this transaction, and not to serve another."""
+    trouble: str | None = None
+    """What keeps the backend from being told whose message it gets; empty if nothing does, None if
+    it was not tried."""
 
     async def quit(self) -> None:
         """Say QUIT, wait a little for the reply, and close. Never raises."""
@@ -68,74 +109,274 @@ class Connection:
 
 
 async def open_connection(address: Address, timeouts: Timeouts) -> Connection | Deferred:
-    """Connect, read the greeting, say EHLO; Deferred if any of it fails."""
+    """Open a connection that is ready for MAIL; Deferred if any of it fails."""
+    security = address.security
+    opened = await _open(address, timeouts, security.tls)
+    if not isinstance(opened, _TlsFailed):
+        return opened
+    if security.policy.is_required:
+        return opened.deferred
+    in_clear = await _open(address, timeouts, BackendTls.NONE)
+    if isinstance(in_clear, _TlsFailed):
+        return in_clear.deferred
+    if isinstance(in_clear, Connection):
+        security.note_clear(opened.deferred.detail)
+    return in_clear
+
+
+@dataclass(frozen=True, slots=True)
+class _TlsFailed:
+    """The server is there, and TLS is what did not work."""
+
+    deferred: Deferred
+
+
+async def _open(
+    address: Address, timeouts: Timeouts, tls: BackendTls
+) -> Connection | Deferred | _TlsFailed:
+    paused = address.security.login_pause()
+    if paused is not None:
+        why, seconds = paused
+        said = f"{_name(address)} {why}; next attempt in {seconds:.0f} s, or at a reload"
+        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+    wire = await _connect(address, timeouts, tls)
+    if not isinstance(wire, WireProtocol):
+        return wire
+    try:
+        ready = await _begin(wire, address, timeouts, tls)
+    except BaseException:
+        wire.abort()
+        raise
+    if not isinstance(ready, Connection):
+        wire.abort()
+    return ready
+
+
+async def _connect(
+    address: Address, timeouts: Timeouts, tls: BackendTls
+) -> WireProtocol | Deferred | _TlsFailed:
+    """Connect and read the greeting."""
+    security = address.security
+    is_implicit = tls is BackendTls.IMPLICIT
     client = aiosmtplib.SMTP(
-        hostname=address.host,
-        port=address.port,
+        hostname=security.policy.name if is_implicit else address.host,
+        port=None,  # the socket knows
         local_hostname=address.hostname,
+        use_tls=is_implicit,
         start_tls=False,
+        tls_context=security.material.context if is_implicit else None,
         timeout=None,  # one deadline per stage, set here, rather than one per step inside
     )
-    stage = Stage.CONNECT
     try:
         async with asyncio.timeout(timeouts.connect):
-            await client.connect()
-        stage = Stage.EHLO
-        async with asyncio.timeout(timeouts.command):
-            await client.ehlo()
-    except TimeoutError:
-        client.close()
-        said = f"no {_AWAITED[stage]} from {_name(address)} in time"
-        return Deferred(stage, None, said, NoReply.TIMED_OUT)
+            if address.socket is None:
+                await _connect_over_network(client, address, timeouts)
+            else:
+                await client.connect(socket_path=str(address.socket))
     except SMTPResponseException as error:
-        client.close()
-        return _refused(stage, address, error)
+        return _refused_at_greeting(address, error)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        client.close()
-        cause = _cause(error)
-        said = f"{_name(address)}: {str(cause) or type(cause).__name__}"
-        is_late = isinstance(cause, TimeoutError)  # the operating system lost patience before us
-        return Deferred(stage, None, said, NoReply.TIMED_OUT if is_late else NoReply.NO_CONNECTION)
+        return _not_connected(address, error, is_implicit=is_implicit)
+    return _take_over(client, address)
+
+
+async def _connect_over_network(
+    client: aiosmtplib.SMTP, address: Address, timeouts: Timeouts
+) -> None:
+    connection = await dial(
+        address.host,
+        address.port,
+        timeout=timeouts.connect,
+        idle_max=max(VANISHED_AFTER, 2 * timeouts.command),
+        proxy_protocol=address.proxy_protocol,
+    )
+    try:
+        await client.connect(sock=connection)
     except BaseException:
         client.close()
+        connection.close()
         raise
-    return _take_over(client, address, timeouts)
 
 
-_AWAITED = {Stage.CONNECT: "greeting", Stage.EHLO: "reply to EHLO"}
-
-
-def _take_over(
-    client: aiosmtplib.SMTP, address: Address, timeouts: Timeouts
-) -> Connection | Deferred:
+def _take_over(client: aiosmtplib.SMTP, address: Address) -> WireProtocol | Deferred:
     """Move the transport of a greeted client to a `WireProtocol`."""
     transport, stock = client.transport, client.protocol
     if transport is None or stock is None or transport.is_closing():
         client.close()
-        said = f"{_name(address)} closed the connection after EHLO"
-        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+        return _gone(address, "the greeting")
     # The stock parser stops after one reply and keeps the rest where nobody would look again.
     if stock._buffer:  # noqa: SLF001 - WireProtocol must not start in the middle of a reply
         client.close()
-        said = f"{_name(address)} sent more than a reply to EHLO"
-        return Deferred(Stage.EHLO, None, said, NoReply.NOT_SMTP)
+        said = f"{_name(address)} sent more than a greeting"
+        return Deferred(Stage.CONNECT, None, said, NoReply.NOT_SMTP)
     wire = WireProtocol(asyncio.get_running_loop())
     transport.set_protocol(wire)
     wire.connection_made(transport)
-    lines = (f"{keyword} {value}" for keyword, value in client.esmtp_extensions.items())
+    return wire
+
+
+async def _begin(
+    wire: WireProtocol, address: Address, timeouts: Timeouts, tls: BackendTls
+) -> Connection | Deferred | _TlsFailed:
+    """From the greeting to the point where MAIL may be said."""
+    security = address.security
+    lines = await say_hello(wire, address, timeouts.command)
+    if isinstance(lines, Deferred):
+        return lines
+    if tls in (BackendTls.STARTTLS, BackendTls.OPPORTUNISTIC):
+        if Offers.from_extensions(lines).starttls:
+            failed = await _start_tls(wire, address, timeouts.command)
+            if failed is not None:
+                return _TlsFailed(failed)
+            # What came in clear may be anybody's word (RFC 3207, 4.2).
+            lines = await say_hello(wire, address, timeouts.command)
+            if isinstance(lines, Deferred):
+                return lines
+        elif tls is BackendTls.STARTTLS:
+            said = (
+                f"{_name(address)} does not offer STARTTLS, and no mail goes there without TLS"
+                " (tls: starttls)"
+            )
+            return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+    if wire.is_encrypted:
+        security.note_encrypted()
     offers = Offers.from_extensions(lines)
+    if security.material.credentials is not None:
+        refused = await _log_in(wire, address, offers, timeouts.command)
+        if refused is not None:
+            return refused
+    address.on_hello(lines)
     return Connection(wire=wire, offers=offers, timeouts=timeouts)
 
 
-def _refused(stage: Stage, address: Address, error: SMTPResponseException) -> Deferred:
-    """Map a greeting or a reply to EHLO that was not positive, or not SMTP (code -1)."""
+async def say_hello(
+    wire: WireProtocol, address: Address, timeout: float
+) -> tuple[str, ...] | Deferred:
+    """Say EHLO, or LHLO; return the lines of the reply but the first, or why there are none."""
+    verb = "LHLO" if address.protocol == "lmtp" else "EHLO"
+    answers = await wire.exchange((f"{verb} {address.hostname}".encode("ascii"),), _HELLO, timeout)
+    reply = answers[0] if answers else None
+    if reply is not None and reply.code == _OK and wire.fault is None:
+        return tuple(line[4:] for line in reply.wire.decode("latin-1").split("\r\n")[1:-1])
+    if reply is not None and reply.code != _OK:
+        kept = reply if reply.is_transient else None
+        why = NoReply.NO_CONNECTION if kept is None else NoReply.UNKNOWN
+        return Deferred(Stage.EHLO, kept, f"{_name(address)} said: {reply.text[:200]}", why)
+    return _silent(wire.fault, address, verb)
+
+
+async def _start_tls(wire: WireProtocol, address: Address, timeout: float) -> Deferred | None:
+    """Begin TLS after STARTTLS; None if the connection is encrypted now."""
+    security = address.security
+    context = security.material.context
+    assert context is not None, "made when the configuration asks for TLS"
+    answers = await wire.exchange((b"STARTTLS",), _HELLO, timeout)
+    if wire.fault is not None:
+        return _silent(wire.fault, address, "STARTTLS")
+    if answers[0].code != _GO_AHEAD:
+        said = f"{_name(address)} refuses STARTTLS: {answers[0].text[:200]}"
+        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+    try:
+        async with asyncio.timeout(timeout):
+            await wire.encrypt(context, security.policy.name)
+    except TimeoutError:
+        return _late(Stage.EHLO, address, "TLS handshake")
+    except OSError as error:
+        if wire.is_confused:
+            return _silent(wire.fault, address, "STARTTLS")
+        said = f"{_name(address)}: {fault_of(error, security.policy.name)}"
+        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+    return None
+
+
+async def _log_in(
+    wire: WireProtocol, address: Address, offers: Offers, timeout: float
+) -> Deferred | None:
+    """Authenticate, one connection at a time until that has worked; None if it has."""
+    security = address.security
+    if not wire.is_encrypted and not stays_here(wire):
+        said = f"{_name(address)}: no login without TLS to another host"
+        return Deferred(Stage.EHLO, None, said, NoReply.OUR_CHOICE)
+    if security.is_login_proven:
+        return await _try_login(wire, address, offers, timeout)
+    async with security.proving:
+        paused = security.login_pause()
+        if paused is not None:  # the one before us was refused
+            said = f"{_name(address)} {paused[0]}"
+            return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+        return await _try_login(wire, address, offers, timeout)
+
+
+async def _try_login(
+    wire: WireProtocol, address: Address, offers: Offers, timeout: float
+) -> Deferred | None:
+    security = address.security
+    credentials = security.material.credentials
+    assert credentials is not None, "the caller has looked"
+    match await log_in(wire, offers, credentials, timeout):
+        case None:
+            security.note_login()
+            return None
+        case LoginFailure(refusal, detail, why):
+            said = f"refuses our login: {detail}"
+            if refusal is Refusal.WRONG:
+                said += " (name or password in credentials_file)"
+                security.note_login_refused(said)
+            return Deferred(Stage.EHLO, None, f"{_name(address)} {said}", why)
+
+
+def stays_here(wire: WireProtocol) -> bool:
+    """Whether the other end is on this host, whatever its name says."""
+    peer = wire.peer_address
+    return peer is not None and ip_address(peer.partition("%")[0]).is_loopback
+
+
+def _refused_at_greeting(address: Address, error: SMTPResponseException) -> Deferred:
+    """Map a greeting that was not positive, or not SMTP (code -1)."""
     reply: Reply | None = None
     why = NoReply.NO_CONNECTION if error.code > 0 else NoReply.NOT_SMTP
     if 400 <= error.code < 500:
         why = NoReply.UNKNOWN
         reply = replies.make(error.code, *error.message.split("\n")[: replies.LINES_MAX])
     said = f"{error.code} {error.message}" if error.code > 0 else error.message
-    return Deferred(stage, reply, f"{_name(address)} said: {ascii(said[:200])[1:-1]}", why)
+    return Deferred(Stage.CONNECT, reply, f"{_name(address)} said: {ascii(said[:200])[1:-1]}", why)
+
+
+def _not_connected(
+    address: Address, error: Exception, *, is_implicit: bool
+) -> Deferred | _TlsFailed:
+    """Say why there is no greeting, in the operating system's words or in those of TLS."""
+    cause = _cause(error)
+    if isinstance(cause, TimeoutError):  # ours, or the operating system lost patience before us
+        return _late(Stage.CONNECT, address, "greeting")
+    if is_implicit and isinstance(cause, ssl.SSLError):
+        said = f"{_name(address)}: {fault_of(cause, address.security.policy.name)}"
+        return _TlsFailed(Deferred(Stage.CONNECT, None, said, NoReply.NO_CONNECTION))
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    said = f"{_name(address)}: {text or type(cause).__name__}"
+    return Deferred(Stage.CONNECT, None, said, NoReply.NO_CONNECTION)
+
+
+def _silent(fault: BackendError | None, address: Address, command: str) -> Deferred:
+    """Map a dialog that broke while the reply to `command` was awaited."""
+    match fault:
+        case TimedOut():
+            return _late(Stage.EHLO, address, f"reply to {command}")
+        case ProtocolViolation():
+            said = f"{_name(address)} sent more or other than a reply to {command}: {fault}"
+            return Deferred(Stage.EHLO, None, said, NoReply.NOT_SMTP)
+        case _:
+            return _gone(address, command)
+
+
+def _late(stage: Stage, address: Address, what: str) -> Deferred:
+    said = f"no {what} from {_name(address)} in time"
+    return Deferred(stage, None, said, NoReply.TIMED_OUT)
+
+
+def _gone(address: Address, after: str) -> Deferred:
+    said = f"{_name(address)} closed the connection after {after}"
+    return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
 
 
 def _cause(error: Exception) -> Exception:
@@ -146,4 +387,6 @@ def _cause(error: Exception) -> Exception:
 
 
 def _name(address: Address) -> str:
+    if address.socket is not None:
+        return str(address.socket)
     return f"{address.host}:{address.port}"

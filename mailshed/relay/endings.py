@@ -88,7 +88,7 @@ def ending_of(result: TransactionResult | None, preset: Preset = GENERIC) -> Slo
     if result is None:
         return SlotEnding.UNUSED
     first = result.recipients[0]
-    if isinstance(first, Delivered):
+    if isinstance(first, Delivered) and all(each is first for each in result.recipients):
         return SlotEnding.COMPLETED  # nearly always
     endings = (_ending(each, preset) for each in dict.fromkeys(result.recipients))
     return min(endings, key=_POSITION.__getitem__)

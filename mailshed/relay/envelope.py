@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from math import floor
 
 from mailshed.errors import BackendError, ProtocolViolation, TimedOut
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, NoReply
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt, NoReply
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.offers import Offers
@@ -119,6 +119,22 @@ def silence(fault: BackendError | None) -> NoReply:
             return NoReply.NO_CONNECTION
         case None:
             return NoReply.UNKNOWN
+
+
+def outcome(
+    reply: Reply | None, fault: BackendError | None, *, is_dot_sent: bool
+) -> DeliveryResult:
+    """Map the reply to the mail data, or its absence, to the result of whom it is about."""
+    if is_dot_sent:
+        if reply is None:
+            return InDoubt(str(fault))
+        return refusal(Stage.DOT, reply) or Delivered(reply)
+    if reply is None:
+        if fault is None:  # it broke in with a reply to others (LMTP)
+            return Deferred(Stage.DATA, None, OTHERS_REFUSED, NoReply.OUR_CHOICE)
+        return Deferred(Stage.DATA, None, str(fault), silence(fault))
+    said = f"mail data was answered before its end: {reply.text[:80]}"
+    return refusal(Stage.DATA, reply) or Deferred(Stage.DATA, None, said, NoReply.NOT_SMTP)
 
 
 def judge(

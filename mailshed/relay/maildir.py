@@ -56,6 +56,11 @@ class MaildirBackend:
         """Name in logs and metrics."""
         return self._name
 
+    @property
+    def answers_each_recipient(self) -> bool:
+        """One file, one answer."""
+        return False
+
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Write `message` and say how it went; see `Backend.deliver`."""
         began = self._clock.monotonic()

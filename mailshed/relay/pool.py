@@ -235,7 +235,9 @@ class Pool:
             connection.wire.abort()
             return
         self._given_back_at = self._clock.monotonic()
-        if (
+        if connection.is_spent:
+            self._say_quit(connection)
+        elif (
             not self._is_closed
             and connection.messages < self._policy.messages_per_connection
             and self._hand_over(connection)
@@ -251,6 +253,11 @@ class Pool:
             self._say_quit(connection)
         elif self._sweeper is None:
             self._schedule_sweep()
+
+    def retire(self, connection: Connection) -> None:
+        """Close a connection that is good, but not for the message that has taken it."""
+        del self._busy[id(connection)]
+        self._say_quit(connection)
 
     def drop(self, connection: Connection) -> None:
         """Abort a connection whose mail transaction did not come to its end."""

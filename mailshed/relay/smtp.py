@@ -5,6 +5,9 @@ dialog came to an end. What is added here is one rule: a pooled connection may h
 nobody looked (the server's idle timeout, its restart), and the first command finds out. Then the
 message is tried once more on a new connection, as nothing of it has been judged.
 
+Where the backend is told whose message it gets (XCLIENT), a connection on which somebody was named
+is no longer ours, so mail of our own goes over another one.
+
 Whoever is cancelled in the middle loses the connection: a reply that is still on its way would
 answer the next message's command.
 """
@@ -17,6 +20,8 @@ from mailshed.mail.delivery import Deferred, StageTimes, TransactionResult, ever
 from mailshed.relay import transaction
 from mailshed.relay.backend import BackendConnections, OutboundMessage
 from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
+from mailshed.relay.introduction import suits
+from mailshed.relay.manner import PLAIN, Identity, Manner
 from mailshed.relay.pool import Pool, PoolPolicy
 
 
@@ -24,20 +29,24 @@ def _ignore(_message: OutboundMessage, _result: TransactionResult) -> None:
     """Nobody wants to know."""
 
 
+def _ignore_trouble(_detail: str) -> None:
+    """Nobody wants to know that either."""
+
+
 class SmtpBackend:
     """A mail server. Implements `mailshed.relay.backend.Backend`.
 
     `on_result` is told of every dialog about a message, live or from the spool; `on_crowded`, as of
-    the pool, that the server greets no more than so many connections.
+    the pool, that the server greets no more than so many connections; `on_trouble`, when it begins,
+    what keeps the server from being told whose message it gets, and with an empty text when that
+    works again.
     """
 
     def __init__(
         self,
         name: str,
-        host: str,
-        port: int,
+        address: Address,
         *,
-        hostname: str,
         connect_timeout: float,
         command_timeout: float,
         dot_timeout: float,
@@ -46,11 +55,15 @@ class SmtpBackend:
         clock: Clock,
         on_result: Callable[[OutboundMessage, TransactionResult], None] = _ignore,
         on_crowded: Callable[[int], None] = lambda _connections: None,
+        manner: Manner = PLAIN,
+        on_trouble: Callable[[str], None] = _ignore_trouble,
     ) -> None:
         self._name = name
         self._clock = clock
         self._on_result = on_result
-        address = Address(host=host, port=port, hostname=hostname)
+        self._manner = manner
+        self._on_trouble = on_trouble
+        self._trouble = ""
         timeouts = Timeouts(connect=connect_timeout, command=command_timeout, dot=dot_timeout)
         policy = PoolPolicy(
             idle_timeout=idle_timeout, messages_per_connection=messages_per_connection
@@ -64,6 +77,11 @@ class SmtpBackend:
         """Name in logs and metrics."""
         return self._name
 
+    @property
+    def answers_each_recipient(self) -> bool:
+        """See `Backend.answers_each_recipient`."""
+        return self._manner.is_lmtp
+
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Run one mail transaction to its end; see `Backend.deliver`."""
         found: Connection | Deferred | None = self._pool.take_idle()
@@ -74,6 +92,10 @@ class SmtpBackend:
                 is_new = isinstance(found, Connection) and not found.messages
             if isinstance(found, Deferred):
                 break
+            if self._manner.identity is Identity.XCLIENT and not suits(found, message.origin):
+                self._pool.retire(found)
+                found = None
+                continue
             result = await self._run(found, message)
             if is_new or not transaction.is_stale(found):
                 return result
@@ -86,11 +108,14 @@ class SmtpBackend:
 
     async def _run(self, connection: Connection, message: OutboundMessage) -> TransactionResult:
         try:
-            result = await transaction.run(connection, message, self._clock)
+            result = await transaction.run(connection, message, self._clock, self._manner)
         except BaseException:
             self._pool.drop(connection)
             raise
         self._pool.give_back(connection)
+        if connection.trouble is not None and connection.trouble != self._trouble:
+            self._trouble = connection.trouble
+            self._on_trouble(self._trouble)
         if not transaction.is_stale(connection):
             self._on_result(message, result)
         return result

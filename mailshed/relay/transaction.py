@@ -11,35 +11,30 @@ breaks is `Deferred`. After it only a reply counts, and its absence is `InDoubt`
 before it `may_send_dot` is asked; a client that has left ends the connection without a dot, since
 RSET is not a command inside the mail data.
 
+With LMTP (RFC 2033) the dot is answered once for each recipient that was accepted, in their order:
+whoever is answered is settled, whatever becomes of the others. With XFORWARD what the backend logs
+goes ahead of MAIL; XCLIENT is `introduction`. In place of DATA and the dot there may be one chunk,
+see `bdat`.
+
 The mail data is in wire form and passes unchanged. That it cannot end early (SMTP smuggling) is
 the listener's promise; it is asserted here once more on the very bytes that leave.
 """
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from mailshed.clock import Clock
 from mailshed.errors import ClientGone, ConnectionLost
-from mailshed.mail.delivery import (
-    Deferred,
-    Delivered,
-    DeliveryResult,
-    InDoubt,
-    NoReply,
-    StageTimes,
-    TransactionResult,
-    everyone,
-)
+from mailshed.mail.delivery import DeliveryResult, StageTimes, TransactionResult, everyone
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.bdat import last_chunk
 from mailshed.relay.connection import Connection
-from mailshed.relay.envelope import (
-    judge,
-    mail_command,
-    own_choice,
-    rcpt_command,
-    refusal,
-    silence,
-)
+from mailshed.relay.envelope import judge, mail_command, outcome, own_choice, rcpt_command
+from mailshed.relay.identity import xforward_commands
+from mailshed.relay.introduction import introduce
+from mailshed.relay.manner import PLAIN, Identity, Manner
+from mailshed.relay.offers import Offers
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 
@@ -49,46 +44,75 @@ SINGLE_WRITE_OCTETS_MAX = 256 * 1024
 CHUNK_OCTETS_MAX = 256 * 1024
 """Longer chunks are cut, so that the write buffer stays below its high-water mark plus this."""
 
+XFORWARD_NOT_OFFERED = (
+    "the backend does not authorise us for XFORWARD: add this host to "
+    "smtpd_authorized_xforward_hosts"
+)
+
 RSET_TIMEOUT = 5.0
 """Seconds for the reply to RSET: the outcome is known by then, so nobody should wait longer."""
 
 _END_OF_DATA = b"\r\n.\r\n"
 _ENVELOPE_OF_ONE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
-_MAIL = (Stage.MAIL,)
+_AHEAD = (Stage.EHLO,)
+# What is about the session has that stage, too: nothing of the message was judged by then.
+_BEFORE_MAIL_WAS_ANSWERED = (Stage.EHLO, Stage.MAIL)
 _DATA = (Stage.DATA,)
 _DOT = (Stage.DOT,)
 # RSET has no stage of a message: nothing of one depends on it any more.
 _RSET = (Stage.QUIT,)
 
 
-async def run(connection: Connection, message: OutboundMessage, clock: Clock) -> TransactionResult:
+async def run(
+    connection: Connection, message: OutboundMessage, clock: Clock, manner: Manner = PLAIN
+) -> TransactionResult:
     """Run one mail transaction; never reads or writes beyond its own last reply.
 
     Raises ClientGone and whatever `message.chunks` raises; the connection is then in the middle
     of mail data and must be aborted. After a result, `connection.wire.is_idle` tells whether the
     connection may be used again.
     """
+    if manner.identity is Identity.XCLIENT:
+        came = clock.monotonic()
+        unknown = await introduce(connection, message.origin, is_lmtp=manner.is_lmtp)
+        connection.connect_seconds += clock.monotonic() - came
+        if unknown is not None:
+            return TransactionResult(
+                recipients=everyone(unknown, len(message.recipients)),
+                times=StageTimes(connect=connection.connect_seconds),
+                is_backend_away=unknown.stage is Stage.EHLO,
+            )
+    return await _run(connection, message, clock, manner)
+
+
+async def _run(
+    connection: Connection, message: OutboundMessage, clock: Clock, manner: Manner
+) -> TransactionResult:
     wire, offers = connection.wire, connection.offers
     if message.parameters and (choice := own_choice(message, offers, clock.wall())) is not None:
         return TransactionResult(recipients=everyone(choice, len(message.recipients)))
     connection.messages += 1
     wire.time_reply(clock)
     began = clock.monotonic()
-    replies = await _negotiate(connection, message, clock)
+    is_chunk = _is_chunk(offers, message, manner)
+    replies = await _negotiate(connection, message, manner, clock, has_data=not is_chunk)
     verdicts = judge(replies, wire.fault, len(message.recipients), partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
     mail = wire.replied_at - began if wire.replied_at is not None else 0.0
     if None in verdicts:
-        wire.expect(_DOT)
-        is_dot_sent = await _send_content(wire, message, connection.timeouts.command)
+        accepted, timeouts = verdicts.count(None), connection.timeouts
+        wire.expect(_DOT * accepted if manner.is_lmtp else _DOT)
+        is_dot_sent = await _send_content(wire, message, timeouts.command, is_chunk=is_chunk)
         sent = clock.monotonic()
         if is_dot_sent:
-            await wire.receive(connection.timeouts.dot)
-        outcome = _outcome(wire, is_dot_sent=is_dot_sent)
+            await wire.receive(timeouts.dot)
+        outcomes = iter(_outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent))
         ended = clock.monotonic()
-        settled = [outcome if verdict is None else verdict for verdict in verdicts]
+        settled = [next(outcomes) if verdict is None else verdict for verdict in verdicts]
+        if is_chunk and wire.is_idle and not wire.replies[0].is_success:
+            await _reset(wire)  # after a chunk that failed nothing else is sure (RFC 3030, 3)
     else:
-        await _leave(connection, replies)
+        await _leave(connection, replies, manner)
         settled = [verdict for verdict in verdicts if verdict is not None]
     return TransactionResult(
         recipients=tuple(settled),
@@ -100,6 +124,8 @@ async def run(connection: Connection, message: OutboundMessage, clock: Clock) ->
             service=ended - began,
         ),
         passed_on=offers.keywords,
+        is_final=manner.is_lmtp,
+        is_each=manner.is_lmtp,
     )
 
 
@@ -110,15 +136,33 @@ def is_stale(connection: Connection) -> bool:
     connection may try. A timeout is no sign of that: the backend is slow, not the connection old.
     """
     fault = connection.wire.fault
-    return isinstance(fault, ConnectionLost) and fault.stage is Stage.MAIL
+    return isinstance(fault, ConnectionLost) and fault.stage in _BEFORE_MAIL_WAS_ANSWERED
+
+
+def _is_chunk(offers: Offers, message: OutboundMessage, manner: Manner) -> bool:
+    """Whether one chunk takes the place of DATA: where that saves a round trip, see `bdat`."""
+    return (
+        manner.is_chunking
+        and offers.chunking
+        and not manner.is_lmtp
+        and message.in_memory is not None
+        and message.size <= SINGLE_WRITE_OCTETS_MAX
+        and (len(message.recipients) > 1 or not offers.pipelining)
+    )
 
 
 async def _negotiate(
-    connection: Connection, message: OutboundMessage, clock: Clock
+    connection: Connection,
+    message: OutboundMessage,
+    manner: Manner,
+    clock: Clock,
+    *,
+    has_data: bool,
 ) -> list[Reply]:
     """Offer the envelope in as few round trips as the backend allows; return the replies.
 
-    DATA was sent if, and only if, there is one reply more than MAIL and RCPT have, or a fault.
+    DATA was sent if, and only if, there is one reply more than MAIL and RCPT have, or a fault;
+    never without `has_data`.
     """
     wire, offers, timeout = connection.wire, connection.offers, connection.timeouts.command
     wall = 0.0 if message.deadline_wall is None else clock.wall()
@@ -126,15 +170,20 @@ async def _negotiate(
     for path, parameters in message.recipients:
         commands.append(rcpt_command(path, parameters, offers))
     recipients = len(message.recipients)
+    ahead: list[bytes] = []
+    if manner.identity is Identity.XFORWARD:
+        ahead = xforward_commands(message.origin, message.queue_id, offers.xforward)
+        connection.trouble = "" if ahead else XFORWARD_NOT_OFFERED
     if not offers.pipelining:
+        await _tell_one_by_one(connection, ahead)
         replies = await _one_by_one(wire, commands, timeout)
-    elif recipients == 1:
-        return await wire.exchange((*commands, b"DATA"), _ENVELOPE_OF_ONE, timeout)
+    elif recipients == 1 and has_data:
+        return await _in_one_group(connection, ahead, (*commands, b"DATA"), _ENVELOPE_OF_ONE)
     else:
         stages = (Stage.MAIL, *(Stage.RCPT,) * recipients)
-        replies = await wire.exchange(commands, stages, timeout)
+        replies = await _in_one_group(connection, ahead, commands, stages)
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
-    if None in verdicts:
+    if None in verdicts and has_data:
         replies = replies + await wire.exchange((b"DATA",), _DATA, timeout)
     return replies
 
@@ -151,28 +200,72 @@ async def _one_by_one(wire: WireProtocol, commands: list[bytes], timeout: float)
     return replies
 
 
-async def _leave(connection: Connection, replies: list[Reply]) -> None:
+async def _in_one_group(
+    connection: Connection,
+    ahead: Sequence[bytes],
+    commands: Sequence[bytes],
+    stages: Sequence[Stage],
+) -> list[Reply]:
+    """Send `commands` behind those that go ahead of MAIL, in one write; return their replies."""
+    wire, timeout = connection.wire, connection.timeouts.command
+    if not ahead:
+        return await wire.exchange(commands, stages, timeout)
+    told = len(ahead)
+    replies = await wire.exchange((*ahead, *commands), (*_AHEAD * told, *stages), timeout)
+    _note_refusal(connection, replies[:told])
+    return replies[told:]
+
+
+async def _tell_one_by_one(connection: Connection, ahead: Sequence[bytes]) -> None:
+    """Send what goes ahead of MAIL in lock-step."""
+    wire, timeout = connection.wire, connection.timeouts.command
+    for command in ahead:
+        if wire.fault is None:
+            _note_refusal(connection, await wire.exchange((command,), _AHEAD, timeout))
+
+
+def _note_refusal(connection: Connection, replies: Sequence[Reply]) -> None:
+    """Note what the backend does not take to log; mail goes on all the same, as with Postfix."""
+    for answer in replies:
+        if not answer.is_success:
+            connection.trouble = f"XFORWARD was answered: {answer.text[:200]}"
+
+
+async def _leave(connection: Connection, replies: list[Reply], manner: Manner) -> None:
     """End a transaction without a message, so that the connection can serve the next one."""
     wire = connection.wire
     if wire.fault is not None:
         return
     if replies[-1].code == 354:
         # DATA had left before its refusal was known, and the backend now waits for mail data.
-        if any(reply.is_success for reply in replies[1:-1]):
-            # A recipient without a sender: an empty message might reach somebody.
+        if manner.is_lmtp or any(reply.is_success for reply in replies[1:-1]):
+            # A recipient without a sender: an empty message might reach somebody. And with LMTP
+            # nobody can say how often a dot is answered that is for nobody.
             wire.abort()
             return
         await wire.exchange((b".",), _DOT, RSET_TIMEOUT)
+    await _reset(wire)
+
+
+async def _reset(wire: WireProtocol) -> None:
+    """End the transaction, whatever its state; without the server's consent, the connection."""
     answers = await wire.exchange((b"RSET",), _RSET, RSET_TIMEOUT)
     if wire.is_idle and not answers[0].is_success:
         wire.abort()
 
 
-async def _send_content(wire: WireProtocol, message: OutboundMessage, timeout: float) -> bool:
+async def _send_content(
+    wire: WireProtocol, message: OutboundMessage, timeout: float, *, is_chunk: bool = False
+) -> bool:
     """Send the mail data and the final dot; False if the backend broke in before our dot."""
     if message.in_memory is not None and message.size <= SINGLE_WRITE_OCTETS_MAX:
         data = b"".join((message.prefix, *message.in_memory))
-        data += b".\r\n" if not data or data.endswith(b"\r\n") else _END_OF_DATA
+        is_ended = not data or data.endswith(b"\r\n")
+        if is_chunk:
+            data = last_chunk(data if is_ended else data + b"\r\n")
+            _ask_client(message)
+            return wire.send(data)
+        data += b".\r\n" if is_ended else _END_OF_DATA
         first = 0 if data.startswith(b".\r\n") else data.find(_END_OF_DATA) + 2
         assert first == len(data) - 3, "mail data that ends early"
         _ask_client(message)
@@ -201,15 +294,14 @@ def _ask_client(message: OutboundMessage) -> None:
         raise ClientGone("the client left before the final dot to the backend")
 
 
-def _outcome(wire: WireProtocol, *, is_dot_sent: bool) -> DeliveryResult:
-    """Map the reply to the mail data, or its absence, to the result of those accepted so far."""
-    reply = wire.replies[0] if wire.replies else None
-    if is_dot_sent:
-        if reply is None:
-            return InDoubt(str(wire.fault))
-        return refusal(Stage.DOT, reply) or Delivered(reply)
-    wire.abort()  # in the middle of mail data; there is no way back to the dialog
-    if reply is None:
-        return Deferred(Stage.DATA, None, str(wire.fault), silence(wire.fault))
-    said = f"mail data was answered before its end: {reply.text[:80]}"
-    return refusal(Stage.DATA, reply) or Deferred(Stage.DATA, None, said, NoReply.NOT_SMTP)
+def _outcomes(
+    wire: WireProtocol, accepted: int, manner: Manner, *, is_dot_sent: bool
+) -> list[DeliveryResult]:
+    """What the replies to the mail data mean for those who were accepted, in order."""
+    fault = wire.fault
+    answers = [*wire.replies, *(None,) * (accepted - len(wire.replies))]
+    if not is_dot_sent:
+        wire.abort()  # in the middle of mail data; there is no way back to the dialog
+    if not manner.is_lmtp:
+        return [outcome(answers[0], fault, is_dot_sent=is_dot_sent)] * accepted
+    return [outcome(answer, fault, is_dot_sent=is_dot_sent) for answer in answers]

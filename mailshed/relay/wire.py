@@ -1,11 +1,11 @@
 """The bytes between us and one backend: groups of commands out, raw replies back, paired by count.
 
-aiosmtplib connects and greets; then `WireProtocol` takes its transport over, because a relay needs
-four things that the stock protocol does not do. Commands go out in one write and their replies are
-awaited as one group (RFC 2920). Replies stay the bytes that came. The mail data honours flow
-control, so a slow backend does not fill our memory. And nothing is ever guessed about pairing:
-the n-th reply answers the n-th command, a reply that nobody asked for ends the connection, and
-so does every timeout.
+aiosmtplib connects and reads the greeting; then `WireProtocol` takes its transport over, because a
+relay needs four things that the stock protocol does not do. Commands go out in one write and their
+replies are awaited as one group (RFC 2920). Replies stay the bytes that came. The mail data honours
+flow control, so a slow backend does not fill our memory. And nothing is ever guessed about pairing:
+the n-th reply answers the n-th command, a reply that nobody asked for ends the connection, and so
+does every timeout.
 
 A dialog that breaks is not an exception here. `fault` says what broke and at which stage, and the
 replies that came before it stay valid; `transaction` turns both into results. After a fault the
@@ -17,6 +17,7 @@ since arming one for each message costs more than the message's own bookkeeping.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -29,6 +30,8 @@ from mailshed.terms import Stage
 
 WRITE_BUFFER_OCTETS = 256 * 1024
 """High-water mark of the transport's buffer: over it, `drain` waits."""
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that a server may take to say that it has ended TLS, too; nobody needs that."""
 
 # Everything that could end a command line early or hide in one (RFC 5321, 4.1.1).
 _CONTROLS = bytes((*range(32), 127))
@@ -48,7 +51,9 @@ class WireProtocol(SMTPProtocol):
         self.replied_at: float | None = None
         """When the first reply since `time_reply` came, by the clock given there."""
         self._stopwatch: Clock | None = None
+        self.is_encrypted = False
         self._stages: Sequence[Stage] = ()  # of the replies awaited; len() is the count to pair
+        self._intermediate = 0  # a 3xx that is a good answer now, besides 354 to DATA
         self._lines: list[bytes] = []  # of a multi-line reply that is not complete yet
         self._rest = b""  # of a line that is not complete yet
         self._out: asyncio.Transport | None = None
@@ -65,17 +70,33 @@ class WireProtocol(SMTPProtocol):
         return self.fault is None and len(self.replies) == len(self._stages)
 
     @property
+    def peer_address(self) -> str | None:
+        """The IP address of the other end, as text; None if the connection is gone."""
+        peer = self._out.get_extra_info("peername") if self._out is not None else None
+        return str(peer[0]) if peer else None
+
+    @property
+    def is_confused(self) -> bool:
+        """Whether the dialog broke since what came was not what SMTP has there."""
+        return isinstance(self.fault, ProtocolViolation)
+
+    @property
     def has_news(self) -> bool:
         """Whether a reply of the current group has come, or the dialog broke."""
         return self.fault is not None or bool(self.replies)
 
     async def exchange(
-        self, commands: Sequence[bytes], stages: Sequence[Stage], timeout: float
+        self,
+        commands: Sequence[bytes],
+        stages: Sequence[Stage],
+        timeout: float,
+        *,
+        intermediate: int = 0,
     ) -> list[Reply]:
         """Send `commands` in one write and wait for their replies, one per stage, in order.
 
         Fewer replies come back only if the dialog broke; then `fault` is set. `timeout` is what
-        each reply may take after the one before it.
+        each reply may take after the one before it. `intermediate` is a 3xx that may be an answer.
         """
         assert len(commands) == len(stages)
         octets = b"\r\n".join(commands) + b"\r\n"
@@ -83,6 +104,7 @@ class WireProtocol(SMTPProtocol):
         printable = len(octets.translate(None, _CONTROLS))
         assert printable == len(octets) - 2 * len(commands), "control character in a command"
         self.expect(stages)
+        self._intermediate = intermediate
         self.send(octets)
         return await self.receive(timeout)
 
@@ -123,6 +145,29 @@ class WireProtocol(SMTPProtocol):
         while self._paused and not self.has_news:
             await self._event(timeout)
 
+    async def encrypt(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Begin TLS (RFC 3207, 4), right after the 220 to STARTTLS.
+
+        Raises OSError, of which ssl.SSLError is one, if the handshake fails; abort then. There is
+        no timeout here. What the server sends between its 220 and its part of the handshake ends
+        the connection, whichever of the two parsers meets it: before, it is a reply that nobody
+        asked for, and after, it is not TLS.
+        """
+        assert self.is_idle, "TLS begins between a reply and the next command"
+        out = self._out
+        if out is None or out.is_closing():
+            raise ConnectionResetError("the connection was closed")
+        tls = await self._loop.start_tls(
+            out,
+            self,
+            context,
+            server_hostname=server_name,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        if self.has_news or tls is None:
+            raise ConnectionResetError("the connection was closed")
+        self._take_over(tls)
+
     def abort(self) -> None:
         """End the connection now, without QUIT; for a dialog in an unknown state."""
         self._break(ConnectionLost, "the connection was given up")
@@ -137,8 +182,7 @@ class WireProtocol(SMTPProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over."""
         super().connection_made(transport)
-        self._out = cast("asyncio.Transport", transport)
-        self._out.set_write_buffer_limits(high=WRITE_BUFFER_OCTETS, low=WRITE_BUFFER_OCTETS // 2)
+        self._take_over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         """Split what came into replies and pair them with the stages, in order."""
@@ -190,6 +234,11 @@ class WireProtocol(SMTPProtocol):
 
     # Inside.
 
+    def _take_over(self, transport: asyncio.Transport) -> None:
+        self._out = transport
+        self.is_encrypted = transport.get_extra_info("ssl_object") is not None
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_OCTETS, low=WRITE_BUFFER_OCTETS // 2)
+
     def _take(self, lines: list[bytes]) -> bool:
         """Pair one complete reply; False if the dialog is over."""
         reply = from_backend(lines)
@@ -204,11 +253,12 @@ class WireProtocol(SMTPProtocol):
         code = reply.code
         # 354 is the answer to DATA and to nothing else; the other positive answers are 2xx.
         is_positive = code == 354 if stage is Stage.DATA else code < 300
-        if code < 400 and not is_positive:
+        if code < 400 and not is_positive and code != self._intermediate:
             self._break(ProtocolViolation, f"{stage.value} was answered: {reply.text[:80]}")
             return False
-        if code == 421:
-            # RFC 5321, 3.8: the backend closes after it, so no further reply is waited for.
+        # RFC 5321, 3.8: the backend closes after it, so no further reply is waited for. But one of
+        # several final replies (LMTP) is about one recipient; the others' are on their way.
+        if code == 421 and (stage is not Stage.DOT or position == len(self._stages) - 1):
             self._break(ConnectionLost, f"the backend said: {reply.text}", reply)
             return False
         self.replies.append(reply)

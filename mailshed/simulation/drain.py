@@ -14,7 +14,7 @@ from random import Random
 
 from mailshed.control.limit import SlotEnding
 from mailshed.drain.notify import ReportContext
-from mailshed.drain.report import ReportPolicy
+from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.drain.retry import settle_attempt
 from mailshed.mail.delivery import Delivered, TransactionResult
@@ -187,7 +187,7 @@ class Drain:
         wall = self._agenda.wall
         settlement = settle_attempt(
             tried,
-            result.recipients,
+            result,
             wall=wall,
             left=tried.expires_wall - wall,
             random_unit=self._rng.random(),
@@ -305,7 +305,8 @@ _REPORT = ReportContext(
         lifetime=4 * 86400.0,
     ),
     report_id=QueueId(""),
-    header=b"",
+    success_id=QueueId(""),
+    content=b"",
 )
 """Nobody is told: reports are mail of another stream."""
 

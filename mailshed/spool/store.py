@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mailshed.terms import Ending, QueueAction, QueueId, Reason, SpoolState
+from mailshed.terms import Ending, QueueAction, QueueId, Reason, ReportKind, SpoolState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,7 @@ class Report:
 
     record: SpoolRecord
     content: bytes
+    kind: ReportKind = ReportKind.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import uvloop
 from mailshed.clock import SystemClock
 from mailshed.mail.delivery import Delivered
 from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.connection import Address
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.terms import QueueId
 
@@ -77,9 +78,7 @@ async def measure(port: int) -> None:
     """Print one line per size."""
     backend = SmtpBackend(
         "sink",
-        "127.0.0.1",
-        port,
-        hostname="bench.test",
+        Address(host="127.0.0.1", port=port, hostname="bench.test"),
         connect_timeout=5,
         command_timeout=30,
         dot_timeout=600,

@@ -200,12 +200,24 @@ def session_limits(**changes: Any) -> SessionLimits:
     """Bounds that no ordinary dialog meets."""
     made = SessionLimits(
         sessions_max=100,
+        sessions_per_address=100,
+        sessions_per_trusted_address=100,
+        sessions_per_network=100,
+        connection_rate_max=0,
         message_size_max=1 << 20,
         recipients_max=100,
         errors_max=20,
         command_timeout=60.0,
+        line_timeout=60.0,
+        reply_timeout=60.0,
+        session_idle_max=3600.0,
+        proxy_timeout=5.0,
+        stress_timeout=10.0,
+        stress_errors_max=3,
         data_timeout=60.0,
         data_rate_min=0,
+        data_rate_grace=60.0,
+        line_octets_max=0,
         normalize_networks=NetworkSet(),
     )
     return replace(made, **changes)

@@ -6,6 +6,7 @@ r"""SMTP dialogs as text files: parser and runner.
     > EHLO client.example.org       a command; lines that follow one another leave in one write
     < 250-mail.example.com          one line of a reply, exactly
     < 250...                        or only its beginning
+    <* 250                          one whole reply with this code, however many lines it has
     >! RSET\n                       octets as they are, with the escapes of Python, no CRLF added
 
 A line that begins with `@` is a step of another kind::
@@ -52,6 +53,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectReply:
+    """One whole reply."""
+
+    where: str
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """One line of a reply."""
 
@@ -78,7 +87,7 @@ class Directive:
     argument: str
 
 
-Step = Send | Expect | Message | Directive
+Step = Send | Expect | ExpectReply | Message | Directive
 
 
 @dataclass(slots=True)
@@ -111,6 +120,8 @@ def parse(text: str, name: str) -> Dialog:
             case "<":
                 text_, is_prefix = argument.removesuffix("..."), argument.endswith("...")
                 dialog.steps.append(Expect(where, unescaped(text_), is_prefix))
+            case "<*":
+                dialog.steps.append(ExpectReply(where, argument.encode()))
             case "|":
                 assert isinstance(last, Message), where
                 data = last.data + argument.encode() + b"\r\n"
@@ -180,6 +191,9 @@ class _Player:
                 line = await self._peer.line()
                 fits = line.startswith(text) if is_prefix else line == text
                 assert fits, f"{where}\ngot {line!r}"
+            case ExpectReply(where, code):
+                reply = await self._peer.reply()
+                assert reply.startswith(code), f"{where}\ngot {reply!r}"
             case Message(where, envelope, data):
                 await until(lambda: next(self.untold, None) is not None, where)
                 taken = next(self.untold)

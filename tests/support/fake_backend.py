@@ -109,6 +109,7 @@ class FakeBackend:
 
     def __init__(self, name: str = "fake") -> None:
         self._name = name
+        self.answers_each_recipient = False
         self.seconds = 0.0
         self.before_dot, self.after_dot = asyncio.Event(), asyncio.Event()
         self.before_dot.set()

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mailshed.config.policy import ListenerPolicy, SessionLimits
+from mailshed.listener.deadlines import Phase
+from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import SessionFactory, SmtpServer, bind
 from mailshed.mail.address import Mailbox
@@ -87,11 +89,14 @@ class ScriptedHandler:
     clinical_hosts: tuple[str, ...] = ("127.0.0.1",)
     """Addresses of clients that may use the sessions held in reserve."""
     replies: list[tuple[str, int]] = field(default_factory=list)
+    delays: list[Phase] = field(default_factory=list)
     rejections: list[tuple[Stage, bytes, int]] = field(default_factory=list)
     """Refused commands that were not asked about: their arguments and codes."""
     discarded_data: list[tuple[int, Reply | None]] = field(default_factory=list)
     """Mail data that became no message: octets that came, and what the client was told."""
     taken: list[Taken] = field(default_factory=list)
+    offered_behind: frozenset[str] = frozenset({"SMTPUTF8"})
+    """Extensions of the mail servers behind."""
     is_keeping: bool = True
     """Whether mail data is remembered, or only counted."""
     octets: int = 0
@@ -130,6 +135,10 @@ class ScriptedHandler:
         """Remember a reply."""
         self.replies.append((verb, sent.code))
 
+    def overdue(self, session: SmtpSession, phase: Phase) -> None:
+        """Remember what the client was too slow with."""
+        self.delays.append(phase)
+
     def mail(self, session: SmtpSession) -> Callable[[], Awaitable[None]] | None:
         """Be slow if the test says so."""
         return self.rest
@@ -145,6 +154,10 @@ class ScriptedHandler:
     def discarded(self, session: SmtpSession, octets: int, answer: Reply | None) -> None:
         """Remember mail data that became no message."""
         self.discarded_data.append((octets, answer))
+
+    def is_offered_behind(self, session: SmtpSession, keyword: str) -> bool:
+        """Ask the test."""
+        return keyword in self.offered_behind
 
     def new_content(self, session: SmtpSession) -> Content:
         """Make a place for mail data."""
@@ -194,6 +207,8 @@ class Front:
     def __init__(self, handler: Any = None, **limits: Any) -> None:
         self.policy = ListenerPolicy(name="smtp")
         """May be replaced before the front is entered."""
+        self.handshakes: Handshakes | None = None
+        """To be set before the front is entered, if the policy has TLS."""
         self.handler = ScriptedHandler() if handler is None else handler
         self.limits: SessionLimits = session_limits(**limits)
         self._stack = AsyncExitStack()
@@ -201,7 +216,11 @@ class Front:
 
     async def __aenter__(self) -> Self:
         self.factory = SessionFactory(
-            policy=self.policy, hostname=HOSTNAME, handler=self.handler, limits=self.limits
+            policy=self.policy,
+            hostname=HOSTNAME,
+            handler=self.handler,
+            limits=self.limits,
+            handshakes=self.handshakes,
         )
         self.server = SmtpServer(self.factory, bind("smtp", "127.0.0.1", 0), handler=self.handler)
         self.port = self.server.port
@@ -216,6 +235,10 @@ class Front:
                 session.transport.abort()
         await until(lambda: not self.handler.open_sessions, "all sessions are closed")
         await settle()
+
+    def on_exit(self, close: Callable[[], None]) -> None:
+        """Have this done when the front is left."""
+        self._stack.callback(close)
 
     @property
     def session(self) -> SmtpSession:

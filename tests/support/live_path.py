@@ -43,6 +43,7 @@ class HeldBackend:
     """A backend that takes everything, when and unless the test says otherwise."""
 
     name: str = "exch01"
+    answers_each_recipient: bool = False
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, transactions wait for it."""
     results: deque[TransactionResult | Exception] = field(default_factory=deque)

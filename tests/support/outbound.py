@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from mailshed.clock import SystemClock
 from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.connection import Address
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.terms import QueueId
 
@@ -60,9 +61,7 @@ def smtp_backend(
     """Make a backend for a server on 127.0.0.1 with timeouts that no healthy test reaches."""
     return SmtpBackend(
         "scripted",
-        "127.0.0.1",
-        port,
-        hostname="relay.test",
+        Address(host="127.0.0.1", port=port, hostname="relay.test"),
         connect_timeout=connect_timeout,
         command_timeout=command_timeout,
         dot_timeout=dot_timeout,

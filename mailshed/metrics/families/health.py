@@ -43,6 +43,13 @@ HEALTH = (
         "Older than the file: someone forgot to reload.",
     ),
     gauge(
+        "tls_certificate_expiry_timestamp_seconds",
+        "",
+        "Unix time at which the certificate that clients are shown ends; none without TLS.",
+        "Renew it two weeks before; a new file is taken up within seconds. If the file is new and "
+        "this is not, see `config_last_reload_successful`.",
+    ),
+    gauge(
         "snapshot_age_seconds",
         "",
         "Age of the snapshot behind all gauges.",

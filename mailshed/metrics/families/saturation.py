@@ -138,6 +138,24 @@ SATURATION = (
         "Mail servers that send bulk or telework mail were slowed down so often.",
     ),
     gauge("smtp_sessions", "", "Open SMTP sessions.", "At the limit, clients get 421."),
+    gauge(
+        "tls_handshakes",
+        "",
+        "TLS handshakes with clients that are under way; none without TLS.",
+        "Near `tls_handshakes_limit` somebody begins many and does not finish them.",
+    ),
+    gauge(
+        "tls_handshakes_limit",
+        "",
+        "Most of them (`tls.handshakes_max`).",
+        "Beyond, STARTTLS gets 454, and connections that begin with TLS are closed.",
+    ),
+    gauge(
+        "smtp_stress",
+        "",
+        "Whether sessions are scarce, so that strangers have less time.",
+        "1 from 80 % of `limits.sessions_max` until below 60 %: `limits.stress_timeout` holds.",
+    ),
     gauge("smtp_sessions_limit", "", "Most SMTP sessions.", "`sessions_max`."),
     gauge(
         "content_memory_bytes",

@@ -79,9 +79,24 @@ SPOOL = (
     counter(
         "reports_total",
         "class kind",
-        "Reports to senders about their spooled mail, by what they tell.",
+        "Reports to senders about their mail, by what they tell.",
         "`failed`: returned for good. `delayed`: still waiting after `report_after` of the "
-        "class. Their mail is `generated` in the ledger.",
+        "class. `relayed`, `delivered`: a success that the sender wanted to hear of. `summary`: "
+        "one in place of many. Their mail is `generated` in the ledger.",
+    ),
+    counter(
+        "reports_limited_total",
+        "",
+        "Recipients that were not reported one by one, since their sender had too many reports.",
+        "They are in a summary and in the log. A rise: a list of dead addresses, or a program "
+        "gone wild.",
+    ),
+    counter(
+        "downgrades_total",
+        "kind",
+        "Transactions in which the backend did not offer what the message would have needed.",
+        "`8bitmime`: sent all the same, without the label. `smtputf8`: not sent; it waits for a "
+        "day and is returned then.",
     ),
     counter(
         "recipients_ledger_total",

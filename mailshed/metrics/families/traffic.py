@@ -10,6 +10,39 @@ TRAFFIC = (
         "`refused` got 421 at once: the limit of sessions, or a service that is stopping.",
     ),
     counter(
+        "smtp_connections_refused_total",
+        "cause",
+        "SMTP connections that got no session, by what kept them out.",
+        "`total`: `limits.sessions_max`. `address`, `network`, `rate`: one client, or one "
+        "network, has too many or opens them too fast. `no_proxy`: a peer that is not in "
+        "`trusted_proxies` where a PROXY header is asked for. `proxy_header`: a proxy that sent "
+        "none, or one that cannot be read.",
+    ),
+    counter(
+        "smtp_sessions_overdue_total",
+        "phase",
+        "SMTP sessions that were ended since the client was too slow, by what it was slow with.",
+        "`command`: the next one did not come; common. `line`: it did not end. `data`: mail data "
+        "stood still or dripped. `reply`: replies were not read. `no_mail`: a session without "
+        "any message. A rise of all but the first is a flood of slow clients, or a network that "
+        "loses packets.",
+    ),
+    counter(
+        "tls_handshakes_total",
+        "result",
+        "TLS handshakes with clients, by how they ended.",
+        "`failed` are port scanners, devices that are too old, and clients that do not trust our "
+        "certificate: a rise after a new certificate is a chain that is not whole. `timeout`: "
+        "begun and not finished. `refused`: `tls.handshakes_max` or `tls.handshakes_per_network`. "
+        "Why is in the log (`tls_failed`).",
+    ),
+    counter(
+        "tls_sessions_total",
+        "protocol",
+        "TLS sessions with clients, by version.",
+        "Once nobody comes with TLS 1.2 any more, `tls.minimum` can be raised.",
+    ),
+    counter(
         "smtp_replies_total",
         "listener verb code",
         "Replies to SMTP clients, by command and reply code.",
@@ -93,6 +126,14 @@ TRAFFIC = (
         "the domain, so it is not asked. `unverified_...`: it gave no answer; trusted clients "
         "were believed, strangers told to come back. A rise of unknown ones is a harvest of "
         "addresses, or a sender with an old list.",
+    ),
+    counter(
+        "authentications_total",
+        "result",
+        "Attempts of clients to authenticate, by what came of them.",
+        "`rejected` is a wrong password: a rise is somebody guessing, or a password that was "
+        "changed. `limited` was not looked at after too many of them. `unavailable`: nobody could "
+        "say, so users cannot send; see `verifier_failing` in the log.",
     ),
     histogram(
         "message_size_bytes",

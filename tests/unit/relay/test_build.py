@@ -11,7 +11,9 @@ from mailshed.clock import SystemClock
 from mailshed.config.back import Backend as Section
 from mailshed.control.breaker import Step
 from mailshed.control.limit import FixedLimit
+from mailshed.maillog import MailLog
 from mailshed.relay.build import (
+    build_address,
     build_backend,
     build_call_ahead,
     build_gate,
@@ -19,11 +21,12 @@ from mailshed.relay.build import (
     host_port,
     target_of,
 )
-from mailshed.relay.connection import Timeouts
+from mailshed.relay.connection import Address, Timeouts
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.presets import POSTFIX
 from mailshed.relay.smtp import SmtpBackend
+from tests.support.middle import LogLines
 from tests.support.scripted_backend import ScriptedBackend
 
 HOSTNAME = "mx.example.org"
@@ -38,6 +41,13 @@ async def server() -> AsyncIterator[ScriptedBackend]:
 
 def section(port: int = 25, **settings: Any) -> Section:
     return Section.model_validate({"name": "exch", "host": "127.0.0.1", "port": port} | settings)
+
+
+def where(made: Section) -> Address | None:
+    maillog = MailLog(LogLines(), "json", "debug")
+    return build_address(
+        made, HOSTNAME, clock=SystemClock(), maillog=maillog, on_hello=lambda _lines: None
+    )
 
 
 def gate() -> Gate:
@@ -67,15 +77,17 @@ def test_an_ipv6_endpoint_has_brackets() -> None:
 
 async def test_a_server_is_reached_over_a_pool_with_the_sections_bounds() -> None:
     crowded: list[int] = []
+    server = section(
+        connect_timeout="3s",
+        command_timeout="4s",
+        dot_timeout="5s",
+        idle_timeout="6s",
+        messages_per_connection=7,
+    )
     made = build_backend(
-        section(
-            connect_timeout="3s",
-            command_timeout="4s",
-            dot_timeout="5s",
-            idle_timeout="6s",
-            messages_per_connection=7,
-        ),
+        server,
         HOSTNAME,
+        where(server),
         clock=SystemClock(),
         on_result=lambda _message, _result: None,
         on_crowded=crowded.append,
@@ -95,19 +107,21 @@ async def test_a_maildir_is_not_asked_anything() -> None:
     made = build_backend(
         MAILDIR,
         HOSTNAME,
+        where(MAILDIR),
         clock=SystemClock(),
         on_result=lambda _message, _result: None,
         on_crowded=lambda _connections: None,
     )
     assert isinstance(made, MaildirBackend)
     assert made.name == "trial"
-    assert build_prober(MAILDIR, HOSTNAME, fail) is None
-    asking = build_call_ahead(MAILDIR, HOSTNAME, gate=gate(), clock=SystemClock(), on_failure=fail)
+    assert build_prober(MAILDIR, where(MAILDIR), fail) is None
+    asking = build_call_ahead(MAILDIR, None, gate=gate(), clock=SystemClock(), on_failure=fail)
     assert asking is None
 
 
 async def test_a_server_is_probed_under_our_name(server: ScriptedBackend) -> None:
-    prober = build_prober(section(server.port), HOSTNAME, fail)
+    asked = section(server.port)
+    prober = build_prober(asked, where(asked), fail)
     assert prober is not None
     assert await prober.ask(Step.EHLO) is None
     assert server.commands[0] == b"EHLO " + HOSTNAME.encode()
@@ -115,7 +129,8 @@ async def test_a_server_is_probed_under_our_name(server: ScriptedBackend) -> Non
 
 
 async def test_questions_do_not_wait_as_long_as_mail_does() -> None:
-    prober = build_prober(section(command_timeout="300s"), HOSTNAME, fail)
+    asked = section(command_timeout="300s")
+    prober = build_prober(asked, where(asked), fail)
     assert prober is not None
     _, timeouts = prober._connect.args  # type: ignore[attr-defined]
     assert timeouts == Timeouts(connect=10.0, command=10.0, dot=10.0)
@@ -123,7 +138,7 @@ async def test_questions_do_not_wait_as_long_as_mail_does() -> None:
 
 async def test_the_gate_has_the_preset_and_asks_if_there_is_a_prober() -> None:
     server = section(preset="postfix")
-    prober = build_prober(server, HOSTNAME, fail)
+    prober = build_prober(server, where(server), fail)
     for each in (prober, None):
         made = build_gate(
             server, limit=FixedLimit(2), prober=each, clock=SystemClock(), rng=random.Random(1)
@@ -135,7 +150,10 @@ async def test_the_gate_has_the_preset_and_asks_if_there_is_a_prober() -> None:
 
 async def test_questions_about_mailboxes_see_whether_the_gate_is_pressed() -> None:
     door = gate()
-    asking = build_call_ahead(section(), HOSTNAME, gate=door, clock=SystemClock(), on_failure=fail)
+    asked = section()
+    asking = build_call_ahead(
+        asked, where(asked), gate=door, clock=SystemClock(), on_failure=fail
+    )
     assert asking is not None
     assert not asking._is_pressed()
     door.station._in_flight = 1

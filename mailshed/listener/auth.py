@@ -1,0 +1,139 @@
+"""AUTH: a client says who it is (RFC 4954), over TLS only.
+
+The dialog is here: who may say it when, challenges and responses in base64, giving up with `*`.
+What the responses mean is `authentication.sasl`, and whether they are true is asked of the handler;
+until it knows, nothing that the client has sent meanwhile is read, and its timer stands still.
+
+A response that goes beyond the limit is read to its end and refused, else its rest would be taken
+for a command. The command itself is a command line and no longer than others: a client with a long
+token leaves it for the first response (RFC 4954, 4).
+
+After a success `session.client` is another value, with the user's name; it is the only place where
+that is kept, so whoever makes the client anew (STARTTLS) forgets it. RSET and EHLO do not.
+"""
+
+import base64
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mailshed.authentication import sasl
+from mailshed.authentication.sasl import Credentials, Mechanism
+from mailshed.config.policy import AuthMode
+from mailshed.errors import CredentialsEncodingError, CredentialsError
+from mailshed.mail import reply
+from mailshed.mail.reply import Reply
+from mailshed.terms import Stage
+
+if TYPE_CHECKING:
+    from mailshed.listener.protocol import SmtpSession
+
+_LINE_OCTETS_MAX = sasl.RESPONSE_OCTETS_MAX + len(b"\r\n")
+
+
+def keyword(session: "SmtpSession") -> str | None:
+    """What the reply to EHLO says of AUTH; None while it is not to be had."""
+    policy, client = session.policy, session.client
+    if policy.auth is AuthMode.NONE or client.tls is None or client.user:
+        return None
+    return " ".join(("AUTH", *(each.value for each in policy.mechanisms)))
+
+
+def refusal_of_mail(session: "SmtpSession") -> Reply | None:
+    """Why MAIL comes too early: the listener wants to know who sends."""
+    is_required = session.policy.auth is AuthMode.REQUIRED
+    return reply.AUTH_REQUIRED if is_required and not session.client.user else None
+
+
+def refusal_of_sender(session: "SmtpSession", argument: bytes) -> Reply | None:
+    """Why this user may not send as who MAIL says; then the transaction has not begun."""
+    if not session.client.user:
+        return None
+    refused = session.handler.sender(session)
+    if refused is not None:
+        session.handler.rejected(session, Stage.MAIL, argument, refused)
+        session.forget_transaction()
+    return refused
+
+
+async def run(session: "SmtpSession", argument: bytes) -> None:
+    """The command AUTH."""
+    session.count_idle_command()
+    name, _, initial = argument.partition(b" ")
+    refusal = _refusal(session, name)
+    mechanism = sasl.mechanism_of(name)
+    if refusal is not None or mechanism is None:
+        session.answer("auth", refusal or reply.AUTH_UNKNOWN_MECHANISM)
+        return
+    said = await _conversation(session, mechanism, initial.strip(b" \t"))
+    if isinstance(said, Reply):
+        session.answer("auth", said)
+    elif said is not None:
+        await _judge(session, said)
+
+
+def _refusal(session: "SmtpSession", name: bytes) -> Reply | None:
+    """Why AUTH is not to be had now."""
+    policy, client, library = session.policy, session.client, session.session
+    found: Reply | None = None
+    if policy.auth is AuthMode.NONE:
+        found = reply.NOT_IMPLEMENTED
+    elif client.tls is None:
+        found = reply.AUTH_NEEDS_TLS
+    elif library is None or not (library.host_name and library.extended_smtp):
+        found = reply.AUTH_NEEDS_EHLO
+    elif client.user:
+        found = reply.AUTH_TWICE
+    elif not session.is_idle:
+        found = reply.AUTH_IN_TRANSACTION
+    elif not name:
+        found = reply.AUTH_SYNTAX
+    elif sasl.mechanism_of(name) not in policy.mechanisms:
+        found = reply.AUTH_UNKNOWN_MECHANISM
+    return found
+
+
+async def _conversation(
+    session: "SmtpSession", mechanism: Mechanism, initial: bytes
+) -> Credentials | CredentialsError | Reply | None:
+    """Ask for the responses; a reply ends AUTH without any, None if the session is over."""
+    responses: list[bytes] = []
+    for challenge in mechanism.challenges:
+        line: bytes | Reply | None
+        if initial:
+            # RFC 4954, 4: a lone equals sign is a response of no octets.
+            line, initial = b"" if initial == b"=" else initial, b""
+        else:
+            line = await _response(session, challenge)
+        if line is None or isinstance(line, Reply):
+            return line
+        try:
+            responses.append(sasl.decoded(line))
+        except CredentialsEncodingError:
+            return reply.AUTH_NOT_DECODED
+    try:
+        return sasl.credentials(mechanism, responses)
+    except CredentialsError as error:
+        return error
+
+
+async def _response(session: "SmtpSession", challenge: bytes) -> bytes | Reply | None:
+    """Ask once; a reply if the client gives up or says what cannot be a response."""
+    session.answer("auth", reply.make(334, base64.b64encode(challenge).decode("ascii")))
+    line = await session.read_line(_LINE_OCTETS_MAX)
+    if line is None:
+        return None
+    if not line:
+        return reply.AUTH_TOO_LONG
+    if not line.endswith(b"\r\n"):
+        return reply.BARE_LF_IN_COMMAND
+    return reply.AUTH_CANCELLED if line == b"*\r\n" else line[:-2]
+
+
+async def _judge(session: "SmtpSession", said: Credentials | CredentialsError) -> None:
+    """Have it found out, and answer; after too many failures the session ends."""
+    answer = await session.busy(partial(session.handler.authenticate, session, said))
+    session.answer("auth", answer)
+    if answer is reply.AUTH_FAILED:
+        session.auth_failures += 1
+        if session.auth_failures >= session.limits.auth_failures_max:
+            session.end(reply.TOO_MANY_AUTH_FAILURES, "auth")

@@ -1,0 +1,72 @@
+"""From a clear connection to a protected one: the command STARTTLS (RFC 3207).
+
+What a client says in clear may have been said by somebody in between. So nothing of it counts
+afterwards (RFC 3207, 4.2): neither its name, nor a mail transaction, nor who it claims to be. And
+nothing that was said in clear may be taken for something said under TLS: a client has to wait for
+our 220, so whatever has arrived behind its STARTTLS is an attack (CVE-2011-0411) or a client that
+cannot be helped, and ends the session unanswered.
+
+The order is what keeps it safe. Between the last look at what has arrived and the moment from which
+the TLS layer reads, the loop does not turn; what comes later in clear is no TLS, and fails the
+handshake. The session's state is forgotten before the handshake and not after it, since the first
+command may arrive together with the handshake's last message.
+"""
+
+from typing import TYPE_CHECKING
+
+from mailshed.config.policy import TlsMode
+from mailshed.mail import reply
+from mailshed.mail.reply import Reply
+
+if TYPE_CHECKING:
+    from mailshed.listener.protocol import SmtpSession
+
+
+def is_offered(session: "SmtpSession") -> bool:
+    """Whether the client may say STARTTLS now."""
+    return session.policy.tls is TlsMode.STARTTLS and session.client.tls is None
+
+
+def refusal(session: "SmtpSession") -> Reply | None:
+    """Why what is about to be said must not be said in clear on this listener."""
+    is_clear = session.policy.is_tls_required and session.client.tls is None
+    return reply.TLS_REQUIRED if is_clear else None
+
+
+async def run(session: "SmtpSession", argument: bytes) -> None:
+    """The command STARTTLS."""
+    session.count_idle_command()
+    if session.client.tls is not None:
+        session.answer("starttls", reply.TLS_TWICE)
+    elif not is_offered(session):
+        session.answer("starttls", reply.NOT_IMPLEMENTED)
+    elif argument:
+        session.answer("starttls", reply.NO_PARAMETERS)
+    elif session.buffered:
+        session.end(reply.TLS_TOO_EAGER, "starttls")
+    elif not _has_place(session):
+        session.answer("starttls", reply.TLS_NOT_NOW)
+    else:
+        session.answer("starttls", reply.TLS_READY)
+        await _secure(session)
+
+
+async def is_begun(session: "SmtpSession") -> bool:
+    """Begin TLS before the greeting if the listener wants that; False if the session is over."""
+    if session.policy.tls is not TlsMode.IMPLICIT:
+        return True
+    return _has_place(session) and await _secure(session)
+
+
+def _has_place(session: "SmtpSession") -> bool:
+    assert session.handshakes is not None, "a listener with TLS has no certificate"
+    return session.handshakes.enter(session.client)
+
+
+async def _secure(session: "SmtpSession") -> bool:
+    """Do the handshake, for which a place was taken."""
+    assert session.handshakes is not None
+    # Until the TLS layer reads, nothing is awaited.
+    secured = await session.handshakes.shake(session.begin_tls(), session, session.client)
+    session.end_tls(secured)
+    return secured is not None

@@ -32,7 +32,7 @@ COMMIT_PAUSE = 5.0
 
 
 class Custody(Protocol):
-    """Who keeps the drain from a message: the drain itself."""
+    """Who keeps the drain from a message, and reports its success: the drain itself."""
 
     def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
         """Take the message in hand, before there is a copy of it."""
@@ -40,6 +40,10 @@ class Custody(Protocol):
 
     def disown(self, queue_id: QueueId) -> None:
         """Let go of a message of which no copy was made."""
+        ...
+
+    def tell_of_success(self, message: Message, result: TransactionResult) -> Awaitable[None]:
+        """Report a message that the backend took, as its sender asked; it was never in hand."""
         ...
 
     def settle_adopted(self, record: SpoolRecord, result: TransactionResult) -> Awaitable[None]:

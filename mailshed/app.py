@@ -17,6 +17,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvloop
 
@@ -38,6 +39,7 @@ from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, Sta
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.listener.tls import Loaded
 from mailshed.listener.tls import load as load_certificate
 from mailshed.maillog import configure_logging
 from mailshed.parts import STDERR, Parts
@@ -93,6 +95,8 @@ class Service:
         await self._open_spool()
         await self._read_secrets()
         await self._load_certificate()
+        parts.capabilities.on_change = self._renew_limits
+        await parts.capabilities.load()
         await parts.limit_memory.load()
         await parts.surges.load()
         await parts.overrides.load()
@@ -130,19 +134,23 @@ class Service:
 
     async def _load_certificate(self) -> None:
         """Ours, without which no client can begin TLS; one that has expired is better than none."""
-        handshakes = self.parts.handshakes
-        if handshakes is None:
-            return
         try:
-            loaded = await asyncio.to_thread(load_certificate, handshakes.policy)
+            loaded = await self._read_certificate(self.config)
         except ConfigError as error:
             raise StartError(str(error)) from error
-        handshakes.certificates.use(loaded)
+        if loaded is None or self.parts.handshakes is None:
+            return
+        self.parts.handshakes.certificates.use(loaded)
         if (ends := loaded.certificate.ends) < self.parts.clock.wall():
             self.parts.maillog.start_warning(
-                detail=f"the certificate in {handshakes.policy.certificate} ended on"
-                f" {date_of(ends)}, so clients refuse it; a new one is taken up when it is there"
+                detail=f"the certificate in {loaded.policy.certificate} ended on {date_of(ends)}, so"
+                " clients refuse it; a new one is taken up as soon as it is in the file"
             )
+
+    async def _read_certificate(self, config: Config) -> Loaded | None:
+        """What `config` says that clients are to be shown; None without TLS."""
+        policy = tls_policy(config.tls)
+        return None if policy is None else await asyncio.to_thread(load_certificate, policy)
 
     def _warn_of_observing(self) -> None:
         if self.config.is_observing:
@@ -161,6 +169,15 @@ class Service:
             handshakes=self.parts.handshakes,
         )
         self._servers.append(SmtpServer(factory, listening, handler=self.parts.handler))
+
+    def _renew_limits(self) -> None:
+        """Give new sessions the limits of now: no larger messages than all backends take."""
+        limits = session_limits(self.config)
+        behind = self.parts.capabilities.message_size_max
+        if behind is not None and behind < limits.message_size_max:
+            limits = replace(limits, message_size_max=behind)
+        for server in self._servers:
+            server.factory.limits = limits
 
     async def _open_spool(self) -> None:
         section = self.config.spool
@@ -204,6 +221,7 @@ class Service:
                 group.create_task(self._reload_on(hangup), name="reload"),
                 group.create_task(self._watch_lists(hangup), name="lists"),
                 group.create_task(parts.limit_memory.run(), name="limit memory"),
+                group.create_task(parts.capabilities.run(), name="capabilities"),
                 group.create_task(parts.surges.run(), name="surges"),
             ]
             await stop.wait()
@@ -252,6 +270,7 @@ class Service:
         await parts.backend.close()
         await parts.surges.close()
         await parts.limit_memory.close()
+        await parts.capabilities.close()
         await parts.spool.close()
         parts.operations.stop()
 
@@ -291,15 +310,13 @@ class Service:
             for_verifier = await asyncio.to_thread(verification_policy, config)
             for_backends = await asyncio.to_thread(read_all, parts.securities)
             await parts.authenticator.refresh()
-            for_tls = tls_policy(config.tls)
-            certificate = for_tls and await asyncio.to_thread(load_certificate, for_tls)
+            for_handshakes = await self._read_certificate(config)
         except ConfigError as error:
             parts.status.reload_ok = False
             parts.maillog.reload_refused(error=in_short(error))
             raise
         for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
         for_surges = surge_policy(config)
-        limits = session_limits(config)
         # From here on nothing fails and nothing waits, so there is no half of a configuration.
         self.config = config
         parts.declare_metrics(config)
@@ -313,11 +330,10 @@ class Service:
         parts.authenticator.set_policy(authentication_policy(config))
         parts.surges.policy = for_surges
         parts.gate.is_observing = config.is_observing
-        if parts.handshakes is not None and for_tls is not None and certificate is not None:
-            parts.handshakes.policy = for_tls
-            parts.handshakes.certificates.use(certificate)
-        for server in self._servers:
-            server.factory.limits = limits
+        if parts.handshakes is not None and for_handshakes is not None:
+            parts.handshakes.policy = for_handshakes.policy
+            parts.handshakes.certificates.use(for_handshakes)
+        self._renew_limits()
         status = parts.status
         status.config_hash = fingerprint(config)
         status.config_loaded_wall = parts.clock.wall()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from mailshed.classification.classifier import Verdict
+from mailshed.drain.dsn import wants_success
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Envelope
 from mailshed.relay.backend import Origin, OutboundMessage
@@ -41,6 +42,15 @@ class Message:
         """The sender without brackets; empty for the null reverse-path."""
         path = self.envelope.reverse_path
         return path.raw if path is not None else b""
+
+    @property
+    def wants_success(self) -> bool:
+        """Whether its sender may be told that it has arrived, and wants to be."""
+        envelope = self.envelope
+        if not envelope.client.is_trusted or envelope.reverse_path is None:
+            return False
+        recipients = envelope.recipients
+        return any(each.parameters and wants_success(each.parameters) for each in recipients)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Trace line and content, as the spool stores them."""

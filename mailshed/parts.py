@@ -69,6 +69,8 @@ from mailshed.relay.build import (
     target_of,
 )
 from mailshed.relay.login import LoginVerifier, address_of
+from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
+from mailshed.relay.capabilities import Capabilities
 from mailshed.relay.security import Security
 from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
@@ -116,12 +118,13 @@ class Parts:
         self.supervisor = Supervisor(self.task_failed)
         # The path of a message, from its far end to its near one.
         self.spool = self._build_spool()
+        self.capabilities = self._build_capabilities()
         self.address = build_address(
             section,
             config.hostname,
             clock=self.clock,
             maillog=self.maillog,
-            on_hello=lambda _lines: None,
+            on_hello=partial(self.capabilities.note, section.name),
         )
         self.securities = self._find_securities()
         self.prober = build_prober(section, self.address, self.task_failed)
@@ -210,6 +213,15 @@ class Parts:
             allow_network_filesystem=section.allow_network_filesystem,
             clock=self.clock,
             on_sync=self.metrics.spool_sync,
+        )
+
+    def _build_capabilities(self) -> Capabilities:
+        config = self._config
+        return Capabilities(
+            [each.name for each in config.backends if each.host is not None],
+            file=StateFile(config.spool.path, CAPABILITIES_FILE),
+            maillog=self.maillog,
+            on_failure=self.task_failed,
         )
 
     def _find_securities(self) -> Mapping[str, Security]:
@@ -317,6 +329,7 @@ class Parts:
             rng=self._rng,
             client_kinds={each.name: ClientKind(each.clients) for each in config.listeners},
             slow_replies=SlowReplies(config.limits.slow_replies_max),
+            offered_behind=lambda keyword: self.capabilities.offers(keyword) is True,
             authenticator=self.authenticator,
         )
 

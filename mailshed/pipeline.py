@@ -48,6 +48,7 @@ from mailshed.classification.subject import Known, Subject, subject_of
 from mailshed.clock import Clock
 from mailshed.config.policy import AdmissionPolicy, RelayPolicy
 from mailshed.control.patience import Patience
+from mailshed.drain.notify import success_kind
 from mailshed.errors import ClientGone, SpoolError, SpoolFull
 from mailshed.journal import Journal
 from mailshed.mail import reply
@@ -58,6 +59,7 @@ from mailshed.mail.delivery import (
     Deferred,
     Delivered,
     InDoubt,
+    NoReply,
     TransactionResult,
     everyone,
 )
@@ -107,6 +109,8 @@ class _Answered:
     """The matter is settled; this goes to the client."""
 
     reply: Reply
+    success: TransactionResult | None = None
+    """The backend took it, and the sender is to hear of that from us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class _Kept:
     @property
     def is_to_rest(self) -> bool:
         """Whether it should not be tried again at once."""
-        return self.reason in (Reason.IN_DOUBT, Reason.BACKEND_DEFERRED)
+        return self.reason in (Reason.IN_DOUBT, Reason.BACKEND_DEFERRED, Reason.UNSUPPORTED)
 
 
 # What a client hears of the backend when the spool cannot keep its message; else 451 4.3.0.
@@ -320,6 +324,8 @@ class Pipeline:
             outcome = await self._keep(message, outcome)
         if outcome is not None:
             answer(outcome.reply)
+            if outcome.success is not None:  # the client has its reply and does not wait for this
+                await self._custody.tell_of_success(message, outcome.success)
 
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         """Note that handling a message failed by our own fault; its client hears 451."""
@@ -422,7 +428,8 @@ class Pipeline:
         finally:
             self._gate.release(slot, result)
             is_adopted = await adoption.end(result)
-        self._journal.transaction(message.traffic_class.name, "live", result)
+        name, parameters = message.traffic_class.name, message.envelope.parameters
+        self._journal.transaction(name, "live", result, parameters)
         return None if is_adopted else self._judge(message, result, waited)
 
     async def _transmit(
@@ -461,9 +468,12 @@ class Pipeline:
         match result.uniform:
             case Delivered(answer):
                 self._journal.delivered(message, answer, result.times, waited)
-                return _Answered(answer)
+                is_told = message.wants_success and success_kind(result) is not None
+                return _Answered(answer, result if is_told else None)
             case Bounced(_, answer):
                 return self._turn_away(message, answer, Reason.BACKEND_REFUSED, result)
+            case Deferred(_, _, _, NoReply.UNSUPPORTED):
+                return _Kept(Reason.UNSUPPORTED, result=result)
             case Deferred(_, answer):
                 return self._judge_deferred(message, answer, result)
             case InDoubt(detail):

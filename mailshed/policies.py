@@ -16,8 +16,8 @@ from mailshed.config.render import render
 from mailshed.config.schema import Config
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import FixedLimit, Limit
-from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.matter import ReportPolicy
+from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.pipeline import Policies
 from mailshed.relay.presets import PRESETS
@@ -31,7 +31,7 @@ _NEED_RESTART_LIMITS = (
     "content_disk_max",
 )
 # Parts of the spool's section that are policy and not the spool itself.
-_SPOOL_POLICY = {"lifetime", "retry_min", "retry_max"}
+_SPOOL_POLICY = {"lifetime", "retry_min", "retry_max", "reports_per_minute"}
 
 
 def pipeline_policies(config: Config) -> Policies:
@@ -46,6 +46,7 @@ def pipeline_policies(config: Config) -> Policies:
         retry_pause=config.spool.retry_min,
         respond_by=config.limits.respond_by,
         respond_by_user_agent=config.limits.respond_by_user_agent,
+        reads_priority_header=config.classification.mt_priority_header,
         admission=admission_policy(config),
     )
 
@@ -59,6 +60,7 @@ def drain_policy(config: Config) -> DrainPolicy:
             hostname=config.hostname,
             postmaster=config.postmaster or f"postmaster@{config.hostname}",
             lifetime=config.spool.lifetime,
+            per_minute=config.spool.reports_per_minute,
         ),
         remote_mta=config.backends[0].host or "",
     )

@@ -17,17 +17,18 @@ from mailshed.classification.classifier import Classifier
 from mailshed.classification.decisions import Decision, DecisionRing
 from mailshed.classification.explanation import SCHEMA, Document, explain
 from mailshed.classification.subject import Subject
-from mailshed.errors import AddressSyntaxError
-from mailshed.mail.address import Mailbox, parse_mailbox
+from mailshed.mail.address import mailbox_of
 from mailshed.mail.envelope import Client, Recipient
 from mailshed.mail.header import HeaderView
+from mailshed.mail.parameters import parse_mail_parameters
 from mailshed.mail.privacy import mask_text
+from mailshed.mail.reply import Reply
 from mailshed.spool.glance import Glance, glance
 from mailshed.spool.store import SpoolRecord
 
 NOT_STORED = (
-    "rules of today; the listener, the user, MT-PRIORITY, the rate of the sender and recipients"
-    " that have ended are not stored with spooled mail"
+    "rules of today; the listener, the user, the rate of the sender and recipients that have ended"
+    " are not stored with spooled mail"
 )
 
 
@@ -100,8 +101,9 @@ def _spooled_subject(found: Glance) -> Subject:
     )
     return Subject(
         client=client,
-        reverse_path=_mailbox(record.reverse_path) if record.reverse_path else None,
+        reverse_path=mailbox_of(record.reverse_path) if record.reverse_path else None,
         recipients=_recipients(record),
+        priority=_priority(record),
         header=HeaderView(found.head),
         size=record.size,
     )
@@ -109,16 +111,15 @@ def _spooled_subject(found: Glance) -> Subject:
 
 def _recipients(record: SpoolRecord) -> tuple[Recipient, ...]:
     return tuple(
-        Recipient(mailbox=_mailbox(each.address), parameters=each.parameters)
+        Recipient(mailbox=mailbox_of(each.address), parameters=each.parameters)
         for each in record.recipients
     )
 
 
-def _mailbox(raw: bytes) -> Mailbox:
-    try:
-        return parse_mailbox(raw.decode("latin-1"))
-    except AddressSyntaxError:  # the bare Postmaster
-        return Mailbox(raw, "")
+def _priority(record: SpoolRecord) -> int | None:
+    """The listener keeps the parameter only of a peer whose word counts."""
+    meaning = parse_mail_parameters(record.parameters)
+    return None if isinstance(meaning, Reply) else meaning.priority
 
 
 def _rfc3339(wall: float) -> str:

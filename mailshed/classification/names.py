@@ -30,9 +30,10 @@ class NameSet:
 
     def has_mailbox(self, mailbox: Mailbox) -> bool:
         """Whether an entry is for this mailbox."""
-        if mailbox.domain in self._domains or mailbox.raw.lower() in self._exact:
+        folded = mailbox.folded
+        if mailbox.domain in self._domains or folded in self._exact:
             return True
-        return self._has_patterns and self._matches(str(mailbox))
+        return self._has_patterns and self._matches(folded.decode())
 
     def has_name(self, name: str) -> bool:
         """Whether an entry is this user name, which may look like an address and need not."""

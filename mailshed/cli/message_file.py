@@ -143,6 +143,6 @@ def _addresses(value: str) -> list[Mailbox]:
 def _mailbox(text: str) -> Mailbox:
     bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
     try:
-        return parse_mailbox(bare)
+        return parse_mailbox(bare, is_utf8=True)
     except AddressSyntaxError as error:
         raise VerbFailed(f"{text}: {error}", ExitCode.USAGE) from None

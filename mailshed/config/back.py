@@ -28,19 +28,19 @@ class Backend(Section):
     )
     protocol: Literal["smtp", "lmtp"] = Field(
         "smtp",
-        description="What the server speaks: SMTP, or LMTP (RFC 2033), in which it answers for each "
-        "recipient. A message to several goes through the spool then, since its client hears one "
-        "answer.",
+        description="What the server speaks: SMTP, or LMTP (RFC 2033), in which it answers for "
+        "each recipient. A message to several goes through the spool then, since its client hears "
+        "one answer.",
     )
     identity: Literal["none", "xclient", "xforward"] = Field(
         "none",
-        description="Whether the server is told whose message it gets: never; with XCLIENT, so that "
-        "its own rules see the client; or with XFORWARD, for its log only.",
+        description="Whether the server is told whose message it gets: never; with XCLIENT, so "
+        "that its own rules see the client; or with XFORWARD, for its log only.",
     )
     chunking: Literal["never", "auto"] = Field(
         "never",
-        description="Whether BDAT (RFC 3030) takes the place of DATA where the server offers it and "
-        "that saves a round trip: mail to several recipients.",
+        description="Whether BDAT (RFC 3030) takes the place of DATA where the server offers it "
+        "and that saves a round trip: mail to several recipients.",
     )
     maildir: FilePath | None = Field(
         None, description="Deliver into this Maildir instead of an SMTP server (for trials)."

@@ -5,10 +5,9 @@ mend it. When a certificate ends is not in what Python's `ssl` tells a server ab
 two dates are taken from its DER form: they lie at a fixed place (RFC 5280, 4.1), behind four
 elements that are stepped over.
 
-The key is opened by OpenSSL alone and never held here.
+What the key is, OpenSSL alone looks at.
 """
 
-import os
 import re
 import shlex
 import ssl
@@ -48,7 +47,7 @@ class Certificate:
 
 def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> Certificate:
     """Let `context` show the certificate. Raises CertificateError; then nothing is to be used."""
-    octets = _read(certificate)
+    octets, _ = _read(certificate, "certificate")
     _check_key(key)
     pem = _PEM.search(octets)
     if pem is None:
@@ -74,35 +73,30 @@ def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> Certific
     return found
 
 
-def _read(certificate: Path) -> bytes:
+def _read(path: Path, key: str) -> tuple[bytes, int]:
+    """The content of a file and its mode. A pipe, which might block for ever, is not opened."""
     try:
-        with certificate.open("rb") as file:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise CertificateError(key, f"{path} is not a file")
+        with path.open("rb") as file:
             octets = file.read(OCTETS_MAX + 1)
     except OSError as error:
-        message = f"cannot read {certificate}: {error.strerror}"
-        raise CertificateError("certificate", message) from error
+        raise CertificateError(key, f"cannot read {path}: {error.strerror}") from error
     if len(octets) > OCTETS_MAX:
-        message = f"{certificate} is larger than {OCTETS_MAX // 1024**2} MiB"
-        raise CertificateError("certificate", message)
-    return octets
+        raise CertificateError(key, f"{path} is larger than {OCTETS_MAX // 1024**2} MiB")
+    return octets, mode
 
 
 def _check_key(key: Path) -> None:
-    try:
-        with key.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise CertificateError("key", f"cannot read {key}: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise CertificateError("key", f"{key} is not a file")
+    octets, mode = _read(key, "key")
     if mode & stat.S_IRWXO:
         raise CertificateError(
             "key",
             f"{key} is open to every user of this host (mode {stat.S_IMODE(mode):04o}); run:"
             f" chmod o-rwx {shlex.quote(str(key))}",
         )
-    if is_empty:
+    if not octets:
         raise CertificateError("key", f"{key} is empty")
 
 

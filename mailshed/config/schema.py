@@ -313,6 +313,11 @@ class Classification(Section):
         " of a file of rules.",
     )
     default: Text = Field("personal", description="Class of mail that no rule names.")
+    mt_priority_header: Flag = Field(
+        False,
+        description="Whether a field MT-Priority (RFC 6758) counts as the parameter MT-PRIORITY"
+        " does, in mail of trusted clients that comes without one.",
+    )
 
 
 class Config(Section):

@@ -62,6 +62,12 @@ class Spool(Section):
     retry_max: Duration = Field(
         900.0, gt=0, description="Seconds before a deferred message is tried again, at most."
     )
+    reports_per_minute: Count = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Reports to one address in a minute; what is beyond goes into one summary.",
+    )
     allow_network_filesystem: bool = Field(
         False,
         strict=True,

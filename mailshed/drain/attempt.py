@@ -82,7 +82,7 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this one
                 result = self._doubt(record, error)
             else:
-                self._journal.transaction(record.traffic_class, "spool", result)
+                self._journal.transaction(record.traffic_class, "spool", result, record.parameters)
             await self.settle(record, result, waited, permit)
 
     async def settle(

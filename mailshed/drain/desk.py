@@ -71,9 +71,7 @@ class ReportDesk:
         """Keep for a summary what these endings would have been reported as."""
         lines = untold(record, endings, result, context)
         if lines:
-            self.limit.note_untold(
-                record.reverse_path, lines, record.traffic_class, record.rank
-            )
+            self.limit.note_untold(record.reverse_path, lines, record.traffic_class, record.rank)
             self._journal.reports_limited(len(lines))
 
     async def tell_of_success(self, message: Message, result: TransactionResult) -> None:

@@ -15,9 +15,6 @@ DEADLINE_STATUS = "5.4.7"
 UNSUPPORTED_STATUS = "5.6.7"
 """Of one that needs SMTPUTF8, for a server that does not have it (RFC 6531, 3.5)."""
 
-REPORTS_PER_MINUTE = 10
-"""Reports to one address in a minute, unless the site says otherwise."""
-
 _REPLY = re.compile(r"[245][0-9]{2}(?:[ -]|$)")
 
 
@@ -31,7 +28,7 @@ class ReportPolicy:
     hostname: str
     postmaster: str
     lifetime: float
-    per_minute: int = REPORTS_PER_MINUTE
+    per_minute: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,4 @@ def _has_room(sender: _Sender, per_minute: int, now: float) -> bool:
 
 
 def _summary(addressee: bytes, sender: _Sender) -> Summary:
-    return Summary(
-        addressee, tuple(sender.untold), sender.more, sender.traffic_class, sender.rank
-    )
+    return Summary(addressee, tuple(sender.untold), sender.more, sender.traffic_class, sender.rank)

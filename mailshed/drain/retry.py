@@ -205,9 +205,7 @@ def _was_no_dialog(results: Sequence[DeliveryResult]) -> bool:
     )
 
 
-def _failed(
-    recipient: SpoolRecipient, status: str, reply: str, wall: float
-) -> ReportedRecipient:
+def _failed(recipient: SpoolRecipient, status: str, reply: str, wall: float) -> ReportedRecipient:
     return ReportedRecipient(
         address=recipient.address,
         parameters=recipient.parameters,

@@ -26,9 +26,7 @@ _BECAME = {
 }
 
 
-def write_summary(
-    summary: Summary, policy: ReportPolicy, report_id: QueueId, wall: float
-) -> bytes:
+def write_summary(summary: Summary, policy: ReportPolicy, report_id: QueueId, wall: float) -> bytes:
     """Write the summary, in wire form without the final dot."""
     is_utf8 = not summary.addressee.isascii()
     blocks = [

@@ -48,6 +48,8 @@ async def run(session: "SmtpSession", argument: bytes) -> None:
     if chunk is None:
         session.end(reply.BAD_CHUNK, "bdat")
         return
+    if session.reader.buffered < chunk.octets:
+        await session.flush()  # the client may want to know of its recipients before it sends it
     refusal = _out_of_order(session)
     try:
         if refusal is None:

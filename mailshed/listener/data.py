@@ -82,3 +82,36 @@ def _normalised(data: bytes, before: bytes) -> bytes:
     text = text.replace(b"\n.", b"\n..").replace(b"\0.\n", b"\0..\n")
     text = text.replace(b"\n", b"\r\n").replace(b"\0", b"\r\n")
     return text[2:] if before else text
+
+
+class LineMeter:
+    """Whether a line of mail data is longer than so many octets, its CRLF aside; 0: any may be.
+
+    Lines longer than the 998 octets of RFC 5321, 4.5.3.1.6 are common, and are relayed. Some mail
+    servers take them apart or stumble over them, so the site may say how long is too long. Lines
+    are not assembled here either: of each piece a few places are looked at, one for each
+    `octets_max` octets.
+    """
+
+    __slots__ = ("_line", "_octets_max", "is_exceeded")
+
+    def __init__(self, octets_max: int) -> None:
+        self._octets_max = octets_max
+        self._line = 0  # octets since the last LF
+        self.is_exceeded = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the data; none begins with the LF of a CRLF."""
+        if not self._octets_max:
+            return
+        size, reach = len(piece), self._octets_max + 2
+        start = -self._line  # where the line begins that goes on here
+        while size - start > reach:
+            end = piece.rfind(b"\n", max(start, 0), start + reach)
+            if end < 0:
+                self.is_exceeded = True
+                return
+            start = end + 1
+        end = piece.rfind(b"\n", max(start, 0))
+        self._line = size - (end + 1 if end >= 0 else start)
+        self.is_exceeded = self.is_exceeded or self._line > self._octets_max

@@ -136,6 +136,7 @@ class Handler:
 
     def overdue(self, session: SmtpSession, phase: Phase) -> None:
         """Count it."""
+        assert phase is not Phase.CLOSE
         self._metrics.session_overdue(phase.value)
 
     async def authenticate(
@@ -197,7 +198,7 @@ class Handler:
         envelope = self._envelope(session, QueueId(session.client.session_id))
         self._pipeline.on_discarded(envelope, octets, answer)
 
-    def is_offered_behind(self, session: SmtpSession, keyword: str) -> bool:
+    def is_offered_behind(self, keyword: str) -> bool:
         """Ask what the mail servers have said of themselves."""
         return self._offered_behind(keyword)
 

@@ -78,7 +78,7 @@ class MailHandler(Protocol):
         """
         ...
 
-    def is_offered_behind(self, session: "SmtpSession", keyword: str) -> bool:
+    def is_offered_behind(self, keyword: str) -> bool:
         """Whether the mail servers behind us offer this extension, as far as is known."""
         ...
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import BudgetExceeded
 from mailshed.listener.chunk_data import ChunkStuffer
-from mailshed.listener.data import DataScanner
+from mailshed.listener.data import DataScanner, LineMeter
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
 from mailshed.mail.content import Content
@@ -20,9 +20,6 @@ from mailshed.mail.reply import Reply
 # Mail data beyond the size limit is read and thrown away, so that the client sees our 552, until
 # it is this many times the limit; then the connection is closed.
 OVERSIZE_FACTOR_MAX = 2
-
-# The minimum data rate counts from here on; before it, slow start and short messages are excused.
-DATA_RATE_GRACE = 60.0
 
 
 # Chunks may be of one octet each; they are put together before they cost an object each.
@@ -50,7 +47,9 @@ class MailDataReceiver:
         expect_within: Callable[[float], None],
     ) -> None:
         self._reader = reader
-        self._limits = limits
+        self.limits = limits
+        """May be replaced while the message arrives."""
+        self._lines = LineMeter(limits.line_octets_max)
         self._is_normalising = is_normalising
         self._now = now
         self._expect_within = expect_within
@@ -74,7 +73,7 @@ class MailDataReceiver:
         """
         reader = self._reader
         scanner = DataScanner(is_normalising=self._is_normalising)
-        octets_max = OVERSIZE_FACTOR_MAX * self._limits.message_size_max
+        octets_max = OVERSIZE_FACTOR_MAX * self.limits.message_size_max
         while scanner.rest is None:
             block = reader.take_all()
             if not block:
@@ -97,7 +96,7 @@ class MailDataReceiver:
         One that makes the message too large is read, and not looked at. Raises as `receive` does.
         """
         self._announce(octets)
-        if self._announced > self._limits.message_size_max:
+        if self._announced > self.limits.message_size_max:
             self._refuse(content, reply.TOO_LARGE)
         if self._stuffer is None:
             self._stuffer = ChunkStuffer(is_normalising=self._is_normalising)
@@ -122,7 +121,7 @@ class MailDataReceiver:
     def _announce(self, octets: int) -> None:
         """Count what is to come; the session ends where that is beyond all bounds."""
         self._announced += octets
-        if self._announced > OVERSIZE_FACTOR_MAX * self._limits.message_size_max:
+        if self._announced > OVERSIZE_FACTOR_MAX * self.limits.message_size_max:
             raise DataInterrupted(reply.TOO_LARGE)
 
     async def _blocks(self, octets: int) -> AsyncIterator[bytes]:
@@ -152,6 +151,7 @@ class MailDataReceiver:
         """Keep a piece of mail data, unless there is something against the message."""
         self._octets += len(piece)
         if self.refusal is None:
+            self._lines.feed(piece)
             refusal = self._flaw(is_clean=is_clean) or await self._keep(content, piece)
             if refusal is not None:
                 self._refuse(content, refusal)
@@ -162,8 +162,10 @@ class MailDataReceiver:
             content.close()
 
     def _flaw(self, *, is_clean: bool) -> Reply | None:
-        if self._octets > self._limits.message_size_max:
+        if self._octets > self.limits.message_size_max:
             return reply.TOO_LARGE
+        if self._lines.is_exceeded:
+            return reply.LINE_OF_DATA_TOO_LONG
         if not (is_clean or self._is_normalising):
             return reply.BARE_LINE_ENDING
         return None
@@ -174,12 +176,12 @@ class MailDataReceiver:
                 await content.spill(piece)
             except BudgetExceeded:
                 return reply.NO_ROOM_FOR_CONTENT
-            self._expect_within(self._limits.data_timeout)  # perhaps it was the disk that was slow
+            self._expect_within(self.limits.data_timeout)  # perhaps it was the disk that was slow
         return None
 
     def _expect_data(self) -> None:
         """Set the deadline for the next block, unless data has dripped too slowly so far."""
         age = self._now() - self._started
-        if age > DATA_RATE_GRACE and self._octets < self._limits.data_rate_min * age:
+        if age > self.limits.data_rate_grace and self._octets < self.limits.data_rate_min * age:
             raise DataInterrupted(reply.TOO_SLOW)
-        self._expect_within(self._limits.data_timeout)
+        self._expect_within(self.limits.data_timeout)

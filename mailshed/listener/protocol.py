@@ -433,7 +433,7 @@ class SmtpSession(SMTP):
         self._set_rset_state()
         assert self.session is not None
         self.session.extended_smtp = is_extended
-        self.has_utf8 = is_extended and self.handler.is_offered_behind(self, "SMTPUTF8")
+        self.has_utf8 = is_extended and self.handler.is_offered_behind("SMTPUTF8")
         self.session.host_name = hostname
         return True
 

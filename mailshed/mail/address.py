@@ -83,12 +83,20 @@ class Mailbox:
     """
 
     def __str__(self) -> str:
-        return self.raw.decode()
+        return self.raw.decode("utf-8", "backslashreplace")
 
     @property
     def is_ascii(self) -> bool:
         """Whether any server takes it; others only with SMTPUTF8 (RFC 6531)."""
         return self.raw.isascii()
+
+    @property
+    def folded(self) -> bytes:
+        """The mailbox as lists compare it: without regard to case, the domain in A-labels."""
+        if self.is_ascii:
+            return self.raw.lower()
+        local = self.raw.rpartition(b"@")[0].decode("utf-8", "backslashreplace")
+        return f"{local.lower()}@{self.domain}".encode()
 
     @property
     def is_routed(self) -> bool:

@@ -9,7 +9,8 @@
 
 Empty lines and comments (from a `#` that begins a line or follows white space) do not count. Case
 does not matter, of domains and of local parts: such lists come out of directories, which spell an
-address in another way than its owner does.
+address in another way than its owner does. Other scripts are written as they are, or domains in
+their xn-- form.
 
 Pure: text in, a list or all of its faults out; who reads the file is `config.load`.
 """
@@ -17,7 +18,7 @@ Pure: text in, a list or all of its faults out; who reads the file is `config.lo
 from dataclasses import dataclass
 
 from mailshed.errors import AddressSyntaxError
-from mailshed.mail.address import parse_mailbox
+from mailshed.mail.address import mailbox_of, parse_mailbox
 
 FAULTS_MAX = 20
 """Faults that are told one by one; the others are a number."""
@@ -36,7 +37,7 @@ class RecipientList:
         return len(self.addresses) + len(self.domains)
 
     def __contains__(self, path: bytes) -> bool:
-        lower = path.lower()
+        lower = path.lower() if path.isascii() else mailbox_of(path).folded
         return lower in self.addresses or lower.rpartition(b"@")[2] in self.domains
 
 
@@ -76,11 +77,12 @@ def _take(words: list[str], addresses: set[bytes], domains: set[bytes]) -> str |
     if len(words) > 1:
         return f"expected one address on a line, not also {words[1][:80]!a}"
     try:
-        mailbox = parse_mailbox(f"everyone{entry}" if entry.startswith("@") else entry)
+        whole = f"everyone{entry}" if entry.startswith("@") else entry
+        mailbox = parse_mailbox(whole, is_utf8=True)
     except AddressSyntaxError as error:
         return f"{entry[:80]!a} is neither an address nor an @domain: {error}"
     if entry.startswith("@"):
         domains.add(mailbox.domain.encode())
     else:
-        addresses.add(mailbox.raw.lower())
+        addresses.add(mailbox.folded)
     return None

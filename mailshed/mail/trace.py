@@ -23,7 +23,8 @@ _HELO_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 def received_line(envelope: Envelope, hostname: str) -> bytes:
     """Make the trace field for `envelope`, folded, in wire form, ending in CRLF.
 
-    The forward-path is named only if it is the only one, so that no recipient learns of another.
+    The forward-path is named only if it is the only one, so that no recipient learns of another;
+    and if it is ASCII, as the line has to be where a message goes on without SMTPUTF8.
     """
     helo = _HELO_UNSAFE.sub("?", envelope.helo)[:255] or "unknown"
     client = envelope.client
@@ -31,7 +32,7 @@ def received_line(envelope: Envelope, hostname: str) -> bytes:
     if client.address.version == 6:
         literal = f"IPv6:{literal}"
     target = ""
-    if len(envelope.recipients) == 1:
+    if len(envelope.recipients) == 1 and envelope.recipients[0].mailbox.is_ascii:
         target = f"\r\n\tfor <{envelope.recipients[0].mailbox}>"
     if client.tls is not None:
         target += f"\r\n\ttls {client.tls.cipher}"

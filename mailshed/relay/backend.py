@@ -22,7 +22,7 @@ class Origin:
     """Whose message it is, for a backend that is told (XCLIENT, XFORWARD)."""
 
     address: str
-    """The client's, as text; empty if there was none, as for reports of our own."""
+    """The client's, as text; empty or a word if there was none, as for reports of our own."""
     helo: str = ""
     login: str = ""
     """The name that the client has authenticated as; empty if it has not."""

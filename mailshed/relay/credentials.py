@@ -26,6 +26,10 @@ from mailshed.terms import Stage
 OCTETS_MAX = 4096
 """A longer file is not one of these."""
 
+COMMAND_OCTETS_MAX = 512
+"""Octets of a command line with its end (RFC 5321, 4.5.3.1.4); what is longer waits for a prompt
+(RFC 4954, 4)."""
+
 # Nothing of a message depends on AUTH, so it has no stage; it belongs to the greeting.
 _STAGE = (Stage.EHLO,)
 _PROMPT = 334
@@ -82,7 +86,10 @@ async def log_in(
     """Authenticate; None if the server has let us in. Each reply may take `timeout` seconds."""
     user, password = credentials.user, credentials.password
     if "PLAIN" in offers.mechanisms:
-        steps = [b"AUTH PLAIN " + auth_plain_encode(user, password)]
+        response = auth_plain_encode(user, password)
+        steps = [b"AUTH PLAIN " + response]
+        if len(steps[0]) + 2 > COMMAND_OCTETS_MAX:
+            steps = [b"AUTH PLAIN", response]
     elif "LOGIN" in offers.mechanisms:
         steps = [b"AUTH LOGIN", *auth_login_encode(user, password)]
     else:

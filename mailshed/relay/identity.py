@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mailshed.mail import xtext
-from mailshed.relay.backend import Origin
+from mailshed.relay.backend import NOBODY, Origin
 from mailshed.terms import QueueId
 
 UNAVAILABLE = b"[UNAVAILABLE]"
@@ -37,6 +37,11 @@ _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _Attributes = Sequence[tuple[str, bytes]]
 
 
+def whose_is(origin: Origin) -> Origin:
+    """Who it is; NOBODY for what came from no address, as our own reports."""
+    return NOBODY if _parsed(origin.address) is None else origin
+
+
 def xclient_commands(origin: Origin, offered: Collection[str]) -> list[bytes]:
     """The commands that make a session the client's, with the attributes that are offered."""
     attributes = (
@@ -51,20 +56,18 @@ def xclient_commands(origin: Origin, offered: Collection[str]) -> list[bytes]:
     return _commands(b"XCLIENT", attributes, offered)
 
 
-def xforward_commands(
-    origin: Origin, queue_id: QueueId, offered: Collection[str]
-) -> list[bytes]:
+def xforward_commands(origin: Origin, queue_id: QueueId, offered: Collection[str]) -> list[bytes]:
     """The commands that tell of whom the next message is, with the attributes that are offered.
 
     A message without an origin is our own, which an unknown address says.
     """
-    is_ours = not origin.address
+    is_ours = whose_is(origin) == NOBODY
     attributes = (
         ("ADDR", _address(origin)),
         ("NAME", UNAVAILABLE),
         ("PORT", UNAVAILABLE),
         ("PROTO", UNAVAILABLE if is_ours else b"ESMTP"),
-        ("HELO", _helo(origin)),
+        ("HELO", UNAVAILABLE if is_ours else _helo(origin)),
         ("IDENT", _text(queue_id)),
         ("SOURCE", b"LOCAL" if is_ours else b"REMOTE"),
     )

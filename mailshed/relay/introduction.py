@@ -22,7 +22,7 @@ from mailshed.mail.reply import Reply
 from mailshed.relay.backend import NOBODY, Origin
 from mailshed.relay.connection import Connection
 from mailshed.relay.envelope import silence
-from mailshed.relay.identity import hello_name, xclient_commands
+from mailshed.relay.identity import hello_name, whose_is, xclient_commands
 from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 
@@ -42,10 +42,10 @@ def suits(connection: Connection, origin: Origin) -> bool:
 
     A server may offer XCLIENT to us and no more to whom we were taken for.
     """
-    now = connection.identity
-    if now == origin or now == NOBODY:
+    whose = whose_is(origin)
+    if connection.identity in (NOBODY, whose):
         return True
-    return origin != NOBODY and "ADDR" in connection.offers.xclient
+    return whose != NOBODY and "ADDR" in connection.offers.xclient
 
 
 async def introduce(
@@ -56,7 +56,7 @@ async def introduce(
     A Deferred at Stage.EHLO is about the backend, any other result about this message. If the
     connection broke, its wire says so.
     """
-    if origin == connection.identity:
+    if whose_is(origin) == connection.identity:
         return None
     if "ADDR" not in connection.offers.xclient:
         connection.is_spent = True  # the next one may find the backend's configuration changed

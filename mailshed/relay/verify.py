@@ -45,7 +45,7 @@ from mailshed.clock import Clock
 from mailshed.config.policy import VerificationPolicy
 from mailshed.control.backoff import Backoff
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
+from mailshed.mail.address import Mailbox, domain_of
 from mailshed.mail.delivery import Delivered, TransactionResult
 from mailshed.mail.envelope import Client
 from mailshed.maillog import MailLog
@@ -154,6 +154,8 @@ class RecipientVerifier:
             return None
         if policy.recipients is not None:
             return self._check_list(client, mailbox)
+        if not mailbox.is_ascii:
+            return None  # asked without SMTPUTF8, a server would refuse the script, not the mailbox
         key = key_of(mailbox.raw)
         found = self._cache.look_up(key, self._clock.monotonic())
         if found is KNOWN:
@@ -334,7 +336,7 @@ class RecipientVerifier:
             lesson = lesson_of(fared)
             if lesson is None:
                 continue
-            if key.rpartition(b"@")[2].decode("ascii") in policy.domains:
+            if domain_of(key) in policy.domains:
                 self._cache.remember(key, lesson, now, policy)
 
 

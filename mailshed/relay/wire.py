@@ -164,7 +164,7 @@ class WireProtocol(SMTPProtocol):
             server_hostname=server_name,
             ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
-        if self.has_news or tls is None:
+        if tls is None or not self.is_idle:
             raise ConnectionResetError("the connection was closed")
         self._take_over(tls)
 

@@ -13,8 +13,8 @@ from itertools import count
 from random import Random
 
 from mailshed.control.limit import SlotEnding
-from mailshed.drain.notify import ReportContext
 from mailshed.drain.matter import ReportPolicy
+from mailshed.drain.notify import ReportContext
 from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.drain.retry import settle_attempt
 from mailshed.mail.delivery import Delivered, TransactionResult

@@ -163,13 +163,13 @@ def _address(text: str) -> str:
     # A domain is right if an address in it is.
     whole = f"x@{bare[1:].removeprefix('.')}" if bare.startswith("@") else bare
     try:
-        parse_mailbox(whole)
+        parse_mailbox(whole, is_utf8=True)
     except (AddressSyntaxError, UnicodeError):
         raise ValueError(
             f"expected an address, @example.org, @.example.org (what is below it), or <> for the"
             f" null sender, not {text!r}"
         ) from None
-    return bare.lower()
+    return bare.encode().lower().decode()  # as SQLite does it: ASCII alone
 
 
 def _age(name: str, given: Mapping[str, Sequence[str]]) -> float | None:

@@ -208,9 +208,9 @@ def _message(connection: sqlite3.Connection, message_id: int, now: float) -> Ent
         "attempts": attempts,
         "next_attempt": _rfc3339(due),
         "reason": reason,
-        "sender": sender.decode("latin-1"),
+        "sender": _text(sender),
         "recipients": [
-            {"address": address.decode("latin-1"), "state": each, "last_reply": last_reply}
+            {"address": _text(address), "state": each, "last_reply": last_reply}
             for address, each, last_reply in recipients
         ],
     }
@@ -226,7 +226,11 @@ def _headers(connection: sqlite3.Connection, message_id: int) -> list[dict[str, 
 
 
 def _words(parameters: bytes) -> list[str]:
-    return [each.decode("latin-1") for each in parameters.split()]
+    return [_text(each) for each in parameters.split()]
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "backslashreplace")
 
 
 def _rfc3339(wall: float) -> str:

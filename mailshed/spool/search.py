@@ -20,7 +20,7 @@ from mailshed.spool.filter import NULL_PATH, QueueFilter
 from mailshed.spool.rows import BY_LIVELINESS
 from mailshed.terms import QueueId
 
-# An address is text in ASCII. One that is compared with '@example.org' or '.example.org' is
+# An address is text in UTF-8. One that is compared with '@example.org' or '.example.org' is
 # compared at its end; no address begins like that.
 _CONDITIONS = """
     received > :after AND received <= :before

@@ -273,12 +273,12 @@ async def test_sessions_over_the_limit_get_421_and_their_place_is_free_again() -
         one, two = await front.peer(), await front.peer()
         third = await front.peer(greeted=False)
         assert await third.rest() == b"421 4.3.2 Too many connections, try again later\r\n"
-        assert front.handler.refusals == ["smtp"]
+        assert front.handler.refusals == ["total"]
         await one.command("QUIT", 221)
         await until(lambda: len(front.handler.open_sessions) == 1, "the session has ended")
         await front.peer()
         await two.command("NOOP", 250)
-        assert front.handler.refusals == ["smtp"]
+        assert front.handler.refusals == ["total"]
 
 
 async def test_many_connections_at_once_do_not_pass_the_limit() -> None:
@@ -311,7 +311,7 @@ async def test_whoever_fills_the_sessions_leaves_some_for_clinical_networks() ->
         clinical = [await front.peer(host=CLINICAL) for _ in range(2)]
         await clinical[0].command("NOOP", 250)
         assert await (await front.peer(host=CLINICAL, greeted=False)).rest() == BUSY
-        assert front.handler.refusals == ["smtp", "smtp"]
+        assert front.handler.refusals == ["total", "total"]
         await common[0].command("QUIT", 221)
         await until(lambda: len(front.handler.open_sessions) == 39, "a session has ended")
         assert await (await front.peer(host=COMMON, greeted=False)).rest() == BUSY

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mailshed.listener import mail_data, protocol
+from mailshed.listener import protocol
+from mailshed.listener.deadlines import Phase
 from mailshed.listener.protocol import COMMAND_OCTETS_MAX, SmtpSession
 from mailshed.mail.reply import make
 from tests.support.front import DEADLINE, Front, is_full, settle, until
@@ -182,7 +183,7 @@ async def test_the_timeout_for_commands_counts_again_after_a_message() -> None:
         for data, code in ((b"bare\n\r\n.\r\n", b"550"), (MESSAGE, b"250")):
             await peer.send(data)
             assert (await peer.reply())[:3] == code
-            assert front.session._deadline > loop.time() + 20
+            assert front.session.timer.next_deadline > loop.time() + 20
             await peer.send(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n")
             assert [(await peer.reply())[:3] for _ in range(3)] == [b"250", b"250", b"354"]
 
@@ -202,10 +203,9 @@ async def test_dripping_octets_do_not_keep_a_command_open() -> None:
         assert await peer.reply() == b"421 4.4.2 Timeout, closing connection\r\n"
 
 
-async def test_mail_data_that_only_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mail_data_that_only_drips_is_cut_off() -> None:
     """Progress is not enough: after the grace, there is a least rate."""
-    monkeypatch.setattr(mail_data, "DATA_RATE_GRACE", 0.1)
-    async with Front(data_rate_min=100_000) as front:
+    async with Front(data_rate_min=100_000, data_rate_grace=0.1) as front:
         peer = await front.in_data()
         end = time.monotonic() + DEADLINE
         while front.handler.open_sessions and time.monotonic() < end:
@@ -216,6 +216,7 @@ async def test_mail_data_that_only_drips_is_cut_off(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.01)
         assert await peer.reply() == b"421 4.4.2 Data arrives too slowly, closing connection\r\n"
         assert front.handler.store.memory.used == 0
+        assert front.handler.delays == [Phase.DATA]
 
 
 # Endings.

@@ -6,11 +6,12 @@ own dot a client that has left ends the matter.
 
 import asyncio
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from mailshed.errors import SpoolSick
+from mailshed.listener import deadlines
 from tests.support.builders import away, relay_policy
 from tests.support.front import Front, Peer, settle, until
 from tests.support.live_path import LivePath
@@ -103,13 +104,14 @@ async def test_the_reply_of_the_backend_waits_longer_than_any_timer(
         peer = await at_the_backend(front, path)
         (session,) = path.handler.open_sessions
         armed: list[float] = []
-        arm = session._arm
+        monkeypatch.setattr(deadlines, "PAUSE_LOOK", 0.05)
+        call_at = session.loop.call_at
 
-        def noted(when: float) -> None:
+        def noted(when: float, callback: Any, *arguments: Any, **options: Any) -> Any:
             armed.append(when)
-            arm(when)
+            return call_at(when, callback, *arguments, **options)
 
-        monkeypatch.setattr(session, "_arm", noted)
+        monkeypatch.setattr(session.loop, "call_at", noted)
         await until(lambda: len(armed) > 3, "the timer has run out several times")
         assert await peer.is_silent()
         path.backend.may_answer.set()

@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
+from mailshed.admission.sessions import Visitor
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import finish_sessions
-from mailshed.mail.reply import Reply
+from mailshed.mail.proxy_protocol import Endpoint
 from tests.support.front import DEADLINE, Front, Peer, settle, until
 
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n.\r\n"
@@ -116,15 +117,14 @@ async def test_a_connection_that_was_just_accepted_is_told_too(
 ) -> None:
     """Between its acceptance and its greeting a session has a connection, and nothing was said."""
     async with Front() as front:
-        admit = front.server._admit
+        new_session = front.server.new_session
 
-        def admit_and_stop(host: str | None) -> SmtpSession | Reply:
-            session = admit(host)
-            assert isinstance(session, SmtpSession)
+        def make_and_stop(visitor: Visitor, peer: Endpoint) -> SmtpSession:
+            session = new_session(visitor, peer)
             asyncio.get_running_loop().call_soon(session.stop)  # before its command loop begins
             return session
 
-        monkeypatch.setattr(front.server, "_admit", admit_and_stop)
+        monkeypatch.setattr(front.server, "new_session", make_and_stop)
         peer = await front.peer(greeted=False)
         assert (await peer.rest()).splitlines()[-1] + b"\r\n" == BYE
         await until(lambda: not front.handler.open_sessions, "the session has ended")

@@ -84,7 +84,7 @@ def queue_id(wall: float = WALL) -> QueueId:
 
 def mailbox(address: str = "alice@example.org") -> Mailbox:
     """A mailbox as the listener's parser makes it."""
-    return parse_mailbox(address)
+    return parse_mailbox(address, is_utf8=True)
 
 
 def recipient(address: str = "bob@example.net", *parameters: bytes) -> Recipient:
@@ -200,9 +200,9 @@ def session_limits(**changes: Any) -> SessionLimits:
     """Bounds that no ordinary dialog meets."""
     made = SessionLimits(
         sessions_max=100,
-        sessions_per_address=100,
-        sessions_per_trusted_address=100,
-        sessions_per_network=100,
+        sessions_per_address=1_000_000,
+        sessions_per_trusted_address=1_000_000,
+        sessions_per_network=1_000_000,
         connection_rate_max=0,
         message_size_max=1 << 20,
         recipients_max=100,

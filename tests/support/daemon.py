@@ -94,6 +94,7 @@ class Daemon:
                 "disk_reserve": "1MiB",
                 "retry_min": "1s",
                 "retry_max": "2s",
+                "reports_per_minute": 1000,  # a story's mail has few senders
             },
             "metrics": {"bind": f"127.0.0.1:{self.metrics_port}"},
             "classification": {

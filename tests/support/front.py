@@ -13,20 +13,30 @@ import tempfile
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
-from mailshed.config.policy import ListenerPolicy, SessionLimits
+from mailshed.admission.sessions import Standing, Visitor
+from mailshed.authentication.sasl import Credentials
+from mailshed.config.policy import ListenerPolicy, ProxyMode, SessionLimits
+from mailshed.errors import CredentialsError
+from mailshed.listener.caps import SessionCaps
 from mailshed.listener.deadlines import Phase
 from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.server import SessionFactory, SmtpServer, bind
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
-from mailshed.mail.envelope import Client, Recipient
-from mailshed.mail.reply import Reply, make
+from mailshed.mail.envelope import Client, Recipient, TlsState
+from mailshed.mail.networks import Address
+from mailshed.mail.proxy_protocol import Endpoint
+from mailshed.mail.reply import AUTH_FAILED, AUTHENTICATED, Reply, make
+from mailshed.maillog import MailLog
+from mailshed.metrics import Metrics, new_registry
 from mailshed.terms import Stage
 from tests.support.builders import content_store, session_limits
 
@@ -85,9 +95,13 @@ class ScriptedHandler:
     open_sessions: set[SmtpSession] = field(default_factory=set)
     sessions: list[SmtpSession] = field(default_factory=list)
     """All that ever connected."""
-    refusals: list[str] = field(default_factory=list)
     clinical_hosts: tuple[str, ...] = ("127.0.0.1",)
     """Addresses of clients that may use the sessions held in reserve."""
+    proxy_hosts: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses of trusted proxies, where a listener has any."""
+    metrics: Metrics = field(default_factory=lambda: Metrics(new_registry()))
+    log: StringIO = field(default_factory=StringIO)
+    caps: SessionCaps = field(init=False)
     replies: list[tuple[str, int]] = field(default_factory=list)
     delays: list[Phase] = field(default_factory=list)
     rejections: list[tuple[Stage, bytes, int]] = field(default_factory=list)
@@ -97,6 +111,16 @@ class ScriptedHandler:
     taken: list[Taken] = field(default_factory=list)
     offered_behind: frozenset[str] = frozenset({"SMTPUTF8"})
     """Extensions of the mail servers behind."""
+    tls: TlsState | None = None
+    """What protects connections from their first octet on, as far as sessions are told."""
+    said: list[Credentials | CredentialsError] = field(default_factory=list)
+    """What clients have said with AUTH."""
+    auth_answer: Reply = AUTHENTICATED
+    may_verify: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, AUTH waits for its answer."""
+    verifying: int = 0
+    """Those that wait for it."""
+    sender_answer: Reply | None = None
     is_keeping: bool = True
     """Whether mail data is remembered, or only counted."""
     octets: int = 0
@@ -106,30 +130,64 @@ class ScriptedHandler:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
+        self.caps = SessionCaps(
+            metrics=self.metrics,
+            maillog=MailLog(self.log),
+            now=monotonic,
+            on_stress=self._fit_all,
+        )
+
+    def _fit_all(self) -> None:
+        for session in self.open_sessions:
+            self._fit(session)
+
+    def _fit(self, session: SmtpSession) -> None:
+        is_stranger = session.visitor is None or session.visitor.standing is Standing.STRANGER
+        session.hurry(is_hurried=self.caps.is_stressed and is_stranger)
+        self.may_verify.set()
 
     def connected(self, session: SmtpSession) -> Reply | None:
-        """Make a client of loopback."""
+        """Make a client of loopback, or of who the proxy says it is."""
         self.sessions.append(session)
+        peer = session.peer or Endpoint(address=ip_address("127.0.0.1"), port=1)
         session.client = Client(
             session_id=f"s{len(self.sessions)}",
             listener=session.listener,
-            address=ip_address("127.0.0.1"),
-            port=1,
+            address=peer.address,
+            port=peer.port,
             is_trusted=self.is_trusted,
+            tls=self.tls,
         )
+        self._fit(session)
         return self.connect_answer
 
     def disconnected(self, session: SmtpSession) -> None:
         """Forget the session."""
         self.open_sessions.discard(session)
+        if session.visitor is not None:
+            self.caps.leave(session.visitor, session.limits)
+            session.visitor = None
 
-    def refused(self, listener: str) -> None:
-        """Remember a connection over the limit."""
-        self.refusals.append(listener)
-
-    def may_use_reserve(self, host: str) -> bool:
+    def visitor(self, address: Address, policy: ListenerPolicy, *, is_proxied: bool) -> Visitor:
         """Ask the test."""
-        return host in self.clinical_hosts
+        if policy.proxy is not ProxyMode.NONE and not is_proxied:
+            if str(address) in self.proxy_hosts:
+                return Visitor(address, Standing.PROXY)
+        elif str(address) in self.clinical_hosts:
+            return Visitor(address, Standing.CLINICAL)
+        return Visitor(address, Standing.STRANGER)
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why connections got no session."""
+        counted = self.metrics.registry.collect()
+        return [
+            sample.labels["cause"]
+            for family in counted
+            if family.name == "mailshed_smtp_connections_refused"
+            for sample in family.samples
+            for _ in range(int(sample.value))
+        ]
 
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Remember a reply."""
@@ -138,6 +196,26 @@ class ScriptedHandler:
     def overdue(self, session: SmtpSession, phase: Phase) -> None:
         """Remember what the client was too slow with."""
         self.delays.append(phase)
+
+    async def authenticate(
+        self, session: SmtpSession, said: Credentials | CredentialsError
+    ) -> Reply:
+        """Remember what was said, wait if the test wants that, and answer."""
+        self.said.append(said)
+        self.verifying += 1
+        try:
+            await self.may_verify.wait()
+        finally:
+            self.verifying -= 1
+        if isinstance(said, CredentialsError):
+            return AUTH_FAILED
+        if self.auth_answer.is_success:
+            session.client = replace(session.client, user=said.login, is_trusted=True)
+        return self.auth_answer
+
+    def sender(self, session: SmtpSession) -> Reply | None:
+        """Ask the test."""
+        return self.sender_answer
 
     def mail(self, session: SmtpSession) -> Callable[[], Awaitable[None]] | None:
         """Be slow if the test says so."""
@@ -155,7 +233,7 @@ class ScriptedHandler:
         """Remember mail data that became no message."""
         self.discarded_data.append((octets, answer))
 
-    def is_offered_behind(self, session: SmtpSession, keyword: str) -> bool:
+    def is_offered_behind(self, keyword: str) -> bool:
         """Ask the test."""
         return keyword in self.offered_behind
 

@@ -23,6 +23,7 @@ from mailshed.mail.content import ContentStore
 from mailshed.mail.delivery import TransactionResult
 from mailshed.mail.networks import NetworkSet
 from mailshed.maillog import MailLog
+from mailshed.message import Message
 from mailshed.metrics import Metrics, new_registry
 from mailshed.pipeline import Pipeline, Policies
 from mailshed.relay.backend import BackendConnections, OutboundMessage
@@ -91,6 +92,7 @@ class Custodian:
 
     in_hand: dict[QueueId, str] = field(default_factory=dict)
     settled: list[tuple[SpoolRecord, TransactionResult]] = field(default_factory=list)
+    successes: list[tuple[Message, TransactionResult]] = field(default_factory=list)
 
     def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
         """Take it in hand."""
@@ -99,6 +101,10 @@ class Custodian:
     def disown(self, queue_id: QueueId) -> None:
         """Let go of it."""
         del self.in_hand[queue_id]
+
+    async def tell_of_success(self, message: Message, result: TransactionResult) -> None:
+        """Note what a sender wanted to hear."""
+        self.successes.append((message, result))
 
     async def settle_adopted(self, record: SpoolRecord, result: TransactionResult) -> None:
         """Note how it ended."""
@@ -167,6 +173,7 @@ class LivePath:
             contents=self.contents,
             supervisor=self.supervisor,
             metrics=self.metrics,
+            maillog=MailLog(self.log),
             clock=clock,
             rng=rng,
             client_kinds={"smtp": kind},

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from mailshed.clock import SystemClock
-from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.backend import NOBODY, Origin, OutboundMessage
 from mailshed.relay.connection import Address
+from mailshed.relay.manner import PLAIN, Manner
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.terms import QueueId
 
@@ -25,6 +26,7 @@ def outbound(
     prefix: bytes = b"",
     is_streamed: bool = False,
     partial_ok: bool = False,
+    origin: Origin = NOBODY,
     may_send_dot: Callable[[], bool] = lambda: True,
 ) -> OutboundMessage:
     """Make a message; `is_streamed` hands its content over through `chunks`."""
@@ -45,6 +47,7 @@ def outbound(
         in_memory=None if is_streamed else pieces,
         chunks=chunks if is_streamed else None,
         partial_ok=partial_ok,
+        origin=origin,
         may_send_dot=may_send_dot,
     )
 
@@ -57,17 +60,26 @@ def smtp_backend(
     dot_timeout: float = DEADLINE,
     idle_timeout: float = 60.0,
     messages_per_connection: int = 100,
+    manner: Manner = PLAIN,
+    on_trouble: Callable[[str], None] = lambda _detail: None,
 ) -> SmtpBackend:
     """Make a backend for a server on 127.0.0.1 with timeouts that no healthy test reaches."""
     return SmtpBackend(
         "scripted",
-        Address(host="127.0.0.1", port=port, hostname="relay.test"),
+        Address(
+            host="127.0.0.1",
+            port=port,
+            hostname="relay.test",
+            protocol="lmtp" if manner.is_lmtp else "smtp",
+        ),
         connect_timeout=connect_timeout,
         command_timeout=command_timeout,
         dot_timeout=dot_timeout,
         idle_timeout=idle_timeout,
         messages_per_connection=messages_per_connection,
         clock=SystemClock(),
+        manner=manner,
+        on_trouble=on_trouble,
     )
 
 

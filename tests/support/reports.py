@@ -50,10 +50,10 @@ def bounce_processor(wire: bytes) -> tuple[set[bytes], set[bytes]]:
     return set(delayed), set(failed)
 
 
-def assert_wire_form(wire: bytes) -> None:
-    """Lines end in CRLF and are short enough, dots are stuffed, all is ASCII."""
+def assert_wire_form(wire: bytes, *, is_ascii: bool = True) -> None:
+    """Lines end in CRLF and are short enough, dots are stuffed, all is ASCII (or 8-bit)."""
     assert wire.endswith(b"\r\n")
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\x00", wire)
     assert not re.search(rb"(?m)^\.(?!\.)", wire)
-    assert wire.isascii()
+    assert wire.isascii() or not is_ascii
     assert max(map(len, wire.split(b"\r\n"))) <= 998

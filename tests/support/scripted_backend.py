@@ -8,7 +8,10 @@ Left alone it is a plain, correct server. `once` and `always` replace its behavi
 
 `once` may be called several times; its actions are used up in order, over all connections, and
 then `always` or the plain behaviour comes back. A stage is consulted when the command has been
-read; `Stage.CONNECT` is the greeting and `Stage.DOT` the end of the mail data.
+read; `Stage.CONNECT` is the greeting and `Stage.DOT` the end of the mail data, be it a dot or the
+last chunk of BDAT. `is_lmtp` makes it an LMTP server (RFC 2033): then `Stage.DOT` is consulted once
+for each recipient it has accepted. XCLIENT and XFORWARD are known if they are among the extensions,
+and `answers` replaces what they are answered.
 """
 
 import asyncio
@@ -78,6 +81,14 @@ class Received:
     forward_paths: list[bytes]
     data: bytes
     is_accepted: bool
+    accepted_paths: list[bytes] = field(default_factory=list)
+    """For whom it was answered with 2xx: everybody or nobody, unless this is LMTP."""
+    is_chunk: bool = False
+    """Whether it came by BDAT; `data` is not dot-stuffed then."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """What the session was said to be by XCLIENT, names in upper case, xtext as it came."""
+    forwarded: dict[str, str] = field(default_factory=dict)
+    """The same of XFORWARD, for this message."""
 
 
 @dataclass(slots=True)
@@ -90,14 +101,19 @@ class Session:
     buffer: bytearray = field(default_factory=bytearray)
     reverse_path: bytes | None = None
     forward_paths: list[bytes] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    forwarded: dict[str, str] = field(default_factory=dict)
+    is_greeted: bool = False
+    """Whether EHLO came, since the greeting or XCLIENT."""
 
     def reset(self) -> None:
         """Forget the envelope."""
         self.reverse_path = None
         self.forward_paths = []
+        self.forwarded = {}
 
 
-class _Over(Exception):
+class SessionOver(Exception):  # noqa: N818 - nothing went wrong
     """The session is to end."""
 
 
@@ -105,9 +121,16 @@ class ScriptedBackend:
     """The server; an async context manager that listens on a free port of 127.0.0.1."""
 
     def __init__(
-        self, *, extensions: tuple[str, ...] = DEFAULT_EXTENSIONS, receive_buffer: int = 0
+        self,
+        *,
+        extensions: tuple[str, ...] = DEFAULT_EXTENSIONS,
+        receive_buffer: int = 0,
+        is_lmtp: bool = False,
     ) -> None:
         self.extensions = extensions
+        self.is_lmtp = is_lmtp
+        self.answers: defaultdict[bytes, deque[Action]] = defaultdict(deque)
+        """What XCLIENT and XFORWARD are answered, once each, in order."""
         self.host = "127.0.0.1"
         self.port = 0
         self.sessions: list[Session] = []
@@ -165,6 +188,10 @@ class ScriptedBackend:
             session.writer.close()
 
     async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, sock=self._listen())
+        return self
+
+    def _listen(self) -> socket.socket:
         # Named in full: asyncio sets TCP_NODELAY only if the protocol is not left to the kernel.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,8 +199,7 @@ class ScriptedBackend:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         listener.bind((self.host, self.port))
         self.port = listener.getsockname()[1]
-        self._server = await asyncio.start_server(self._serve, sock=listener)
-        return self
+        return listener
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
@@ -200,7 +226,7 @@ class ScriptedBackend:
         self.sessions.append(session)
         try:
             await self._session(session)
-        except (_Over, ConnectionError, asyncio.CancelledError):
+        except (SessionOver, ConnectionError, asyncio.CancelledError):
             pass  # cancelled by `stop`, which waits for this task to end
         finally:
             self._tasks.discard(task)
@@ -213,8 +239,9 @@ class ScriptedBackend:
             session.commands.append(line)
             verb, _, argument = line.partition(b" ")
             match verb.upper():
-                case b"EHLO":
-                    lines = ("scripted.test", *self.extensions)
+                case (b"EHLO" | b"LHLO") as hello if (hello == b"LHLO") == self.is_lmtp:
+                    session.is_greeted = True
+                    lines = ("scripted.test", *self._offered(session))
                     dashes = "-" * (len(lines) - 1) + " "
                     plain = say(*(f"250{d}{text}" for d, text in zip(dashes, lines, strict=True)))
                     await self._act(session, Stage.EHLO, plain)
@@ -224,17 +251,51 @@ class ScriptedBackend:
                     await self._rcpt(session, argument)
                 case b"DATA":
                     await self._data(session)
+                case b"BDAT" if "CHUNKING" in self.extensions:
+                    await self._bdat(session, argument)
+                case (b"XCLIENT" | b"XFORWARD") as told:
+                    await self._told(session, told, argument)
                 case b"RSET":
                     session.reset()
                     await self._do(session, self.rset)
                 case b"QUIT":
                     await self._act(session, Stage.QUIT, bye("221 2.0.0 bye"))
                 case _:
-                    await self._do(session, say("500 5.5.2 what?"))
+                    await self._other(session, verb.upper(), argument)
+
+    async def _told(self, session: Session, verb: bytes, argument: bytes) -> None:
+        """Take attributes as Postfix does: XCLIENT leads back to the greeting."""
+        offered = {each.partition(" ")[0] for each in self.extensions}
+        plain = say("220 again ESMTP" if verb == b"XCLIENT" else "250 2.0.0 noted")
+        if verb.decode() not in offered:
+            plain = say("550 5.7.0 insufficient authorization")
+        elif session.reverse_path is not None:
+            plain = say("503 5.5.1 mail transaction in progress")
+        action = self.answers[verb].popleft() if self.answers[verb] else plain
+        if await self._do(session, action) != b"2":
+            return
+        pairs = (each.partition("=") for each in argument.decode().split(" "))
+        attributes = {name.upper(): value for name, _, value in pairs}
+        if verb == b"XCLIENT":
+            session.identity |= attributes
+            session.is_greeted = False
+            session.reset()
+        else:
+            session.forwarded |= attributes
+
+    def _offered(self, _session: Session) -> tuple[str, ...]:
+        """What EHLO tells this client."""
+        return self.extensions
+
+    async def _other(self, session: Session, _verb: bytes, _argument: bytes) -> None:
+        """Answer a command that plain SMTP does not have."""
+        await self._do(session, say("500 5.5.2 what?"))
 
     async def _mail(self, session: Session, argument: bytes) -> None:
         plain = say("250 2.1.0 sender ok")
-        if session.reverse_path is not None:
+        if not session.is_greeted:
+            plain = say("503 5.5.1 need EHLO")
+        elif session.reverse_path is not None:
             plain = say("503 5.5.1 nested MAIL")
         if await self._act(session, Stage.MAIL, plain) == b"2":
             session.reverse_path = _path(argument)
@@ -255,22 +316,46 @@ class ScriptedBackend:
             plain = say("554 5.5.1 no valid recipients")
         if await self._act(session, Stage.DATA, plain) != b"3":
             return
-        data = await self._mail_data(session)
+        await self._end(session, await self._mail_data(session))
+
+    async def _bdat(self, session: Session, argument: bytes) -> None:
+        """RFC 3030: the chunk is read whatever becomes of it."""
+        size, *is_last = argument.upper().split(b" ")
+        while len(session.buffer) < int(size):
+            await self._fill(session)
+        data = bytes(session.buffer[: int(size)])
+        del session.buffer[: int(size)]
+        if not session.forward_paths:
+            await self._do(session, say("503 5.5.1 no valid recipients"))
+        else:
+            assert is_last == [b"LAST"], "this server takes a message in one chunk"
+            await self._end(session, data, is_chunk=True)
+
+    async def _end(self, session: Session, data: bytes, *, is_chunk: bool = False) -> None:
+        """Answer a complete message, once or for each recipient."""
         message = Received(
             reverse_path=session.reverse_path or b"",
             forward_paths=session.forward_paths,
             data=data,
             is_accepted=False,
+            is_chunk=is_chunk,
+            identity=dict(session.identity),
+            forwarded=session.forwarded,
         )
         self.received.append(message)
         session.reset()
         plain = say("250 2.0.0 taken")
         if not message.forward_paths:
             plain = say("554 5.5.1 no valid recipients")
-        action = self._action(Stage.DOT, plain)
-        answer = action.then if isinstance(action, Wait) else action
-        message.is_accepted = isinstance(answer, Say) and answer.octets.startswith(b"2")
-        await self._do(session, action)
+        for paths in (
+            [[each] for each in message.forward_paths] if self.is_lmtp else [message.forward_paths]
+        ):
+            action = self._action(Stage.DOT, plain)
+            answer = action.then if isinstance(action, Wait) else action
+            if isinstance(answer, Say) and answer.octets.startswith(b"2"):
+                message.is_accepted = True
+                message.accepted_paths += paths
+            await self._do(session, action)
 
     async def _mail_data(self, session: Session) -> bytes:
         """Read to the end of data and leave what comes after it in the buffer."""
@@ -298,7 +383,7 @@ class ScriptedBackend:
     async def _fill(self, session: Session) -> None:
         chunk = await session.reader.read(65536)
         if not chunk:
-            raise _Over
+            raise SessionOver
         session.buffer += chunk
 
     def _action(self, stage: Stage, plain: Action) -> Action:
@@ -316,7 +401,7 @@ class ScriptedBackend:
                 session.writer.write(octets)
                 await session.writer.drain()
                 if is_last:
-                    raise _Over
+                    raise SessionOver
                 return octets[:1]
             case Close(is_reset):
                 if is_reset:
@@ -324,7 +409,7 @@ class ScriptedBackend:
                     raw = session.writer.get_extra_info("socket")
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     session.writer.transport.abort()
-                raise _Over
+                raise SessionOver
             case Wait(event, then):
                 await event.wait()
                 return await self._do(session, then)

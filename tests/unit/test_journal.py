@@ -1,5 +1,6 @@
 """Each thing that becomes of a message is one line of the log and its counts, and they agree."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mailshed.mail.delivery import (
     Delivered,
     DeliveryResult,
     InDoubt,
+    NoReply,
     StageTimes,
     TransactionResult,
 )
@@ -21,7 +23,7 @@ from mailshed.mail.header import HeaderView
 from mailshed.mail.reply import Reply, make
 from mailshed.message import Message
 from mailshed.spool.store import Report, Settlement
-from mailshed.terms import Ending, Reason, SpoolState, Stage
+from mailshed.terms import Ending, Reason, ReportKind, SpoolState, Stage
 from tests.support.builders import (
     BUSY,
     OK,
@@ -31,6 +33,8 @@ from tests.support.builders import (
     classification_policy,
     client,
     content_store,
+    deferred,
+    delivered,
     envelope,
     spool_record,
     wire,
@@ -447,6 +451,81 @@ class TestReports:
         )
         book.journal.expired(record, settlement, 345600.0)
         assert self.count(book, "failed") == 1
+
+    def test_of_a_success_that_came_with_a_failure_is_not_the_one_about_it(
+        self, book: JournalBook
+    ) -> None:
+        record, failed = spool_record(names=TELEWORK), self.report()
+        relayed = replace(self.report(), kind=ReportKind.RELAYED)
+        settlement = Settlement(
+            queue_id=record.queue_id,
+            endings={0: Ending.EXPIRED},
+            attempts=0,
+            next_attempt_wall=WALL,
+            reports=(relayed, failed),
+        )
+        book.journal.expired(record, settlement, 345600.0)
+        assert book.log.one("expired")["report"] == failed.record.queue_id
+        line = book.log.one("reported")
+        assert (line["id"], line["kind"]) == (record.queue_id, "relayed")
+        assert (line["to"], line["report"]) == ("<alice@example.org>", relayed.record.queue_id)
+        assert (self.count(book, "failed"), self.count(book, "relayed")) == (1, 1)
+
+    def test_in_one_for_many(self, book: JournalBook) -> None:
+        record = spool_record(names=TELEWORK, is_generated=True)
+        book.journal.summarised(b"alice@example.org", Report(record=record, content=b""), 40)
+        line = book.log.one("reports_summarised")
+        assert (line["id"], line["to"], line["nrcpt"]) == (
+            record.queue_id,
+            "<alice@example.org>",
+            40,
+        )
+        assert self.count(book, "summary") == 1
+
+    def test_that_are_too_many(self, book: JournalBook) -> None:
+        assert book.count("reports_limited_total") == 0
+        book.journal.reports_limited(3)
+        assert book.count("reports_limited_total") == 3
+
+    def test_that_is_lost(self, book: JournalBook) -> None:
+        report = replace(self.report(), kind=ReportKind.DELIVERED)
+        book.journal.report_lost(b"alice@example.org", report, "the spool is full")
+        line = book.log.one("report_lost")
+        assert (line["kind"], line["detail"]) == ("delivered", "the spool is full")
+        assert self.count(book, "delivered") == 0
+
+
+class TestDowngrades:
+    """What a backend does not offer is counted where a message would have needed it."""
+
+    EIGHT_BIT = (b"RET=HDRS", b"body=8bitmime")
+
+    def counts(self, book: JournalBook, result: TransactionResult) -> tuple[float, float]:
+        book.journal.transaction("telework", "live", result, self.EIGHT_BIT)
+        eight_bit = book.count("downgrades_total", kind="8bitmime")
+        return eight_bit, book.count("downgrades_total", kind="smtputf8")
+
+    def test_eight_bit_mail_without_its_label(self, book: JournalBook) -> None:
+        assert self.counts(book, delivered()) == (1, 0)
+
+    def test_not_if_the_label_was_passed_on(self, book: JournalBook) -> None:
+        result = replace(delivered(), passed_on=frozenset({b"BODY"}))
+        assert self.counts(book, result) == (0, 0)
+
+    def test_not_in_a_mailbox(self, book: JournalBook) -> None:
+        assert self.counts(book, replace(delivered(), is_final=True)) == (0, 0)
+
+    def test_not_of_mail_that_was_not_taken(self, book: JournalBook) -> None:
+        assert self.counts(book, deferred()) == (0, 0)
+
+    def test_not_of_seven_bit_mail(self, book: JournalBook) -> None:
+        book.journal.transaction("telework", "live", delivered(), (b"BODY=7BIT",))
+        book.journal.transaction("telework", "live", delivered())
+        assert book.count("downgrades_total", kind="8bitmime") == 0
+
+    def test_mail_that_needs_smtputf8(self, book: JournalBook) -> None:
+        lacking = Deferred(Stage.MAIL, None, "no", NoReply.UNSUPPORTED)
+        assert self.counts(book, TransactionResult(recipients=(lacking,))) == (0, 1)
 
 
 def test_what_was_postponed_is_counted_by_its_cause(book: JournalBook) -> None:

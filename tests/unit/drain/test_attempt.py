@@ -7,7 +7,13 @@ import pytest
 
 from mailshed.drain.reading import READ_AHEAD_OCTETS
 from mailshed.drain.retry import settle_attempt
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, InDoubt
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    DeliveryResult,
+    InDoubt,
+    TransactionResult,
+)
 from mailshed.spool.store import Settlement, SpoolRecord
 from mailshed.terms import Reason, SpoolState, Stage
 from tests.support.builders import (
@@ -157,10 +163,10 @@ class TestOurOwnFaults:
         """A fault while the outcome is worked out: the backend has the message."""
         queue_id = await middle.keep(spool_record())
 
-        def broken(record: SpoolRecord, results: Any, **rest: Any) -> Settlement:
-            if not any(isinstance(each, InDoubt) for each in results):
+        def broken(record: SpoolRecord, result: TransactionResult, **rest: Any) -> Settlement:
+            if not any(isinstance(each, InDoubt) for each in result.recipients):
                 raise RuntimeError("bug")
-            return settle_attempt(record, results, **rest)
+            return settle_attempt(record, result, **rest)
 
         monkeypatch.setattr("mailshed.drain.attempt.settle_attempt", broken)
         async with middle.draining():

@@ -533,10 +533,10 @@ class TestAdopted:
     async def test_survives_a_fault_of_ours_as_one_in_doubt(
         self, middle: Middle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(record: SpoolRecord, results: Any, **rest: Any) -> Settlement:
-            if not any(isinstance(each, InDoubt) for each in results):
+        def broken(record: SpoolRecord, result: TransactionResult, **rest: Any) -> Settlement:
+            if not any(isinstance(each, InDoubt) for each in result.recipients):
                 raise RuntimeError("bug")
-            return settle_attempt(record, results, **rest)
+            return settle_attempt(record, result, **rest)
 
         monkeypatch.setattr("mailshed.drain.attempt.settle_attempt", broken)
         record = await self.adopt(middle)

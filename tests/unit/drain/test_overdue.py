@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mailshed.drain.overdue import DELAY_REPORTS_PER_SENDER, EXPIRY_BATCH
+from mailshed.drain.overdue import EXPIRY_BATCH
 from mailshed.errors import SpoolError, SpoolFull
 from mailshed.mail.delivery import Deferred, DeliveryResult
 from mailshed.mail.reply import make
@@ -230,7 +230,8 @@ class TestDelay:
             assert 180 <= middle.clock.monotonic() <= 260, "one batch a minute"
         told = Counter(each.record.recipients[0].address for each in middle.spool.generated())
         assert told[b"alice@example.org"] == 1
-        assert DELAY_REPORTS_PER_SENDER < told[robot] <= 4 * DELAY_REPORTS_PER_SENDER
+        per_minute = middle.drainer.policy.reports.per_minute
+        assert per_minute < told[robot] <= 4 * per_minute
         assert middle.spool.balance() == 0
 
     @in_virtual_time

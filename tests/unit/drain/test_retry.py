@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailshed.drain.matter import EXPIRED_STATUS, ReportPolicy
 from mailshed.drain.notify import ReportContext, may_report
-from mailshed.drain.report import ReportPolicy
 from mailshed.drain.retry import (
-    EXPIRED_STATUS,
+    UNSUPPORTED_PATIENCE,
     RetryPolicy,
     expire,
     next_delay,
@@ -19,7 +19,15 @@ from mailshed.drain.retry import (
     retry_delay,
     settle_attempt,
 )
-from mailshed.mail.delivery import Bounced, Deferred, Delivered, DeliveryResult, InDoubt
+from mailshed.mail.delivery import (
+    Bounced,
+    Deferred,
+    Delivered,
+    DeliveryResult,
+    InDoubt,
+    NoReply,
+    TransactionResult,
+)
 from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
 from mailshed.terms import Ending, Reason, SpoolState, Stage
 from tests.support.builders import BUSY, OK, REFUSED, WALL, queue_id, spool_record
@@ -37,16 +45,25 @@ IN_DOUBT = InDoubt("timed out")
 TWO = ("a@example.net", "b@example.net")
 
 
-def context(header: bytes = b"Subject: test\r\n\r\n") -> ReportContext:
-    return ReportContext(policy=POLICY, report_id=queue_id(), header=header)
+def context(content: bytes = b"Subject: test\r\n\r\n", **changes: Any) -> ReportContext:
+    made = ReportContext(
+        policy=POLICY, report_id=queue_id(), success_id=queue_id(), content=content
+    )
+    return replace(made, **changes)
 
 
 def settle(
-    record: SpoolRecord, *results: DeliveryResult, unit: float = 0.5, **changes: Any
+    record: SpoolRecord,
+    *results: DeliveryResult,
+    unit: float = 0.5,
+    passed_on: frozenset[bytes] = frozenset(),
+    is_final: bool = False,
+    **changes: Any,
 ) -> Settlement:
     arguments: dict[str, Any] = {"wall": WALL, "retry": RETRY, "report": context()} | changes
     arguments.setdefault("left", record.expires_wall - arguments["wall"])
-    return settle_attempt(record, results, random_unit=unit, **arguments)
+    result = TransactionResult(recipients=results, passed_on=passed_on, is_final=is_final)
+    return settle_attempt(record, result, random_unit=unit, **arguments)
 
 
 class TestDelay:

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailshed.listener.mail_data import (
-    DATA_RATE_GRACE,
-    DataInterrupted,
-    MailDataReceiver,
-)
+from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
 from mailshed.mail.content import ContentStore
@@ -117,8 +113,106 @@ async def test_a_client_that_leaves_ends_it_without_a_word(fixture: Fixture) -> 
 
 async def test_data_that_drips_is_too_slow_after_the_grace(fixture: Fixture) -> None:
     receiver = fixture.receiver()
-    fixture.clock.advance(DATA_RATE_GRACE + 1)
+    fixture.clock.advance(LIMITS.data_rate_grace + 1)
     fixture.reader.feed_data(b"a\r\n")
     with pytest.raises(DataInterrupted) as caught:
         await receiver.receive(fixture.content)
     assert caught.value.last is reply.TOO_SLOW
+
+
+# Chunks.
+
+
+async def test_a_chunk_is_so_many_octets_and_what_follows_stays_readable(fixture: Fixture) -> None:
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(b"Subject: x\r\n\r\n.dot\r\n" + b"QUIT\r\n")
+    assert await receiver.receive_chunk(fixture.content, 10) is None
+    assert await receiver.receive_chunk(fixture.content, 10, is_last=True) is None
+    assert b"".join(fixture.content.chunks_in_memory) == b"Subject: x\r\n\r\n..dot\r\n"
+    assert fixture.reader.take_line() == b"QUIT\r\n"
+    assert not fixture.content.is_normalised
+
+
+async def test_many_small_chunks_cost_what_one_large_one_does(fixture: Fixture) -> None:
+    """One octet is an object of 34 octets, and a place in a list."""
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(900 * b"x")
+    for number in range(900):
+        assert await receiver.receive_chunk(fixture.content, 1, is_last=number == 899) is None
+    assert fixture.content.chunks_in_memory == [900 * b"x" + b"\r\n"]
+
+
+async def test_chunks_beyond_the_limit_are_read_and_refused_and_so_is_what_follows(
+    fixture: Fixture,
+) -> None:
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(1500 * b"x" + b"NOOP\r\n")
+    assert await receiver.receive_chunk(fixture.content, 1000) is None
+    assert await receiver.receive_chunk(fixture.content, 1) is reply.TOO_LARGE
+    assert fixture.store.memory.used == 0
+    assert await receiver.receive_chunk(fixture.content, 499, is_last=True) is reply.TOO_LARGE
+    assert fixture.reader.take_line() == b"NOOP\r\n"
+    assert receiver.octets == 500, "what was kept once is not counted, since it was never written"
+
+
+@pytest.mark.parametrize("sizes", [(2001,), (1000, 1001), (10**19,)])
+async def test_what_is_beyond_all_bounds_is_not_even_read(
+    fixture: Fixture, sizes: tuple[int, ...]
+) -> None:
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(1000 * b"x")
+    with pytest.raises(DataInterrupted) as interrupted:
+        for size in sizes:
+            await receiver.receive_chunk(fixture.content, size)
+    assert interrupted.value.last is reply.TOO_LARGE
+
+
+async def test_dots_count_as_after_data(fixture: Fixture) -> None:
+    """What would be too large after DATA is too large in chunks: the spool has one form."""
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(300 * b".\r\n")
+    assert await receiver.receive_chunk(fixture.content, 900, is_last=True) is reply.TOO_LARGE
+
+
+@pytest.mark.parametrize("flaw", [b"a\nb", b"a\rb", b"a\0b", b"ab\r"])
+async def test_a_flaw_refuses_the_message_unless_it_is_normalised(
+    fixture: Fixture, flaw: bytes
+) -> None:
+    fixture.reader.feed_data(2 * flaw)
+    refused = await fixture.receiver().receive_chunk(fixture.content, len(flaw), is_last=True)
+    assert refused is reply.BARE_LINE_ENDING
+    content = fixture.store.new()
+    receiver = fixture.receiver(is_normalising=True)
+    assert await receiver.receive_chunk(content, len(flaw), is_last=True) is None
+    assert content.is_normalised
+    content.close()
+
+
+async def test_a_chunk_that_drips_ends_the_session(fixture: Fixture) -> None:
+    receiver = fixture.receiver()
+    work = asyncio.get_running_loop().create_task(receiver.receive_chunk(fixture.content, 100))
+    await asyncio.sleep(0)
+    assert fixture.deadlines == [LIMITS.data_timeout]
+    fixture.clock.advance(DATA_RATE_GRACE + 1)
+    fixture.reader.feed_data(b"x")
+    with pytest.raises(DataInterrupted) as interrupted:
+        await work
+    assert interrupted.value.last is reply.TOO_SLOW
+
+
+async def test_a_client_that_leaves_in_a_chunk_has_sent_nothing(fixture: Fixture) -> None:
+    fixture.reader.feed_data(b"half")
+    fixture.reader.feed_eof()
+    with pytest.raises(DataInterrupted) as interrupted:
+        await fixture.receiver().receive_chunk(fixture.content, 8)
+    assert interrupted.value.last is None
+
+
+async def test_octets_that_nobody_wants_are_dropped_within_bounds(fixture: Fixture) -> None:
+    receiver = fixture.receiver()
+    fixture.reader.feed_data(b"12345NOOP\r\n")
+    await receiver.drop(5)
+    assert fixture.reader.take_line() == b"NOOP\r\n"
+    assert receiver.octets == 5
+    with pytest.raises(DataInterrupted):
+        await receiver.drop(2 * LIMITS.message_size_max)

@@ -15,6 +15,7 @@ from aiosmtpd.smtp import SMTP
 
 from mailshed.config.policy import ListenerPolicy
 from mailshed.listener import protocol
+from mailshed.listener.deadlines import PAUSE_LOOK, Phase
 from mailshed.listener.protocol import (
     COMMAND_OCTETS_MAX,
     REPLIES_HELD_MAX,
@@ -140,7 +141,8 @@ def test_everything_that_is_overridden_exists_in_the_library() -> None:
     """A renamed hook would silently be called no more."""
     ours = {
         "begin",
-        *("end", "stop", "is_client_gone", "is_idle", "listener"),
+        *("end", "stop", "is_client_gone", "is_idle", "listener", "hurry"),
+        *("pause_writing", "resume_writing"),
         *("answer", "flush", "next_line", "count_idle_command"),
         *(name for name in vars(SmtpSession) if name.startswith("_") and name not in dir(SMTP)),
     }
@@ -153,7 +155,7 @@ def test_everything_that_is_overridden_exists_in_the_library() -> None:
     assert {each for each in overridden if not hasattr(SMTP, each)} == set()
     assert overridden >= {
         *("connection_lost", "eof_received", "push", "smtp_MAIL", "smtp_RCPT", "smtp_DATA"),
-        *("_handle_client", "_reset_timeout", "_timeout_cb", "_create_envelope"),
+        *("_handle_client", "_reset_timeout", "_create_envelope"),
     }
 
 
@@ -287,6 +289,12 @@ class Timers:
         monkeypatch.setattr(loop, "call_at", noted)
 
 
+def pass_deadline(desk: Desk) -> None:
+    """Let the time of what is expected of the client be over."""
+    desk.session.timer._awaited = 0.0
+    desk.session.timer._wake()
+
+
 async def test_a_session_arms_one_timer_for_all_its_commands(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,33 +303,13 @@ async def test_a_session_arms_one_timer_for_all_its_commands(
     for _ in range(30):
         await desk.feed(b"RSET\r\n", b"MAIL FROM:<>\r\n")
     assert timers.armed == []
-    assert desk.session._deadline > desk.session._timer_at
-
-
-async def test_an_early_wake_up_looks_at_the_deadline_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timers = Timers(monkeypatch)
-    desk.session._timeout_cb()
-    assert timers.armed == [desk.session._deadline]
-    assert desk.said() == []
-
-
-async def test_an_earlier_deadline_arms_the_timer_anew(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timers = Timers(monkeypatch)
-    desk.session._reset_timeout(1.0)
-    desk.session._reset_timeout(2.0)
-    desk.session._reset_timeout(0.5)
-    assert len(timers.armed) == 2
-    assert timers.armed[1] < timers.armed[0] < asyncio.get_running_loop().time() + 1.1
+    assert desk.session.timer.next_deadline > asyncio.get_running_loop().time() + 50
 
 
 async def test_a_deadline_that_passed_ends_the_session(desk: Desk) -> None:
-    desk.session._deadline = 0.0
-    desk.session._timeout_cb()
+    pass_deadline(desk)
     assert desk.said() == [reply.TIMED_OUT.wire.rstrip()]
+    assert desk.handler.delays == [Phase.COMMAND]
     await until(lambda: desk.session.transport is None, "the session has ended")
 
 
@@ -331,16 +319,15 @@ async def test_the_timer_rests_while_we_work(desk: Desk, monkeypatch: pytest.Mon
     await desk.in_data()
     await desk.feed(b"x\r\n.\r\n")
     timers = Timers(monkeypatch)
-    desk.session._deadline = 0.0
-    desk.session._timeout_cb()
+    pass_deadline(desk)
     assert desk.said() == []
     (again,) = timers.armed
     now = asyncio.get_running_loop().time()
-    assert again == pytest.approx(now + desk.session.limits.command_timeout, abs=5)
+    assert again == pytest.approx(now + PAUSE_LOOK, abs=5)
     desk.handler.may_answer.set()
     await settle()
     assert codes(desk.said()) == [250]
-    assert desk.session._deadline > now
+    assert desk.session.timer.next_deadline > now
 
 
 async def test_a_lost_connection_leaves_no_timer(desk: Desk) -> None:
@@ -350,9 +337,7 @@ async def test_a_lost_connection_leaves_no_timer(desk: Desk) -> None:
     await desk.feed(b"x\r\n.\r\n")
     await desk.end()
     await settle()
-    handle = desk.session._timeout_handle
-    assert handle is not None
-    assert handle.cancelled()
+    assert desk.session.timer._handle is None
 
 
 async def test_last_words_that_nobody_reads_end_in_an_abort(
@@ -365,10 +350,9 @@ async def test_last_words_that_nobody_reads_end_in_an_abort(
     (deadline,) = timers.armed
     now = asyncio.get_running_loop().time()
     assert deadline == pytest.approx(now + protocol.CLOSE_TIMEOUT, abs=5)
-    desk.session._timeout_cb()
+    desk.session.timer._wake()
     assert not desk.wire.is_aborted, "there is time left"
-    desk.session._deadline = 0.0
-    desk.session._timeout_cb()
+    pass_deadline(desk)
     assert vars(desk.wire)["is_aborted"]
     await until(lambda: desk.session.transport is None, "the session has ended")
 

@@ -54,6 +54,20 @@ async def test_the_private_attributes_are_there_and_mean_what_we_think() -> None
     assert shown["_eof"] is True
 
 
+async def test_so_many_octets_are_taken_and_not_one_more(
+    reader: WireReader, transport: _Transport
+) -> None:
+    assert reader.take(3) == b""
+    reader.feed_data(b"abcde")
+    assert (reader.take(3), reader.take(0), reader.take(9), reader.buffered) == (
+        *(b"abc", b"", b"de", 0),
+    )
+    reader.feed_data(3 * BUFFER_LIMIT * b"x")
+    assert transport.calls == ["pause"]
+    assert len(reader.take(2 * BUFFER_LIMIT)) == 2 * BUFFER_LIMIT
+    assert transport.calls == ["pause", "resume"]
+
+
 async def test_a_line_is_taken_when_it_is_whole(reader: WireReader) -> None:
     assert reader.take_line() is None
     reader.feed_data(b"EHLO x\r")

@@ -9,6 +9,7 @@ from mailshed.listener import transaction
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
+from mailshed.mail.parameters import DeliverBy, MailParameters
 from mailshed.mail.reply import Reply
 from tests.support.builders import session_limits
 
@@ -145,27 +146,74 @@ def test_too_many_recipients_are_told_apart_from_far_too_many(
     assert len(made.recipients) == LIMITS.recipients_max
 
 
+# What parameters mean.
+
+
+def test_what_the_parameters_say_stands_beside_them() -> None:
+    made = PendingTransaction()
+    argument = b"FROM:<a@b.example> MT-PRIORITY=7 BY=90;R SMTPUTF8 AUTH=c@d.example"
+    answer = made.begin(argument, LIMITS, 0.0, is_trusted=True, has_utf8=True)
+    assert answer is reply.SENDER_OK
+    assert made.mail is not None
+    assert b" ".join(made.mail.parameters) == argument.partition(b" ")[2]
+    assert made.meaning == MailParameters(
+        priority=7,
+        deliver_by=DeliverBy(90, is_returned=True),
+        is_utf8=True,
+        auth="c@d.example",
+    )
+
+
+def test_the_word_of_a_stranger_does_not_count() -> None:
+    """Neither about how urgent it is, nor about who has sent it."""
+    made = PendingTransaction()
+    argument = b"FROM:<a@b.example> MT-PRIORITY=7 AUTH=c@d.example RET=HDRS"
+    assert made.begin(argument, LIMITS, 0.0) is reply.PRIORITY_IGNORED
+    assert made.mail is not None
+    assert made.mail.parameters == (b"RET=HDRS", b"AUTH=<>")
+    assert (made.meaning.priority, made.meaning.auth) == (None, "")
+
+
+def test_other_scripts_need_smtputf8_and_that_needs_a_mail_server_that_has_it() -> None:
+    argument = "FROM:<é@b.example>".encode()
+    for has_utf8 in (False, True):
+        refused = PendingTransaction().begin(argument, LIMITS, 0.0, has_utf8=has_utf8)
+        assert refused is reply.NON_ASCII_ADDRESS
+    with_parameter = argument + b" SMTPUTF8"
+    assert PendingTransaction().begin(with_parameter, LIMITS, 0.0) is reply.NON_ASCII_ADDRESS
+    assert PendingTransaction().begin(b"FROM:<> SMTPUTF8", LIMITS, 0.0).code == 555
+    made = PendingTransaction()
+    assert made.begin(with_parameter, LIMITS, 0.0, has_utf8=True) is reply.SENDER_OK
+    rcpt = "TO:<ç@bücher.example> ORCPT=utf-8;ç@bücher.example".encode()
+    assert told(made, rcpt, LIMITS, anyone) is reply.RECIPIENT_OK
+    assert made.recipients[0].mailbox.domain == "xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(b"59;R", 555), (b"60;R", 250), (b"0;R", 501), (b"1;N", 250), (b"-9;N", 250)]
+)
+def test_a_deadline_has_to_leave_us_the_time_that_we_offer(by: bytes, code: int) -> None:
+    made = PendingTransaction()
+    assert made.begin(b"FROM:<a@b.example> BY=" + by, LIMITS, 0.0).code == code
+
+
 # Octets.
 
 
-@pytest.mark.parametrize("keyword", [b"ORCPT=rfc822;", b"NOTIFY="])
-def test_the_parameters_of_one_recipient_are_bounded(keyword: bytes) -> None:
-    """An ORCPT at its longest with every NOTIFY there is passes; more is no client by the rules."""
+def test_the_parameters_of_one_recipient_at_their_longest_pass() -> None:
     made = begun()
-    allowed = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
-    assert told(made, b"TO:<c@d.example> " + allowed, LIMITS, anyone).code == 250
-    edge = keyword + (transaction.PARAMETER_OCTETS_MAX - len(keyword)) * b"x"
-    assert told(made, b"TO:<c@d.example> " + edge, LIMITS, anyone).code == 250
-    refused = told(made, b"TO:<c@d.example> " + edge + b"x", LIMITS, anyone)
-    assert refused.wire == b"501 5.5.4 Parameters are longer than 600 octets\r\n"
-    assert len(made.recipients) == 2
+    longest = b"ORCPT=rfc822;" + 493 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
+    assert told(made, b"TO:<c@d.example> " + longest, LIMITS, anyone).code == 250
+    longer = b"ORCPT=rfc822;" + 494 * b"x"
+    assert told(made, b"TO:<c@d.example> " + longer, LIMITS, anyone).code == 501
+    assert len(made.recipients) == 1
 
 
 def test_the_parameters_of_mail_are_bounded() -> None:
     made = PendingTransaction()
-    assert made.begin(b"FROM:<> ENVID=" + 595 * b"x", LIMITS, 0.0).code == 501
+    assert made.begin(b"FROM:<> ENVID=" + 101 * b"x", LIMITS, 0.0).code == 501
     assert made.mail is None
-    assert made.begin(b"FROM:<> ENVID=" + 594 * b"x", LIMITS, 0.0) is reply.SENDER_OK
+    assert made.begin(b"FROM:<> ENVID=" + 100 * b"x", LIMITS, 0.0) is reply.SENDER_OK
 
 
 def test_a_parameter_may_be_given_once() -> None:
@@ -197,7 +245,7 @@ def test_the_recipients_that_the_standard_asks_for_fit_at_their_longest() -> Non
     """RFC 5321, 4.5.3.1.8: 100 of them."""
     made = begun()
     path = 64 * b"l" + b"@" + b".".join([63 * b"d"] * 2) + b"." + 61 * b"d"
-    parameters = b"ORCPT=" + 500 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
+    parameters = b"ORCPT=rfc822;" + 493 * b"x" + b" NOTIFY=SUCCESS,FAILURE,DELAY"
     for _ in range(100):
         answer = told(made, b"TO:<%b> %b" % (path, parameters), LIMITS, anyone)
         assert answer is reply.RECIPIENT_OK

@@ -68,6 +68,11 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "bounced": lambda: log.bounced(MAIL, reply="550 5.1.1 unknown", report="R1"),
         "expired": lambda: log.expired(MAIL, age_seconds=345600.0, reply="451", report=None),
         "postponed": lambda: log.postponed(MAIL, cause="mailbox", next_attempt_seconds=60.0),
+        "reported": lambda: log.reported("Q1", kind="relayed", addressee=b"a@b", report="R1"),
+        "reports_summarised": lambda: log.reports_summarised("R1", addressee=b"a@b", recipients=3),
+        "report_lost": lambda: log.report_lost(
+            "R1", kind="relayed", addressee=b"a@b", detail="the spool is full"
+        ),
         "delayed": lambda: log.delayed(MAIL, age_seconds=900.0, reply="", report="R1"),
         "in_doubt": lambda: log.in_doubt(MAIL, **unit, detail="no reply in 600 s", is_held=True),
         "removed": lambda: log.removed(MAIL, by="dupont", reason="test mail"),

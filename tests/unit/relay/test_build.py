@@ -1,5 +1,6 @@
 """Which backend, and who asks it, come of which section."""
 
+import io
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -91,6 +92,7 @@ async def test_a_server_is_reached_over_a_pool_with_the_sections_bounds() -> Non
         clock=SystemClock(),
         on_result=lambda _message, _result: None,
         on_crowded=crowded.append,
+        maillog=MailLog(io.StringIO()),
     )
     assert isinstance(made, SmtpBackend)
     assert made.name == "exch"
@@ -111,6 +113,7 @@ async def test_a_maildir_is_not_asked_anything() -> None:
         clock=SystemClock(),
         on_result=lambda _message, _result: None,
         on_crowded=lambda _connections: None,
+        maillog=MailLog(io.StringIO()),
     )
     assert isinstance(made, MaildirBackend)
     assert made.name == "trial"

@@ -218,7 +218,7 @@ class Parts:
     def _build_capabilities(self) -> Capabilities:
         config = self._config
         return Capabilities(
-            [each.name for each in config.backends if each.host is not None],
+            [each.name for each in config.backends if each.maildir is None],
             file=StateFile(config.spool.path, CAPABILITIES_FILE),
             maillog=self.maillog,
             on_failure=self.task_failed,

@@ -23,19 +23,19 @@ _FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 def read_secret(path: Path, octets_max: int) -> bytes:
     """All of the file. Raises SecretFileError with what to do about it."""
     try:
-        # Without waiting for somebody to write, should it be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open) as file:
+            _check(path, os.fstat(file.fileno()))
+            content = file.read(octets_max + 1)
     except OSError as error:
         raise SecretFileError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check(path, os.fstat(descriptor))
-        try:
-            content = file.read(octets_max + 1)
-        except OSError as error:
-            raise SecretFileError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > octets_max:
         raise SecretFileError(f"{path} is longer than {octets_max} octets")
     return content
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting for somebody to write, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check(path: Path, found: os.stat_result) -> None:

@@ -133,7 +133,7 @@ async def _judge(session: "SmtpSession", said: Credentials | CredentialsError) -
     """Have it found out, and answer; after too many failures the session ends."""
     answer = await session.busy(partial(session.handler.authenticate, session, said))
     session.answer("auth", answer)
-    if answer is reply.AUTH_FAILED:
+    if answer == reply.AUTH_FAILED:
         session.auth_failures += 1
         if session.auth_failures >= session.limits.auth_failures_max:
             session.end(reply.TOO_MANY_AUTH_FAILURES, "auth")

@@ -13,7 +13,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from mailshed.admission.handshakes import OpenHandshakes
 from mailshed.config.policy import TlsPolicy
@@ -24,6 +24,9 @@ from mailshed.metrics.recorder import Metrics
 
 # Seconds for a client to answer our goodbye (close_notify) before the connection is cut; few do.
 SHUTDOWN_TIMEOUT = 5.0
+
+# Seconds by which the loop's clock may be behind when one of its timers is due.
+CLOCK_GRAIN = 0.02
 
 Result = Literal["ok", "failed", "timeout", "refused"]
 
@@ -90,39 +93,86 @@ class Handshakes:
         transport: asyncio.BaseTransport,
         protocol: asyncio.BaseProtocol,
         client: Client,
+        early: bytes = b"",
     ) -> tuple[asyncio.Transport, TlsState] | None:
         """Do the handshake; None if it failed, and then the connection is closed.
 
-        What the client sends right behind its last handshake message goes to `protocol`, which may
-        be before this returns. `protocol` is not told of a connection that is lost meanwhile.
+        `early` was read from the connection and belongs to the handshake. What the client sends
+        right behind its last handshake message goes to `protocol`, which may be before this
+        returns. If the connection is lost meanwhile, `protocol` may be told or not.
         """
-        loop = asyncio.get_running_loop()
-        timeout = self.policy.handshake_timeout
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
         try:
-            if transport.is_closing():  # else the loop would wait for it until the timeout
-                raise ConnectionResetError
-            secured = await loop.start_tls(
-                transport,  # type: ignore[arg-type] # uvloop's are no subclasses
-                protocol,
-                self.certificates.context,
-                server_side=True,
-                ssl_handshake_timeout=timeout,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-            )
-            if secured is None:
-                raise ConnectionResetError  # it was lost when all was done
+            secured, agreed = await self._start_tls(transport, protocol, early)
         except OSError as error:
-            is_late = loop.time() - began >= timeout
-            result: Result = "timeout" if is_late else "failed"
-            detail = f"not done after {timeout:g} s" if is_late else _in_words(error)
-            self._note(Handshake(client=client, result=result, detail=detail))
+            self._note_failure(client, began, _in_words(error))
             return None
+        except asyncio.CancelledError:
+            self._note_failure(client, began, "broken off")
+            raise
         finally:
             self._open.leave(client.address)
-        state = state_of(secured.get_extra_info("ssl_object"))
+        state = state_of(agreed)
         self._note(Handshake(client=client, result="ok", state=state))
         return secured, state
+
+    async def _start_tls(
+        self, transport: asyncio.BaseTransport, protocol: asyncio.BaseProtocol, early: bytes
+    ) -> tuple[asyncio.Transport, ssl.SSLObject]:
+        if transport.is_closing():  # else the loop would wait for it until the timeout
+            raise ConnectionResetError
+        if early:
+            await _soon_after(lambda: _feed(transport, early))
+        secured = await asyncio.get_running_loop().start_tls(
+            transport,  # type: ignore[arg-type] # uvloop's are no subclasses
+            protocol,
+            self.certificates.context,
+            server_side=True,
+            ssl_handshake_timeout=self.policy.handshake_timeout,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        # Both loops return as if all were well when the client leaves without a word.
+        agreed = None if secured is None else secured.get_extra_info("ssl_object")
+        if secured is None or agreed is None:
+            raise ConnectionResetError
+        return secured, agreed
+
+    def _note_failure(self, client: Client, began: float, detail: str) -> None:
+        timeout = self.policy.handshake_timeout
+        is_late = asyncio.get_running_loop().time() - began > timeout - CLOCK_GRAIN
+        result: Result = "timeout" if is_late else "failed"
+        detail = f"not done after {timeout:g} s" if is_late else detail
+        self._note(Handshake(client=client, result=result, detail=detail))
+
+
+async def _soon_after(act: Callable[[], None]) -> None:
+    """Have `act` called right after what the caller does next has been scheduled.
+
+    `start_tls` schedules two calls, which give the connection to the TLS layer and let it read on;
+    `act` comes behind them, and before the loop looks for input.
+    """
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+
+    def begin() -> None:
+        if not turn.done():
+            turn.set_result(None)  # schedules the caller, and behind it:
+            loop.call_soon(lambda: loop.call_soon(act))
+
+    loop.call_soon(begin)
+    await turn
+
+
+def _feed(transport: asyncio.BaseTransport, octets: bytes) -> None:
+    """Give the protocol of a connection what was read from it before."""
+    # uvloop's has the methods, but is no subclass.
+    receiver = cast("asyncio.BufferedProtocol", transport.get_protocol())
+    while octets and not transport.is_closing():
+        room = memoryview(receiver.get_buffer(len(octets)))
+        count = min(len(room), len(octets))
+        room[:count] = octets[:count]
+        receiver.buffer_updated(count)
+        octets = octets[count:]
 
 
 def recorder(metrics: Metrics, maillog: MailLog) -> Callable[[Handshake], None]:

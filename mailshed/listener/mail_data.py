@@ -96,6 +96,7 @@ class MailDataReceiver:
         One that makes the message too large is read, and not looked at. Raises as `receive` does.
         """
         self._announce(octets)
+        self._check_pace()  # chunks that come whole, with long pauses, are never waited for
         if self._announced > self.limits.message_size_max:
             self._refuse(content, reply.TOO_LARGE)
         if self._stuffer is None:
@@ -142,7 +143,8 @@ class MailDataReceiver:
     ) -> None:
         gathered = self._gathered
         gathered += piece
-        if is_last or not is_clean or len(gathered) >= GATHERED_OCTETS:
+        is_refused = not (is_clean or self._is_normalising)
+        if is_last or is_refused or len(gathered) >= GATHERED_OCTETS:
             joined = bytes(gathered)
             gathered.clear()
             await self._take(content, joined, is_clean=is_clean)
@@ -181,7 +183,11 @@ class MailDataReceiver:
 
     def _expect_data(self) -> None:
         """Set the deadline for the next block, unless data has dripped too slowly so far."""
-        age = self._now() - self._started
-        if age > self.limits.data_rate_grace and self._octets < self.limits.data_rate_min * age:
-            raise DataInterrupted(reply.TOO_SLOW)
+        self._check_pace()
         self._expect_within(self.limits.data_timeout)
+
+    def _check_pace(self) -> None:
+        age, limits = self._now() - self._started, self.limits
+        octets = self._octets + len(self._gathered)
+        if age > limits.data_rate_grace and octets < limits.data_rate_min * age:
+            raise DataInterrupted(reply.TOO_SLOW)

@@ -123,6 +123,8 @@ class SmtpSession(SMTP):
         if self._is_lost:
             return
         self._is_lost = True
+        if self._over_ssl and self.client.tls is None:
+            return  # in the middle of the handshake, which ends now and knows why: see `end_tls`
         super().connection_lost(error)
         # Cycles would keep the session and its buffers until the garbage collector comes by.
         self._client_connected_cb = self._handler_coroutine = None
@@ -247,7 +249,7 @@ class SmtpSession(SMTP):
 
     def _count_error(self, verb: str, answer: Reply) -> None:
         """Count what is the client's error: neither our being busy nor a list that is too long."""
-        if verb == "dot" and answer.is_transient:
+        if verb in {"dot", "auth"} and answer.is_transient:
             return
         if answer is reply.TOO_MANY_RECIPIENTS and not self.envelope.is_overrun:
             return
@@ -279,11 +281,6 @@ class SmtpSession(SMTP):
 
     # TLS.
 
-    @property
-    def buffered(self) -> int:
-        """Octets that have arrived and were not taken."""
-        return self._reader.buffered
-
     def begin_tls(self) -> asyncio.BaseTransport:
         """Forget what was said in clear, send what is queued, and leave the rest to the handshake.
 
@@ -299,13 +296,14 @@ class SmtpSession(SMTP):
         self.timer.is_paused = self._over_ssl = True
         return self.transport
 
-    def end_tls(self, secured: tuple[asyncio.Transport, TlsState] | None) -> None:
-        """Speak through what the handshake made of the connection; if nothing, it is lost."""
+    def end_tls(self, secured: tuple[asyncio.Transport, TlsState] | None) -> bool:
+        """Speak through what the handshake made of the connection; False if that is lost."""
         self.timer.is_paused = False
-        if secured is None:
+        if secured is None or self._is_lost:
             self._is_closing = True
+            self._over_ssl = self._is_lost = False
             self.loop.call_soon(self.connection_lost, None)
-            return
+            return False
         self.transport, state = secured
         self.client = replace(self.client, tls=state)
         # Both keep what they hold; the first command may have come with the handshake's last octet.
@@ -314,6 +312,7 @@ class SmtpSession(SMTP):
         if self._paused:  # by the bare connection, which speaks to the TLS layer now
             self.resume_writing()
         self._reset_timeout()
+        return True
 
     # The command loop.
 

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 def is_offered(session: "SmtpSession") -> bool:
     """Whether the client may say STARTTLS now."""
-    return session.policy.tls is TlsMode.STARTTLS and session.client.tls is None
+    is_clear = session.client.tls is None
+    return session.policy.tls is TlsMode.STARTTLS and is_clear and not _is_passed_on(session)
+
+
+def _is_passed_on(session: "SmtpSession") -> bool:
+    """Whether a proxy has said with XCLIENT, in clear, whose connection it passes on.
+
+    To forget that would turn a client into its proxy, which may be trusted; to keep it, would keep
+    what was said in clear. So a proxy that wants TLS begins it first, as Postfix does.
+    """
+    return session.client.address != session.arrived.address
 
 
 def refusal(session: "SmtpSession") -> Reply | None:
@@ -38,12 +48,16 @@ async def run(session: "SmtpSession", argument: bytes) -> None:
     session.count_idle_command()
     if session.client.tls is not None:
         session.answer("starttls", reply.TLS_TWICE)
+    elif _is_passed_on(session):
+        session.answer("starttls", reply.TLS_TOO_LATE)
     elif not is_offered(session):
         session.answer("starttls", reply.NOT_IMPLEMENTED)
     elif argument:
         session.answer("starttls", reply.NO_PARAMETERS)
-    elif session.buffered:
+    elif session.reader.buffered:
         session.end(reply.TLS_TOO_EAGER, "starttls")
+    elif session.is_client_gone:
+        session.hang_up(None)
     elif not _has_place(session):
         session.answer("starttls", reply.TLS_NOT_NOW)
     else:
@@ -55,7 +69,10 @@ async def is_begun(session: "SmtpSession") -> bool:
     """Begin TLS before the greeting if the listener wants that; False if the session is over."""
     if session.policy.tls is not TlsMode.IMPLICIT:
         return True
-    return _has_place(session) and await _secure(session)
+    if session.is_client_gone or not _has_place(session):
+        return False
+    # uvloop reads from a new connection even if it is told not to: that belongs to the handshake.
+    return await _secure(session, session.reader.take_all())
 
 
 def _has_place(session: "SmtpSession") -> bool:
@@ -63,10 +80,9 @@ def _has_place(session: "SmtpSession") -> bool:
     return session.handshakes.enter(session.client)
 
 
-async def _secure(session: "SmtpSession") -> bool:
+async def _secure(session: "SmtpSession", early: bytes = b"") -> bool:
     """Do the handshake, for which a place was taken."""
     assert session.handshakes is not None
-    # Until the TLS layer reads, nothing is awaited.
-    secured = await session.handshakes.shake(session.begin_tls(), session, session.client)
-    session.end_tls(secured)
-    return secured is not None
+    # Until the TLS layer reads, the loop does not turn.
+    secured = await session.handshakes.shake(session.begin_tls(), session, session.client, early)
+    return session.end_tls(secured)

@@ -120,6 +120,7 @@ NON_ASCII_ADDRESS = make(553, "5.6.7 Non-ASCII addresses need the parameter SMTP
 # TLS (RFC 3207).
 TLS_READY = make(220, "2.0.0 Ready to start TLS")
 TLS_TWICE = make(503, "5.5.1 TLS already active")
+TLS_TOO_LATE = make(503, "5.5.1 TLS has to begin before XCLIENT")
 TLS_NOT_NOW = make(454, "4.7.0 TLS not available now, try again later")
 TLS_TOO_EAGER = make(554, "5.5.0 STARTTLS must be the last command of a group")
 TLS_REQUIRED = make(530, "5.7.0 Must issue a STARTTLS command first")

@@ -11,12 +11,11 @@ reply of such a result is kept only if it is a 4xx to the greeting or to EHLO; a
 detail, so that it can never be passed on to a client as a permanent refusal, and what concerns our
 TLS or our login is nothing that a client could do anything about.
 
-How a connection is to be protected is `security`'s, and what goes wrong is remembered there. Limits:
-no HELO for servers that do not know EHLO.
+How a connection is to be protected is `security`'s, and what goes wrong is remembered there; how
+each failure is told is `unready`'s. Limits: no HELO for servers that do not know EHLO.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -26,10 +25,8 @@ from typing import Literal
 import aiosmtplib
 from aiosmtplib import SMTPResponseException
 
-from mailshed.errors import BackendError, ProtocolViolation, TimedOut
-from mailshed.mail import reply as replies
 from mailshed.mail.delivery import Deferred, NoReply
-from mailshed.mail.reply import Reply
+from mailshed.relay import unready
 from mailshed.relay.backend import NOBODY, Origin
 from mailshed.relay.credentials import LoginFailure, Refusal, log_in
 from mailshed.relay.dial import dial
@@ -102,6 +99,11 @@ class Connection:
     """What keeps the backend from being told whose message it gets; empty if nothing does, None if
     it was not tried."""
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has carried all the messages the server takes in a session (RFC 9422)."""
+        return self.offers.mail_max is not None and self.messages >= self.offers.mail_max
+
     async def quit(self) -> None:
         """Say QUIT, wait a little for the reply, and close. Never raises."""
         await self.wire.exchange((b"QUIT",), (Stage.QUIT,), QUIT_TIMEOUT)
@@ -137,8 +139,8 @@ async def _open(
     paused = address.security.login_pause()
     if paused is not None:
         why, seconds = paused
-        said = f"{_name(address)} {why}; next attempt in {seconds:.0f} s, or at a reload"
-        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+        said = f"{why}; next attempt in {seconds:.0f} s, or at a reload"
+        return unready.closed(_name(address), Stage.EHLO, said)
     wire = await _connect(address, timeouts, tls)
     if not isinstance(wire, WireProtocol):
         return wire
@@ -154,7 +156,7 @@ async def _open(
 
 async def _connect(
     address: Address, timeouts: Timeouts, tls: BackendTls
-) -> WireProtocol | Deferred | _TlsFailed:
+) -> WireProtocol | Deferred:
     """Connect and read the greeting."""
     security = address.security
     is_implicit = tls is BackendTls.IMPLICIT
@@ -174,9 +176,9 @@ async def _connect(
             else:
                 await client.connect(socket_path=str(address.socket))
     except SMTPResponseException as error:
-        return _refused_at_greeting(address, error)
+        return unready.not_greeted(_name(address), error)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        return _not_connected(address, error, is_implicit=is_implicit)
+        return unready.not_connected(_name(address), error, security.policy.name)
     return _take_over(client, address)
 
 
@@ -203,7 +205,7 @@ def _take_over(client: aiosmtplib.SMTP, address: Address) -> WireProtocol | Defe
     transport, stock = client.transport, client.protocol
     if transport is None or stock is None or transport.is_closing():
         client.close()
-        return _gone(address, "the greeting")
+        return unready.closed(_name(address), Stage.CONNECT, "closed the connection after greeting")
     # The stock parser stops after one reply and keeps the rest where nobody would look again.
     if stock._buffer:  # noqa: SLF001 - WireProtocol must not start in the middle of a reply
         client.close()
@@ -233,11 +235,8 @@ async def _begin(
             if isinstance(lines, Deferred):
                 return lines
         elif tls is BackendTls.STARTTLS:
-            said = (
-                f"{_name(address)} does not offer STARTTLS, and no mail goes there without TLS"
-                " (tls: starttls)"
-            )
-            return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+            said = "does not offer STARTTLS, and no mail goes there without TLS (tls: starttls)"
+            return unready.closed(_name(address), Stage.EHLO, said)
     if wire.is_encrypted:
         security.note_encrypted()
     offers = Offers.from_extensions(lines)
@@ -259,10 +258,8 @@ async def say_hello(
     if reply is not None and reply.code == _OK and wire.fault is None:
         return tuple(line[4:] for line in reply.wire.decode("latin-1").split("\r\n")[1:-1])
     if reply is not None and reply.code != _OK:
-        kept = reply if reply.is_transient else None
-        why = NoReply.NO_CONNECTION if kept is None else NoReply.UNKNOWN
-        return Deferred(Stage.EHLO, kept, f"{_name(address)} said: {reply.text[:200]}", why)
-    return _silent(wire.fault, address, verb)
+        return unready.unwelcome(_name(address), reply)
+    return unready.silent(_name(address), wire.fault, verb)
 
 
 async def _start_tls(wire: WireProtocol, address: Address, timeout: float) -> Deferred | None:
@@ -272,20 +269,20 @@ async def _start_tls(wire: WireProtocol, address: Address, timeout: float) -> De
     assert context is not None, "made when the configuration asks for TLS"
     answers = await wire.exchange((b"STARTTLS",), _HELLO, timeout)
     if wire.fault is not None:
-        return _silent(wire.fault, address, "STARTTLS")
+        return unready.silent(_name(address), wire.fault, "STARTTLS")
     if answers[0].code != _GO_AHEAD:
-        said = f"{_name(address)} refuses STARTTLS: {answers[0].text[:200]}"
-        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+        said = f"refuses STARTTLS: {answers[0].text[:200]}"
+        return unready.closed(_name(address), Stage.EHLO, said)
     try:
         async with asyncio.timeout(timeout):
             await wire.encrypt(context, security.policy.name)
     except TimeoutError:
-        return _late(Stage.EHLO, address, "TLS handshake")
+        return unready.late(_name(address), Stage.EHLO, "TLS handshake")
     except OSError as error:
         if wire.is_confused:
-            return _silent(wire.fault, address, "STARTTLS")
-        said = f"{_name(address)}: {fault_of(error, security.policy.name)}"
-        return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+            return unready.silent(_name(address), wire.fault, "STARTTLS")
+        said = fault_of(error, security.policy.name)
+        return unready.closed(f"{_name(address)}:", Stage.EHLO, said)
     return None
 
 
@@ -302,8 +299,7 @@ async def _log_in(
     async with security.proving:
         paused = security.login_pause()
         if paused is not None:  # the one before us was refused
-            said = f"{_name(address)} {paused[0]}"
-            return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
+            return unready.closed(_name(address), Stage.EHLO, paused[0])
         return await _try_login(wire, address, offers, timeout)
 
 
@@ -328,62 +324,9 @@ async def _try_login(
 def stays_here(wire: WireProtocol) -> bool:
     """Whether the other end is on this host, whatever its name says."""
     peer = wire.peer_address
-    return peer is not None and ip_address(peer.partition("%")[0]).is_loopback
-
-
-def _refused_at_greeting(address: Address, error: SMTPResponseException) -> Deferred:
-    """Map a greeting that was not positive, or not SMTP (code -1)."""
-    reply: Reply | None = None
-    why = NoReply.NO_CONNECTION if error.code > 0 else NoReply.NOT_SMTP
-    if 400 <= error.code < 500:
-        why = NoReply.UNKNOWN
-        reply = replies.make(error.code, *error.message.split("\n")[: replies.LINES_MAX])
-    said = f"{error.code} {error.message}" if error.code > 0 else error.message
-    return Deferred(Stage.CONNECT, reply, f"{_name(address)} said: {ascii(said[:200])[1:-1]}", why)
-
-
-def _not_connected(
-    address: Address, error: Exception, *, is_implicit: bool
-) -> Deferred | _TlsFailed:
-    """Say why there is no greeting, in the operating system's words or in those of TLS."""
-    cause = _cause(error)
-    if isinstance(cause, TimeoutError):  # ours, or the operating system lost patience before us
-        return _late(Stage.CONNECT, address, "greeting")
-    if is_implicit and isinstance(cause, ssl.SSLError):
-        said = f"{_name(address)}: {fault_of(cause, address.security.policy.name)}"
-        return _TlsFailed(Deferred(Stage.CONNECT, None, said, NoReply.NO_CONNECTION))
-    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    said = f"{_name(address)}: {text or type(cause).__name__}"
-    return Deferred(Stage.CONNECT, None, said, NoReply.NO_CONNECTION)
-
-
-def _silent(fault: BackendError | None, address: Address, command: str) -> Deferred:
-    """Map a dialog that broke while the reply to `command` was awaited."""
-    match fault:
-        case TimedOut():
-            return _late(Stage.EHLO, address, f"reply to {command}")
-        case ProtocolViolation():
-            said = f"{_name(address)} sent more or other than a reply to {command}: {fault}"
-            return Deferred(Stage.EHLO, None, said, NoReply.NOT_SMTP)
-        case _:
-            return _gone(address, command)
-
-
-def _late(stage: Stage, address: Address, what: str) -> Deferred:
-    said = f"no {what} from {_name(address)} in time"
-    return Deferred(stage, None, said, NoReply.TIMED_OUT)
-
-
-def _gone(address: Address, after: str) -> Deferred:
-    said = f"{_name(address)} closed the connection after {after}"
-    return Deferred(Stage.EHLO, None, said, NoReply.NO_CONNECTION)
-
-
-def _cause(error: Exception) -> Exception:
-    """The innermost cause: the operating system's words rather than three wrappings of them."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
+    if not peer:
+        return peer is not None  # a Unix socket
+    return ip_address(peer.partition("%")[0]).is_loopback
 
 
 def _name(address: Address) -> str:

@@ -1,12 +1,12 @@
-"""A connected socket to a backend: its addresses in turn, the PROXY header, and who is still there.
+"""A connected socket to a backend: its addresses in turn, the PROXY header, signs of life.
 
-The socket is our own, and aiosmtplib is handed it, for three reasons. A PROXY header (version 2) has
-to go out before anything else, TLS included, and it needs to know both ends. A host that vanishes
+The socket is our own, and aiosmtplib is handed it, for two reasons. A PROXY header (version 2) has
+to go out before anything else, TLS included, and it names both ends. And a host that vanishes
 (power, cable, a firewall that forgets) leaves a connection on which nothing ever comes; while we
 wait for the reply to the final dot, that holds a slot for `dot_timeout`, minutes. So keep-alive
-probes begin after 30 s and end it after 60 (tcp(7)). And octets that were sent and not
-acknowledged, or that the server does not read, end it after `idle_max` (`TCP_USER_TIMEOUT`), which
-is never less than what a slow server may take without progress.
+probes begin after 30 s and end it after 60 (tcp(7)). Octets that were sent and are not
+acknowledged, or that the server has no room for, end it after `idle_max` (`TCP_USER_TIMEOUT`),
+which is never less than what a slow server may take without progress.
 
 A name may have several addresses; they are tried in the order of the resolver, and each gets its
 equal part of the time that is left, so that one which swallows packets does not use up all of it.

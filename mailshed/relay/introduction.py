@@ -40,10 +40,13 @@ _STAGES = (Stage.EHLO,)
 def suits(connection: Connection, origin: Origin) -> bool:
     """Whether a message of `origin` may go out on this connection, after `introduce`.
 
-    A server may offer XCLIENT to us and no more to whom we were taken for.
+    A server may offer XCLIENT to us and no more to whom we were taken for. Where it never did, a
+    new connection is to find that out: it may have been configured since.
     """
     whose = whose_is(origin)
-    if connection.identity in (NOBODY, whose):
+    if connection.identity == whose:
+        return True
+    if connection.identity == NOBODY and not connection.messages:
         return True
     return whose != NOBODY and "ADDR" in connection.offers.xclient
 

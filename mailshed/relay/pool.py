@@ -235,7 +235,7 @@ class Pool:
             connection.wire.abort()
             return
         self._given_back_at = self._clock.monotonic()
-        if connection.is_spent:
+        if connection.is_spent or connection.is_used_up:
             self._say_quit(connection)
         elif (
             not self._is_closed

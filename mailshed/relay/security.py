@@ -91,7 +91,7 @@ class Security:
 
     def __init__(
         self,
-        policy: SecurityPolicy = SecurityPolicy(),  # noqa: B008 - a frozen value
+        policy: SecurityPolicy = SecurityPolicy(),
         *,
         clock: Clock | None = None,
         on_clear: Callable[[str, float], None] = lambda _detail, _seconds: None,
@@ -144,10 +144,8 @@ class Security:
     @property
     def tls(self) -> BackendTls:
         """How the next connection is to be opened."""
-        if self.policy.tls is BackendTls.OPPORTUNISTIC:
-            if self._clock.monotonic() < self._clear_until:
-                return BackendTls.NONE
-        return self.policy.tls
+        is_left = self._clock.monotonic() < self._clear_until
+        return BackendTls.NONE if is_left else self.policy.tls
 
     def note_clear(self, detail: str) -> None:
         """TLS was offered and failed, and a connection in clear has been opened instead."""

@@ -47,18 +47,20 @@ def client_context(*, is_verified: bool, ca_file: Path | None) -> ssl.SSLContext
 
 def fault_of(error: Exception, name: str) -> str:
     """Say why a handshake with a server that should be `name` failed, and what can be done."""
+    # OpenSSL's word; errors that Python makes have none.
+    reason = getattr(error, "reason", None) or "unknown reason"
     match error:
         case ssl.SSLCertVerificationError():
             return f"certificate verify failed: {_unverified(error, name)}"
-        case ssl.SSLError() if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        case ssl.SSLError() if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
             return (
                 "it does not answer in TLS: for a port where TLS begins with a command (25, 587)"
                 " set tls to starttls, for one where it comes first (465) to implicit"
             )
-        case ssl.SSLError() if "PROTOCOL" in (error.reason or ""):
+        case ssl.SSLError() if "PROTOCOL" in reason:
             return "it has no TLS 1.2 or newer, which is the least"
         case ssl.SSLError():
-            return f"TLS failed: {(error.reason or 'for an unknown reason').lower()}"
+            return f"TLS failed: {reason.lower()}"
         case ConnectionError():
             return "it closed the connection in the TLS handshake"
         case _:

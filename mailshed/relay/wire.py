@@ -71,9 +71,11 @@ class WireProtocol(SMTPProtocol):
 
     @property
     def peer_address(self) -> str | None:
-        """The IP address of the other end, as text; None if the connection is gone."""
-        peer = self._out.get_extra_info("peername") if self._out is not None else None
-        return str(peer[0]) if peer else None
+        """The IP address of the other end; empty for a Unix socket, None after the end."""
+        if self._out is None:
+            return None
+        peer = self._out.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
 
     @property
     def is_confused(self) -> bool:

@@ -169,11 +169,14 @@ def classification_policy(
     return ClassificationPolicy(classes=tuple(classes), rules=rules, default=default)
 
 
-def relay_policy(*domains: str, trusted: Sequence[str] = ("127.0.0.0/8",)) -> RelayPolicy:
+def relay_policy(
+    *domains: str, trusted: Sequence[str] = ("127.0.0.0/8",), proxies: Sequence[str] = ()
+) -> RelayPolicy:
     """Anyone may send to `domains` (by default example.net), `trusted` networks to all."""
     return RelayPolicy(
         domains=DomainSet(domains or ("example.net",)),
         trusted_networks=NetworkSet(ip_network(network) for network in trusted),
+        trusted_proxies=NetworkSet(ip_network(network) for network in proxies),
     )
 
 

@@ -13,6 +13,9 @@ A line that begins with `@` is a step of another kind::
 
     @limits errors_max=3            bounds of the session; before the first step
     @stranger                       the client is nobody we trust; before the first step
+    @auth offered                   the listener has AUTH, and its clients count as under TLS
+    @auth offered in clear          the same, and they do not; both before the first step
+    @password wrong                 what AUTH comes to from now on: right, wrong or unknown
     @answer 550-5.7.1 No\r\n550 5.7.1 never
                                     what the next message is answered, all lines; `gone` for nothing
     @refuse bob@example.net 550 5.1.1 No such user
@@ -35,13 +38,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from mailshed.mail.reply import Reply
+from mailshed.authentication.sasl import Mechanism
+from mailshed.config.policy import AuthMode, ListenerPolicy
+from mailshed.mail.envelope import TlsState
+from mailshed.mail.reply import AUTH_FAILED, AUTH_UNAVAILABLE, AUTHENTICATED, Reply
 from tests.support.front import Front, Peer, ScriptedHandler, Taken, until
 
 _DIRECTIVES = {
     *("limits", "answer", "refuse", "hold", "release", "working", "half-close", "reset"),
-    *("silence", "closed"),
+    *("silence", "closed", "password"),
 }
+_PASSWORDS = {"right": AUTHENTICATED, "wrong": AUTH_FAILED, "unknown": AUTH_UNAVAILABLE}
+_TLS = TlsState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class Dialog:
     steps: list[Step] = field(default_factory=list)
     limits: dict[str, float] = field(default_factory=dict)
     is_trusted: bool = True
+    auth: AuthMode = AuthMode.NONE
+    is_secure: bool = False
 
 
 def parse(text: str, name: str) -> Dialog:
@@ -139,6 +149,9 @@ def _add_directive(dialog: Dialog, where: str, word: str, argument: str) -> None
             dialog.limits[key] = float(value) if "." in value else int(value)
     elif word == "stranger":
         dialog.is_trusted = False
+    elif word == "auth":
+        mode, _, how = argument.partition(" ")
+        dialog.auth, dialog.is_secure = AuthMode(mode), how != "in clear"
     elif word == "taken":
         dialog.steps.append(Message(where, argument, b""))
     else:
@@ -158,8 +171,11 @@ def unescaped(text: str) -> bytes:
 
 async def run(dialog: Dialog, *, is_octet_by_octet: bool = False) -> None:
     """Hold `dialog` with a front of its own."""
-    handler = ScriptedHandler(is_trusted=dialog.is_trusted)
-    async with Front(handler, **dialog.limits) as front:
+    tls = _TLS if dialog.is_secure else None
+    handler = ScriptedHandler(is_trusted=dialog.is_trusted, tls=tls)
+    front = Front(handler, **dialog.limits)
+    front.policy = ListenerPolicy(name="smtp", auth=dialog.auth, mechanisms=tuple(Mechanism))
+    async with front:
         peer = await front.peer(greeted=False)
         player = _Player(handler, peer, is_octet_by_octet=is_octet_by_octet)
         for step in dialog.steps:
@@ -211,6 +227,8 @@ class _Player:
             case "refuse":
                 address, _, text = argument.partition(" ")
                 self._refused[address] = _reply(text)
+            case "password":
+                self._handler.auth_answer = _PASSWORDS[argument]
             case "hold":
                 self._handler.may_answer.clear()
             case "release":

@@ -130,6 +130,7 @@ class ScriptedHandler:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
+        self.may_verify.set()
         self.caps = SessionCaps(
             metrics=self.metrics,
             maillog=MailLog(self.log),
@@ -144,7 +145,6 @@ class ScriptedHandler:
     def _fit(self, session: SmtpSession) -> None:
         is_stranger = session.visitor is None or session.visitor.standing is Standing.STRANGER
         session.hurry(is_hurried=self.caps.is_stressed and is_stranger)
-        self.may_verify.set()
 
     def connected(self, session: SmtpSession) -> Reply | None:
         """Make a client of loopback, or of who the proxy says it is."""

@@ -7,6 +7,7 @@ segment: a command behind the handshake's last message, half a hello, garbage.
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,32 @@ class TlsPeer(Peer):
         for start, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
             self.tls.write(data[start:end])
             await super().send(self._outgoing.read())
+
+    @property
+    def local_port(self) -> int:
+        """Where this client comes from."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    @property
+    def shown_serial(self) -> str:
+        """The serial number of the certificate that we were shown."""
+        assert self.tls is not None
+        shown = self.tls.getpeercert()
+        assert shown is not None
+        return str(shown["serialNumber"])
+
+    async def send_alert(self) -> None:
+        """Send what a handshake that failed on our side has left to be said."""
+        await super().send(self._outgoing.read())
+
+    async def say_goodbye(self) -> None:
+        """Send close_notify, and close."""
+        assert self.tls is not None
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        await super().send(self._outgoing.read())
+        self.close()
 
     async def send_in_clear(self, data: bytes) -> None:
         """Send octets as they are, whatever the connection is."""

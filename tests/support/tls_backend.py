@@ -40,6 +40,7 @@ class Handshake(Enum):
 
     DO = "do"
     STALL = "stall"
+    LISTEN = "listen"  # as STALL, and notice when the client goes
     CLOSE = "close"
     GARBAGE = "garbage"
 
@@ -77,6 +78,8 @@ class TlsBackend(ScriptedBackend):
         self.auth: Action | None = None
         """Answers each step of AUTH, if given; by default it depends on `accounts`."""
         self.clear = bytearray()
+        self.ended = 0
+        """Clients that went in the middle of a handshake."""
         self.headers: list[ProxyHeader] = []
         self.peers: list[tuple[str, int]] = []
         """Where the connections came from, as the kernel says."""
@@ -149,9 +152,7 @@ class TlsBackend(ScriptedBackend):
                         return
             protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve)
             with suppress(OSError):  # the client does not like our certificate
-                await loop.connect_accepted_socket(
-                    lambda: protocol, connection.dup(), ssl=context
-                )
+                await loop.connect_accepted_socket(lambda: protocol, connection.dup(), ssl=context)
 
     async def _session(self, session: Session) -> None:
         if session.writer.get_extra_info("ssl_object") is not None:
@@ -172,6 +173,11 @@ class TlsBackend(ScriptedBackend):
         match self.handshake:
             case Handshake.STALL:
                 await asyncio.Event().wait()
+            case Handshake.LISTEN:
+                with suppress(ConnectionError):
+                    await session.reader.read()
+                self.ended += 1
+                raise SessionOver
             case Handshake.CLOSE:
                 raise SessionOver
             case Handshake.GARBAGE:

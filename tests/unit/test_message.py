@@ -7,6 +7,7 @@ import pytest
 
 from mailshed.classification.classifier import Verdict
 from mailshed.mail.content import Content
+from mailshed.mail.parameters import DeliverBy
 from mailshed.message import Message
 from mailshed.terms import Reason, SpoolState
 from tests.support.builders import (
@@ -126,3 +127,38 @@ def test_a_delay_is_to_be_told_to_trusted_senders(
     late = Message(made, content(tmp_path, wire()), PREFIX, verdict, lambda: False)
     record = late.record(reason=Reason.SATURATED, in_doubt=0, lifetime=3600)
     assert record.report_wall == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "expires", "report"),
+    [
+        (None, 3600, 1000),
+        (DeliverBy(60, is_returned=True), 60, 1000),
+        (DeliverBy(7200, is_returned=True), 3600, 1000),
+        (DeliverBy(60, is_returned=False), 3600, 60),
+        (DeliverBy(7200, is_returned=False), 3600, 1000),
+        (DeliverBy(-60, is_returned=False), 3600, 0),
+    ],
+)
+def test_the_deadline_of_the_client_is_that_of_the_spool(
+    tmp_path: Path, by: DeliverBy | None, expires: float, report: float
+) -> None:
+    """RFC 2852: returned at the deadline, or told of at it; the earlier of both counts."""
+    made = message(tmp_path)
+    telework = replace(TELEWORK, report_after=1000.0)
+    made = replace(
+        made, envelope=replace(made.envelope, deliver_by=by), verdict=Verdict(telework, "some-rule")
+    )
+    record = made.record(reason=Reason.SATURATED, in_doubt=0, lifetime=3600)
+    assert (record.expires_wall, record.report_wall) == (WALL + expires, WALL + report)
+    assert made.outbound(lambda: True).deadline_wall == (None if by is None else WALL + by.seconds)
+
+
+def test_nobody_is_told_of_a_deadline_who_may_not_be_told_of_anything(tmp_path: Path) -> None:
+    made = message(tmp_path)
+    by = DeliverBy(60, is_returned=False)
+    stranger = replace(made.envelope, deliver_by=by, client=client())
+    record = replace(made, envelope=stranger).record(
+        reason=Reason.SATURATED, in_doubt=0, lifetime=3600
+    )
+    assert record.report_wall is None

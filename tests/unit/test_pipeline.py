@@ -1002,6 +1002,137 @@ class TestEarlyReply:
         await asyncio.gather(*holders)
 
 
+class TestPriority:
+    """MT-PRIORITY (RFC 6710), of a peer whose word counts: a fact for rules, and for replies."""
+
+    RULES = (
+        rule("urgent", CLINICAL, priority_min=5),
+        rule("no-hurry", BULK, priority_max=-1),
+    )
+
+    @pytest.fixture
+    def middle(self, tmp_path: Path) -> Middle:
+        made = Middle(tmp_path)
+        classifier = Classifier(classification_policy(*self.RULES))
+        made.pipeline.policies = replace(made.pipeline.policies, classifier=classifier)
+        return made
+
+    def believe_header(self, middle: Middle) -> None:
+        policies = replace(middle.pipeline.policies, reads_priority_header=True)
+        middle.pipeline.policies = policies
+
+    @in_virtual_time
+    async def test_names_the_class(self, middle: Middle) -> None:
+        for priority in (9, None, -1):
+            await middle.submit(priority=priority, client=TRUSTED)
+        classes = [line["class"] for line in middle.log.of("delivered")]
+        assert classes == ["clinical", "personal", "bulk"]
+
+    @in_virtual_time
+    async def test_what_is_shed_hears_that_its_level_is_too_low(self, middle: Middle) -> None:
+        middle.spool_fill = 0.7
+        middle.backend.always(be_away)
+        assert await middle.submit(priority=-4, client=TRUSTED) == reply.PRIORITY_TOO_LOW
+        assert (await middle.submit(priority=5, client=TRUSTED)).is_success
+        line = middle.log.one("deferred")
+        assert (line["reason"], line["reply"]) == (
+            "spool_filling",
+            "450 4.7.15 Priority level is too low for now, try again later",
+        )
+
+    @in_virtual_time
+    async def test_without_a_slot_too(self, middle: Middle) -> None:
+        middle.spool_fill = 0.6
+        holders = await hold_slots_by_priority(middle)
+        assert await middle.submit(priority=-4) == reply.PRIORITY_TOO_LOW
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_a_spool_without_room_for_it_says_that_it_is_too_big(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        break_spool(middle, monkeypatch, SpoolFull("full"))
+        middle.backend.always(be_away)
+        assert await middle.submit(priority=5) == reply.TOO_BIG_FOR_PRIORITY
+        assert await middle.submit() == reply.SPOOL_FULL
+
+    @in_virtual_time
+    async def test_is_heard_at_rcpt_already(self, middle: Middle) -> None:
+        middle.spool_fill = 0.6
+        holders = await hold_slots_by_priority(middle)
+
+        def at_rcpt(priority: int | None) -> object:
+            return middle.pipeline.on_rcpt(
+                TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example", priority=priority
+            )
+
+        assert at_rcpt(-4) == reply.PRIORITY_TOO_LOW
+        assert at_rcpt(5) is None, "it will be clinical"
+        assert at_rcpt(None) is None, "personal mail has room left"
+        self.believe_header(middle)
+        assert at_rcpt(-4) == reply.PRIORITY_TOO_LOW
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_may_stand_in_the_header_if_the_site_says_so(self, middle: Middle) -> None:
+        """RFC 6758; of trusted clients, and the parameter counts before the field."""
+        data = wire(MT_Priority="9")
+        await middle.submit(data=data, client=TRUSTED)
+        self.believe_header(middle)
+        await middle.submit(data=data, client=TRUSTED)
+        await middle.submit(data=data, client=TRUSTED, priority=-1)
+        await middle.submit(data=data)
+        classes = [line["class"] for line in middle.log.of("delivered")]
+        assert classes == ["personal", "clinical", "bulk", "personal"]
+
+    def test_nobody_is_slowed_down_whose_header_may_still_say_it(self, middle: Middle) -> None:
+        news = rule("news", BULK, sender_domains=("b.example",))
+        classifier = Classifier(classification_policy(*self.RULES, news))
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        shedding = middle.gate.station.shedding
+        for second in range(60):
+            shedding.note_saturation(1.0, float(second), is_away=False)
+
+        def delay(priority: int | None) -> float:
+            return middle.pipeline.on_mail(TRUSTED, sender=b"a@b.example", priority=priority)
+
+        assert (delay(9), delay(None) > 0.0, delay(-1) > 0.0) == (0.0, True, True)
+        self.believe_header(middle)
+        assert (delay(9), delay(None), delay(-1) > 0.0) == (0.0, 0.0, True)
+
+    @in_virtual_time
+    async def test_what_may_still_be_clinical_by_its_header_hears_no_early_4xx(
+        self, middle: Middle
+    ) -> None:
+        news = rule("news", BULK, sender_domains=("b.example",))
+        classifier = Classifier(classification_policy(*self.RULES, news))
+        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.spool_fill = 0.6
+        holders = await hold_slots_by_priority(middle)
+
+        def at_rcpt() -> object:
+            return middle.pipeline.on_rcpt(
+                TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example"
+            )
+
+        assert at_rcpt() == reply.SPOOL_FILLING
+        self.believe_header(middle)
+        assert at_rcpt() is None
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+
+async def hold_slots_by_priority(middle: Middle) -> "list[asyncio.Task[Reply]]":
+    """Let urgent messages take all slots and stand before their dot."""
+    middle.backend.before_dot.clear()
+    tasks = [middle.supervisor.spawn(middle.submit(priority=9), "holder") for _ in range(4)]
+    await asyncio.sleep(0.1)
+    assert middle.gate.in_flight == 4
+    return tasks
+
+
 class TestObserving:
     """Everything is decided and counted, and nothing is done about it."""
 

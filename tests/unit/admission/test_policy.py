@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailshed.admission.decision import Decision, Defer, Reject, Relay, Spool, Wait
-from mailshed.admission.policy import BackendState, Sender, decide, decide_recipient, shed
+from mailshed.admission.policy import (
+    BackendState,
+    Sender,
+    decide,
+    decide_recipient,
+    in_terms_of,
+    shed,
+)
 from mailshed.admission.quota import Level
 from mailshed.mail import reply
 from mailshed.mail.address import parse_rcpt_argument
@@ -177,3 +184,16 @@ def test_a_stranger_reaches_our_domains_and_nothing_beyond(
 )
 def test_a_trusted_client_may_send_to_anyone(address: str) -> None:
     assert decide_recipient(mailbox(address), is_trusted=True, policy=POLICY) is None
+
+
+@pytest.mark.parametrize("deferred", [FILLING, EXCESS, Defer(Reason.SPOOL_FULL, reply.SPOOL_FULL)])
+def test_a_deferral_is_told_in_the_terms_of_the_client(deferred: Defer) -> None:
+    """RFC 6710: whoever names a priority hears of it; the reason, which is ours, is the same."""
+    assert in_terms_of(None, deferred) is deferred
+    for priority in (-9, 0, 9):
+        told = in_terms_of(priority, deferred)
+        is_full = deferred.reason is Reason.SPOOL_FULL
+        assert told.reply is (reply.TOO_BIG_FOR_PRIORITY if is_full else reply.PRIORITY_TOO_LOW)
+        assert told.reason is deferred.reason
+    assert reply.PRIORITY_TOO_LOW.wire.startswith(b"450 4.7.15 ")
+    assert reply.TOO_BIG_FOR_PRIORITY.wire.startswith(b"450 4.7.16 ")

@@ -29,8 +29,9 @@ from mailshed.mail.delivery import (
     TransactionResult,
 )
 from mailshed.spool.store import Settlement, SpoolRecipient, SpoolRecord
-from mailshed.terms import Ending, Reason, SpoolState, Stage
+from mailshed.terms import Ending, Reason, ReportKind, SpoolState, Stage
 from tests.support.builders import BUSY, OK, REFUSED, WALL, queue_id, spool_record
+from tests.support.reports import fields
 
 RETRY = RetryPolicy(delay_min=30.0, delay_max=900.0)
 POLICY = ReportPolicy(
@@ -343,3 +344,124 @@ def test_a_pause_takes_the_place_of_the_growing_delay() -> None:
 @given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
 def test_the_delay_of_a_retry_is_within_its_policy(attempts: int, unit: float) -> None:
     assert RETRY.delay_min <= retry_delay(attempts, unit, RETRY) <= RETRY.delay_max
+
+
+class TestSuccess:
+    """Told in the transaction that ends the recipient, next to a failure of another."""
+
+    ASKED = tuple(
+        SpoolRecipient(index=index, address=address.encode(), parameters=(b"NOTIFY=SUCCESS",))
+        for index, address in enumerate(TWO)
+    )
+
+    def test_has_a_report_if_the_sender_wants_one_and_nobody_else_tells(self) -> None:
+        record = spool_record(recipients=self.ASKED)
+        (report,) = settle(record, DELIVERED, DELIVERED).reports
+        assert report.kind is ReportKind.RELAYED
+        (report,) = settle(record, DELIVERED, DELIVERED, is_final=True).reports
+        assert report.kind is ReportKind.DELIVERED
+        told_by_backend = settle(record, DELIVERED, DELIVERED, passed_on=frozenset({b"NOTIFY"}))
+        assert told_by_backend.reports == ()
+
+    def test_and_a_failure_are_two_reports_with_two_ids(self) -> None:
+        failing = SpoolRecipient(index=1, address=b"b@example.net")
+        record = spool_record(recipients=(self.ASKED[0], failing))
+        failure, success = settle(record, DELIVERED, BOUNCED).reports
+        assert (failure.kind, success.kind) == (ReportKind.FAILED, ReportKind.RELAYED)
+        assert failure.record.queue_id != success.record.queue_id
+        assert b"a@example.net" not in failure.content
+        assert b"b@example.net" not in success.content
+
+    def test_of_a_recipient_that_is_still_tried_is_told_later(self) -> None:
+        record = spool_record(recipients=self.ASKED)
+        assert settle(record, DEFERRED, IN_DOUBT).reports == ()
+
+
+class TestUnsupported:
+    """A backend without SMTPUTF8: nothing is sent, and it has a day to learn it."""
+
+    LACKING = Deferred(Stage.MAIL, None, "no SMTPUTF8", NoReply.UNSUPPORTED)
+
+    def settle(self, record: SpoolRecord, age: float, **changes: Any) -> Settlement:
+        left = record.expires_wall - record.received_wall - age
+        return settle(record, self.LACKING, left=left, wall=WALL + age, **changes)
+
+    def test_waits_like_all_mail(self) -> None:
+        settlement = self.settle(spool_record(), 3600.0)
+        assert settlement.deferred == {0: "mail: no SMTPUTF8"}
+        assert settlement.reports == ()
+
+    def test_is_tried_once_more_at_the_end_of_the_day(self) -> None:
+        settlement = self.settle(spool_record(attempts=50), UNSUPPORTED_PATIENCE - 5, unit=0.9)
+        assert settlement.next_attempt_wall == WALL + UNSUPPORTED_PATIENCE
+
+    def test_is_returned_after_a_day_with_the_reason(self) -> None:
+        settlement = self.settle(spool_record(), UNSUPPORTED_PATIENCE)
+        assert settlement.endings == {0: Ending.BOUNCED}
+        (report,) = settlement.reports
+        _, about = fields(report.content)
+        assert (about["Action"], about["Status"]) == ("failed", "5.6.7")
+        assert about["Diagnostic-Code"] == "x-mailshed; no SMTPUTF8"
+        assert about["Remote-MTA"] is None
+
+    def test_is_returned_so_if_it_may_not_live_for_a_day(self) -> None:
+        record = spool_record(expires_wall=WALL + 600)
+        settlement = self.settle(record, 600.0)
+        assert settlement.endings == {0: Ending.BOUNCED}
+        (report,) = settlement.reports
+        assert fields(report.content)[1]["Status"] == "5.6.7"
+
+    def test_of_a_stranger_is_refused(self) -> None:
+        settlement = self.settle(spool_record(is_trusted=False), UNSUPPORTED_PATIENCE)
+        assert (settlement.endings, settlement.reports) == ({0: Ending.REFUSED}, ())
+
+    def test_is_measured_by_the_age_that_everything_goes_by(self) -> None:
+        """The wall clock was set forwards by a week: the message has become no older."""
+        record = spool_record()
+        settlement = settle(
+            record, self.LACKING, left=4 * 86400.0 - 60, wall=WALL + 7 * 86400, unit=0.0
+        )
+        assert settlement.endings == {}
+
+
+class TestDeadline:
+    """DELIVERBY with R: back at the time that the sender has set (RFC 2852)."""
+
+    def record(self, seconds: int, lifetime: float) -> SpoolRecord:
+        return spool_record(
+            parameters=(b"BY=%d;R" % seconds,), expires_wall=WALL + min(seconds, lifetime)
+        )
+
+    def status(self, settlement: Settlement) -> str:
+        assert settlement.endings == {0: Ending.EXPIRED}
+        (report,) = settlement.reports
+        about_message, about = fields(report.content)
+        assert "Deliver-By-Date" in about_message
+        assert about["Action"] == "failed"
+        return str(about["Status"])
+
+    def test_is_a_failure_of_its_own_kind(self) -> None:
+        record = self.record(600, 4 * 86400)
+        for settlement in (
+            settle(record, DEFERRED, wall=WALL + 600),
+            expire(record, wall=WALL + 600, report=context()),
+        ):
+            assert self.status(settlement) == "5.4.7"
+
+    def test_that_is_later_than_the_spool_keeps_mail_is_not_the_reason(self) -> None:
+        record = self.record(10 * 86400, 4 * 86400)
+        assert self.status(expire(record, wall=WALL + 4 * 86400, report=context())) == "4.4.7"
+
+    def test_to_be_told_of_is_no_reason_either(self) -> None:
+        record = spool_record(parameters=(b"BY=600;N",))
+        assert self.status(expire(record, wall=WALL, report=context())) == "4.4.7"
+
+
+def test_a_sender_that_has_had_enough_reports_gets_none() -> None:
+    """The ledger then says what is true: refused, and nobody was told."""
+    limited = context(is_limited=True)
+    settlement = settle(spool_record(*TWO), BOUNCED, BOUNCED, report=limited)
+    assert settlement.endings == {0: Ending.REFUSED, 1: Ending.REFUSED}
+    assert settlement.reports == ()
+    expired = expire(spool_record(), wall=WALL, report=limited)
+    assert (expired.endings, expired.reports) == ({0: Ending.EXPIRED}, ())

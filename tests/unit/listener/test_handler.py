@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import StringIO
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ from typing import Any, cast
 
 import pytest
 
+from mailshed.admission.sessions import Standing, Visitor
+from mailshed.config.policy import ListenerPolicy, ProxyMode, SessionLimits
 from mailshed.errors import ClientGone
 from mailshed.listener.handler import Handler
 from mailshed.listener.protocol import SmtpSession
@@ -19,11 +22,21 @@ from mailshed.mail import reply
 from mailshed.mail.address import PathArgument
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import Client, Envelope
+from mailshed.mail.networks import NetworkSet
+from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
+from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, new_registry
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Stage
-from tests.support.builders import OK, content_store, mailbox, recipient, relay_policy
+from tests.support.builders import (
+    OK,
+    content_store,
+    mailbox,
+    recipient,
+    relay_policy,
+    session_limits,
+)
 from tests.support.clock import ManualClock
 from tests.support.front import settle, until
 
@@ -49,7 +62,10 @@ class ScriptedPipeline:
 
     def __post_init__(self) -> None:
         self.policies = SimpleNamespace(
-            relay=relay_policy(trusted=("127.0.0.0/8", "10.0.0.0/8")),
+            relay=relay_policy(
+                trusted=("127.0.0.0/8", "10.0.0.0/8"), proxies=("10.9.0.0/16",)
+            ),
+            clinical_networks=NetworkSet([CLINICAL]),
             is_clinical=lambda client: client.address in CLINICAL,
         )
         self.may_end.set()
@@ -108,6 +124,14 @@ class FakeSession:
         default_factory=lambda: SimpleNamespace(host_name="client.example.org", extended_smtp=True)
     )
     is_client_gone: bool = False
+    peer: Endpoint | None = None
+    visitor: Visitor | None = None
+    limits: SessionLimits = field(default_factory=session_limits)
+    is_hurried: bool = False
+
+    def hurry(self, *, is_hurried: bool) -> None:
+        """Remember it."""
+        self.is_hurried = is_hurried
 
 
 @dataclass
@@ -245,8 +269,11 @@ async def test_sessions_are_known_while_they_are_open(bench: Bench) -> None:
     assert bench.handler.open_sessions == set()
 
 
-async def test_connections_over_the_limit_and_replies_are_counted(bench: Bench) -> None:
-    bench.handler.refused("smtp")
+async def test_connections_over_a_cap_and_replies_are_counted(bench: Bench) -> None:
+    visitor = stranger(bench)
+    assert bench.handler.caps.enter(visitor, "smtp", session_limits(sessions_max=1)) is None
+    refusal = bench.handler.caps.enter(visitor, "smtp", session_limits(sessions_max=1))
+    assert refusal is reply.TOO_MANY_SESSIONS
     bench.handler.replied(bench.connected(), "rcpt", reply.RELAY_DENIED)
     assert bench.counted("mailshed_smtp_connections_total") == {
         ("smtp", "refused"): 1,
@@ -256,6 +283,77 @@ async def test_connections_over_the_limit_and_replies_are_counted(bench: Bench) 
         ("smtp", "connect", "421"): 1,
         ("smtp", "rcpt", "554"): 1,
     }
+    assert bench.counted("mailshed_smtp_connections_refused_total") == {("total",): 1}
+
+
+async def test_a_session_that_ends_gives_its_place_back_once(bench: Bench) -> None:
+    session = bench.connected()
+    session.visitor = stranger(bench)
+    assert bench.handler.caps.enter(session.visitor, "smtp", session.limits) is None
+    bench.handler.disconnected(session)
+    bench.handler.disconnected(session)
+    assert bench.handler.caps.open == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "proxy", "is_proxied", "standing"),
+    [
+        ("192.0.2.1", ProxyMode.NONE, False, Standing.STRANGER),
+        ("10.2.0.1", ProxyMode.NONE, False, Standing.TRUSTED),
+        ("10.1.0.1", ProxyMode.NONE, False, Standing.CLINICAL),
+        ("10.9.0.1", ProxyMode.NONE, False, Standing.TRUSTED),
+        ("10.9.0.1", ProxyMode.XCLIENT, False, Standing.PROXY),
+        ("10.9.0.1", ProxyMode.PROXY_PROTOCOL, False, Standing.PROXY),
+        ("10.9.0.1", ProxyMode.PROXY_PROTOCOL, True, Standing.TRUSTED),
+        ("192.0.2.1", ProxyMode.PROXY_PROTOCOL, False, Standing.STRANGER),
+    ],
+)
+async def test_only_a_trusted_proxy_may_speak_for_others_and_only_where_it_is_asked(
+    bench: Bench, address: str, proxy: ProxyMode, is_proxied: bool, standing: Standing
+) -> None:
+    policy = ListenerPolicy(name="smtp", proxy=proxy)
+    visitor = bench.handler.visitor(ip_address(address), policy, is_proxied=is_proxied)
+    assert visitor == Visitor(ip_address(address), standing)
+
+
+async def test_the_client_is_who_the_proxy_says_it_is(bench: Bench) -> None:
+    session = bench.session(("10.9.0.1", 40000))
+    session.peer = Endpoint(address=ip_address("192.0.2.7"), port=7)
+    assert bench.handler.connected(session) is None
+    assert (session.client.address_text, session.client.port) == ("192.0.2.7", 7)
+    assert not session.client.is_trusted
+
+
+async def test_under_stress_only_clients_that_nobody_vouches_for_are_hurried(bench: Bench) -> None:
+    sessions = {
+        "stranger": bench.connected(("192.0.2.1", 1)),
+        "trusted": bench.connected(("10.2.0.1", 1)),
+        "clinical": bench.connected(("10.1.0.1", 1)),
+        "proxy": bench.connected(("192.0.2.1", 1)),
+        "authenticated": bench.connected(("192.0.2.1", 1)),
+    }
+    sessions["proxy"].visitor = Visitor(ip_address("192.0.2.1"), Standing.PROXY)
+    known = sessions["authenticated"]
+    known.client = replace(known.client, user="alice", is_trusted=True)
+    bench.handler.open_sessions = set(sessions.values())
+    limits = session_limits(sessions_max=10)
+    visitors = [stranger(bench) for _ in range(8)]
+    for visitor in visitors:
+        bench.handler.caps.enter(visitor, "smtp", limits)
+    assert bench.handler.caps.is_stressed
+    late = bench.connected(("192.0.2.2", 1))
+    hurried = {name for name, session in sessions.items() if vars(session)["is_hurried"]}
+    assert hurried == {"stranger"}
+    assert vars(late)["is_hurried"]
+    for visitor in visitors:
+        bench.handler.caps.leave(visitor, limits)
+    assert not any(vars(session)["is_hurried"] for session in sessions.values())
+
+
+def stranger(bench: Bench) -> Visitor:
+    """A client that nobody knows."""
+    policy = ListenerPolicy(name="smtp")
+    return bench.handler.visitor(ip_address("192.0.2.1"), policy, is_proxied=False)
 
 
 # What it asks.

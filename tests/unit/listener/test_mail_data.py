@@ -193,11 +193,42 @@ async def test_a_chunk_that_drips_ends_the_session(fixture: Fixture) -> None:
     work = asyncio.get_running_loop().create_task(receiver.receive_chunk(fixture.content, 100))
     await asyncio.sleep(0)
     assert fixture.deadlines == [LIMITS.data_timeout]
-    fixture.clock.advance(DATA_RATE_GRACE + 1)
+    fixture.clock.advance(LIMITS.data_rate_grace + 1)
     fixture.reader.feed_data(b"x")
     with pytest.raises(DataInterrupted) as interrupted:
         await work
     assert interrupted.value.last is reply.TOO_SLOW
+
+
+async def test_chunks_that_drip_end_it_too(fixture: Fixture) -> None:
+    """Each comes whole, so nobody ever waits for one."""
+    receiver = fixture.receiver()
+    for _ in range(3):
+        fixture.reader.feed_data(b"x")
+        await receiver.receive_chunk(fixture.content, 1)
+    fixture.clock.advance(LIMITS.data_rate_grace + 1)
+    fixture.reader.feed_data(b"x")
+    with pytest.raises(DataInterrupted) as interrupted:
+        await receiver.receive_chunk(fixture.content, 1)
+    assert interrupted.value.last is reply.TOO_SLOW
+
+
+async def test_small_chunks_at_a_good_pace_are_no_drip(tmp_path: Path) -> None:
+    """Also those count that are not put together yet."""
+    fixture = Fixture(tmp_path)
+    limits = session_limits(data_rate_min=10, data_rate_grace=60.0)
+    receiver = MailDataReceiver(
+        fixture.reader,
+        limits,
+        is_normalising=False,
+        now=fixture.clock.monotonic,
+        expect_within=fixture.deadlines.append,
+    )
+    for _ in range(10):
+        fixture.reader.feed_data(100 * b"x")
+        assert await receiver.receive_chunk(fixture.content, 100) is None
+        fixture.clock.advance(9.0)
+    assert fixture.content.size == 0, "nothing was written so far"
 
 
 async def test_a_client_that_leaves_in_a_chunk_has_sent_nothing(fixture: Fixture) -> None:

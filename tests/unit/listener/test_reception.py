@@ -5,8 +5,6 @@ import pytest
 from mailshed.mail import reply
 from tests.support.front import Front, until
 
-BY_DATA = [(b"DATA\r\n", b"354")]
-
 
 @pytest.mark.parametrize(
     ("begin", "data"),

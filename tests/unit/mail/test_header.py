@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailshed.mail.header import EXCERPT_OCTETS_MAX, FIELDS_MAX, OCTETS_MAX, HeaderView
+from mailshed.mail.header import (
+    EXCERPT_OCTETS_MAX,
+    FIELDS_MAX,
+    OCTETS_MAX,
+    HeaderView,
+    priority_in,
+)
 
 
 def test_finds_fields_by_name_in_any_case_and_in_order() -> None:
@@ -224,3 +230,24 @@ def test_an_excerpt_is_small_whatever_the_header(head: bytes) -> None:
     excerpt = HeaderView(head).excerpt([b"x"], [b"l-"])
     kept = {key: excerpt.values_of(key) for key in [b"x", *excerpt.keys_with(b"l-")]}
     assert sum(len(key) + sum(map(len, found)) for key, found in kept.items()) <= EXCERPT_OCTETS_MAX
+
+
+@pytest.mark.parametrize(
+    ("lines", "priority"),
+    [
+        (b"MT-Priority: 3\r\n", 3),
+        (b"mt-priority:\r\n -9\r\n", -9),
+        (b"MT-Priority: 0\r\n", 0),
+        (b"", None),
+        (b"MT-Priority:\r\n", None),
+        (b"MT-Priority: 10\r\n", None),
+        (b"MT-Priority: +3\r\n", None),
+        (b"MT-Priority: high\r\n", None),
+        (b"MT-Priority: 3 (urgent)\r\n", None),
+        (b"MT-Priority: 3\r\nMT-Priority: 3\r\n", None),
+        ("MT-Priority: \u0663\r\n".encode(), None),
+    ],
+)
+def test_a_priority_is_read_where_it_is_clear(lines: bytes, priority: int | None) -> None:
+    """RFC 6758; two fields are one too many, whichever of them was there first."""
+    assert priority_in(HeaderView(b"Subject: x\r\n" + lines + b"\r\nbody\r\n")) == priority

@@ -244,7 +244,9 @@ def test_xtext_is_printable_or_refused(octets: bytes) -> None:
 
 
 @given(
-    st.sampled_from([b"SIZE", b"BODY", b"RET", b"ENVID", b"AUTH", b"MT-PRIORITY", b"BY", b"SMTPUTF8"]),
+    st.sampled_from(
+        [b"SIZE", b"BODY", b"RET", b"ENVID", b"AUTH", b"MT-PRIORITY", b"BY", b"SMTPUTF8"]
+    ),
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="=")),
 )
 def test_any_value_is_read_or_refused_and_what_is_read_is_printable(

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -120,13 +121,52 @@ async def test_silence_ends_at_the_timeout_of_its_stage(stage: Stage) -> None:
     ],
 )
 async def test_more_than_the_reply_to_ehlo_is_no_start_for_a_dialog(action: Action) -> None:
-    """The octets left in the stock parser would be lost, and every later reply off by some."""
+    """Every later reply would be off by some."""
     async with ScriptedBackend() as server:
         server.once(Stage.EHLO, action)
         result = await open_connection(address(server.port), TIMEOUTS)
         assert isinstance(result, Deferred)
         assert result.stage is Stage.EHLO
         assert result.no_reply is NoReply.NOT_SMTP
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"220 hello\r\n250 2.1.0 injected\r\n", b"220 hello\r\n25", b"nonsense\r\n"]
+)
+async def test_more_than_a_greeting_or_other_than_one_is_no_start(greeting: bytes) -> None:
+    """The octets left in the stock parser would be lost."""
+    async with ScriptedBackend() as server:
+        server.once(Stage.CONNECT, Say(greeting))
+        result = await open_connection(address(server.port), TIMEOUTS)
+        assert isinstance(result, Deferred)
+        assert result.stage is Stage.CONNECT
+        assert result.no_reply is NoReply.NOT_SMTP
+        await eventually(lambda: server.open_sessions == 0)
+
+
+async def test_only_the_last_word_of_a_server_counts() -> None:
+    heard: list[list[str]] = []
+    async with ScriptedBackend(extensions=("SIZE 5", "X-ODD  two  spaces")) as server:
+        where = replace(address(server.port), on_hello=lambda lines: heard.append(list(lines)))
+        connection = await open_connection(where, TIMEOUTS)
+        assert isinstance(connection, Connection)
+        assert heard == [["SIZE 5", "X-ODD  two  spaces"]]
+        await connection.quit()
+        server.once(Stage.EHLO, say("550 5.7.1 go away"))
+        assert isinstance(await open_connection(where, TIMEOUTS), Deferred)
+        assert len(heard) == 1
+
+
+async def test_a_session_carries_no_more_messages_than_the_server_says() -> None:
+    """RFC 9422, MAILMAX."""
+    async with ScriptedBackend(extensions=("LIMITS MAILMAX=2",)) as server:
+        connection = await open_connection(address(server.port), TIMEOUTS)
+        assert isinstance(connection, Connection)
+        found = []
+        for connection.messages in (1, 2, 3):
+            found.append(connection.is_used_up)
+        assert found == [False, True, True]
+        await connection.quit()
 
 
 async def test_cancellation_while_connecting_leaves_no_connection() -> None:

@@ -99,6 +99,22 @@ async def test_a_connection_comes_back_and_is_taken_again(pool: Pool, clock: Man
     await pool.close()
 
 
+async def test_a_connection_that_the_server_wants_no_more_of_is_closed(
+    pool: Pool, server: ScriptedBackend
+) -> None:
+    """RFC 9422, MAILMAX: the next message would be answered with 421, or worse."""
+    server.extensions = ("LIMITS MAILMAX=2",)
+    connection = await opened(pool)
+    connection.messages = 1
+    pool.give_back(connection)
+    assert pool.take_idle() is connection
+    connection.messages = 2
+    pool.give_back(connection)
+    assert pool.take_idle() is None
+    await eventually(lambda: b"QUIT" in server.commands)
+    await pool.close()
+
+
 async def test_a_connection_with_an_unread_reply_never_comes_back(pool: Pool) -> None:
     connection = await opened(pool)
     connection.wire.expect((Stage.MAIL,))

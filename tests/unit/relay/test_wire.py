@@ -1,6 +1,7 @@
 """`WireProtocol` on a transport that only takes notes."""
 
 import asyncio
+import ssl
 from itertools import pairwise
 
 import pytest
@@ -285,3 +286,36 @@ async def test_close_lets_what_was_sent_leave() -> None:
     assert not transport.is_aborted
     wire.connection_lost(None)
     wire.close()  # nothing left to close
+
+
+async def test_an_intermediate_reply_is_good_where_it_is_expected_only() -> None:
+    """334 is the prompt of AUTH (RFC 4954, 4)."""
+    for expected in (334, 0):
+        wire, _ = make_wire()
+        asyncio.get_running_loop().call_soon(wire.data_received, b"334 UGFzc3dvcmQ6\r\n")
+        replies = await wire.exchange((b"AUTH LOGIN",), (Stage.EHLO,), LONG, intermediate=expected)
+        assert len(replies) == (expected == 334)
+        assert wire.is_confused == (expected == 0)
+
+
+async def test_what_comes_between_220_and_the_handshake_ends_the_connection() -> None:
+    """In a segment of its own, and read before TLS has the transport (RFC 3207, 6)."""
+    wire, transport = make_wire()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(wire.data_received, b"220 2.0.0 go\r\n")
+    await wire.exchange((b"STARTTLS",), (Stage.EHLO,), LONG)
+    assert wire.is_idle
+    wire.data_received(b"250 2.1.0 injected\r\n")
+    assert wire.is_confused
+    assert transport.is_aborted
+
+
+async def test_no_tls_begins_on_a_connection_that_is_gone() -> None:
+    wire, transport = make_wire()
+    transport.close()
+    with pytest.raises(ConnectionResetError):
+        await wire.encrypt(ssl.create_default_context(), "mail.test")
+    assert not wire.is_encrypted
+    assert wire.peer_address == ""
+    wire.connection_lost(None)
+    assert wire.peer_address is None

@@ -34,8 +34,11 @@ COMMIT_PAUSE = 5.0
 class Custody(Protocol):
     """Who keeps the drain from a message, and reports its success: the drain itself."""
 
-    def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
-        """Take the message in hand, before there is a copy of it."""
+    def adopt(self, queue_id: QueueId, traffic_class: str, route: str, taker: str) -> None:
+        """Take the message in hand, before there is a copy of it.
+
+        `route` is what the copy will be for, `taker` the backend that has the message.
+        """
         ...
 
     def disown(self, queue_id: QueueId) -> None:
@@ -52,12 +55,16 @@ class Custody(Protocol):
 
 
 class Adoption:
-    """The adoption of one message, should it come to that. `lifetime` is in seconds."""
+    """The adoption of one message that the backend `taker` has, should it come to that.
+
+    `lifetime` is in seconds.
+    """
 
     def __init__(
         self,
         message: Message,
         *,
+        taker: str,
         lifetime: float,
         answer: Callable[[Reply], None],
         spool: SpoolStore,
@@ -66,6 +73,7 @@ class Adoption:
         journal: Journal,
     ) -> None:
         self._message = message
+        self._taker = taker
         self._lifetime = lifetime
         self._answer = answer
         self._spool = spool
@@ -113,7 +121,7 @@ class Adoption:
         """Commit a copy and answer the client, unless the backend is faster or the client gone."""
         message = self._message
         queue_id = message.envelope.queue_id
-        self._custody.adopt(queue_id, message.traffic_class.name)
+        self._custody.adopt(queue_id, message.traffic_class.name, message.route, self._taker)
         record = message.record(reason=Reason.ADOPTED, in_doubt=0, lifetime=self._lifetime)
         while not self._is_over.is_set() and not message.is_client_gone():
             try:

@@ -97,7 +97,8 @@ class Service:
         await self._load_certificate()
         parts.capabilities.on_change = self._renew_limits
         await parts.capabilities.load()
-        await parts.limit_memory.load()
+        for memory in parts.backends.memories:
+            await memory.load()
         await parts.surges.load()
         await parts.overrides.load()
         self._warn_of_observing()
@@ -114,7 +115,7 @@ class Service:
             version=__version__,
             config=parts.status.config_hash,
             listeners=parts.status.listeners,
-            backends=(f"{parts.backend.name} {parts.status.target}",),
+            backends=[f"{each.name} {each.target}" for each in parts.destinations],
             metrics=host_port(self.config.metrics.bind.host, parts.operations.port),
             admin=str(self.config.admin_socket),
         )
@@ -122,11 +123,11 @@ class Service:
     async def _read_secrets(self) -> None:
         """Certificates and logins for the backends, without which no connection can be opened."""
         try:
-            found = await asyncio.to_thread(read_all, self.parts.securities)
+            found = await asyncio.to_thread(read_all, self.parts.backends.securities)
         except ConfigError as error:
             raise StartError(str(error)) from error
         for name, material in found.items():
-            self.parts.securities[name].use(material)
+            self.parts.backends.securities[name].use(material)
         try:
             await self.parts.authenticator.refresh()
         except ConfigError as error:
@@ -220,7 +221,10 @@ class Service:
                 group.create_task(parts.overrides.run(), name="overrides"),
                 group.create_task(self._reload_on(hangup), name="reload"),
                 group.create_task(self._watch_lists(hangup), name="lists"),
-                group.create_task(parts.limit_memory.run(), name="limit memory"),
+                *(
+                    group.create_task(each.run(), name="limit memory")
+                    for each in parts.backends.memories
+                ),
                 group.create_task(parts.capabilities.run(), name="capabilities"),
                 group.create_task(parts.surges.run(), name="surges"),
             ]
@@ -238,13 +242,13 @@ class Service:
         parts.status.is_stopping = True
         self._notifier.stopping()
         sessions = parts.handler.open_sessions
-        parts.maillog.stopping(
-            cause="signal", sessions=len(sessions), in_flight=parts.gate.in_flight
-        )
+        in_flight = sum(each.gate.in_flight for each in parts.destinations)
+        parts.maillog.stopping(cause="signal", sessions=len(sessions), in_flight=in_flight)
         for server in self._servers:
             server.stop_accepting()
         parts.drainer.stop()
-        parts.gate.close()
+        for each in parts.destinations:
+            each.gate.close()
         parts.handler.slow_replies.end()
         parts.verifier.stop()
         for_sessions = deadline - DRAIN_SHARE - parts.clock.monotonic()
@@ -252,7 +256,8 @@ class Service:
         left = deadline - LAST_WORDS - parts.clock.monotonic()
         if await parts.supervisor.join(max(0.0, left)):
             # Whatever is past its final dot is in doubt now, and kept; the spool is still open.
-            parts.backend.abandon()
+            for each in parts.destinations:
+                each.backend.abandon()
         return await parts.supervisor.join(LAST_WORDS)
 
     async def _close(self) -> None:
@@ -260,16 +265,20 @@ class Service:
         parts = self.parts
         for server in self._servers:
             server.stop_accepting()
-        parts.gate.close()
+        for each in parts.destinations:
+            each.gate.close()
         await finish_sessions(parts.handler.open_sessions, 0.0)
         await parts.supervisor.cancel_all()
-        if parts.prober is not None:
-            await parts.prober.stop()
+        for each in parts.destinations:
+            if each.prober is not None:
+                await each.prober.stop()
         await parts.verifier.close()
         await parts.authenticator.close()
-        await parts.backend.close()
+        for each in parts.destinations:
+            await each.backend.close()
         await parts.surges.close()
-        await parts.limit_memory.close()
+        for memory in parts.backends.memories:
+            await memory.close()
         await parts.capabilities.close()
         await parts.spool.close()
         parts.operations.stop()
@@ -308,7 +317,7 @@ class Service:
             config = await self._reloader.read(self.config)
             # In a thread, since a list of recipients may be long.
             for_verifier = await asyncio.to_thread(verification_policy, config)
-            for_backends = await asyncio.to_thread(read_all, parts.securities)
+            for_backends = await asyncio.to_thread(read_all, parts.backends.securities)
             await parts.authenticator.refresh()
             for_handshakes = await self._read_certificate(config)
         except ConfigError as error:
@@ -321,15 +330,16 @@ class Service:
         self.config = config
         parts.declare_metrics(config)
         parts.pipeline.policies = for_pipeline
-        parts.gate.station.shedding.classes = for_pipeline.classifier.policy.classes
+        for each in parts.destinations:
+            each.gate.station.shedding.classes = for_pipeline.classifier.policy.classes
+            each.gate.is_observing = config.is_observing
         parts.handler.slow_replies.limit = config.limits.slow_replies_max
         parts.drainer.policy = for_drain
         parts.verifier.policy = for_verifier
         for name, material in for_backends.items():
-            parts.securities[name].use(material)
+            parts.backends.securities[name].use(material)
         parts.authenticator.set_policy(authentication_policy(config))
         parts.surges.policy = for_surges
-        parts.gate.is_observing = config.is_observing
         if parts.handshakes is not None and for_handshakes is not None:
             parts.handshakes.policy = for_handshakes.policy
             parts.handshakes.certificates.use(for_handshakes)

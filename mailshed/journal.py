@@ -53,20 +53,18 @@ _REASONS = {
 
 
 class Journal:
-    """Log and metrics of one pipeline, which has one backend."""
+    """Log and metrics of one pipeline. `backend` is the name of who had or has the message."""
 
     def __init__(
         self,
         *,
         maillog: MailLog,
         metrics: Metrics,
-        backend: str,
         clock: Clock,
         on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self._log = maillog
         self._metrics = metrics
-        self._backend = backend
         self._clock = clock
         self._on_failure = on_failure
         self.relayed: Counter[str] = Counter()
@@ -122,11 +120,13 @@ class Journal:
         seconds = self._clock.monotonic() - message.envelope.received_at
         self._metrics.slot_wait(message.traffic_class.name, seconds)
 
-    def delivered(self, message: Message, answer: Reply, times: StageTimes, waited: float) -> None:
+    def delivered(
+        self, message: Message, backend: str, answer: Reply, times: StageTimes, waited: float
+    ) -> None:
         """The backend took it while the client waited."""
         self._log.delivered(
             _mail(message),
-            backend=self._backend,
+            backend=backend,
             delays=_delays(message, times, waited),
             reply=answer.text,
         )
@@ -145,12 +145,29 @@ class Journal:
         said, detail = (None, None) if result is None else _cause(result)
         delays = self._delays_so_far(message, result)
         self._log.spooled(_mail(message), reason=reason, delays=delays, reply=said, detail=detail)
+        self._note_spooled(message, reason)
+
+    def _note_spooled(self, message: Message, reason: Reason) -> None:
         queue_id = message.envelope.queue_id
         self.decisions.end(queue_id, "spooled", reason, reply.queued(queue_id).text)
         self.spooled_count[message.traffic_class.name] += 1
         self._count_accepted(message, "spooled")
         self._metrics.decision(message.traffic_class.name, "spool", reason)
         self._end(message, "spooled")
+
+    def split(self, message: Message, copies: Sequence[SpoolRecord], reason: Reason) -> None:
+        """It was committed as several copies, for different backends; its client gets one 250."""
+        delays = self._delays_so_far(message, None)
+        queue_id = message.envelope.queue_id
+        for each in copies:
+            of = None if each.queue_id == queue_id else queue_id
+            mail = _mail(message)._replace(
+                queue_id=each.queue_id, recipients=[one.address for one in each.recipients]
+            )
+            self._log.spooled(
+                mail, reason=reason, delays=delays, backend=each.backend, copy_of=of
+            )
+        self._note_spooled(message, reason)
 
     def turned_away(
         self,
@@ -174,9 +191,9 @@ class Journal:
         self.decisions.end(message.envelope.queue_id, "aborted", None, "")
         self._end(message, "aborted")
 
-    def in_doubt(self, message: Message, detail: str) -> None:
+    def in_doubt(self, message: Message, backend: str, detail: str) -> None:
         """Our final dot got no answer."""
-        self._log.in_doubt(_mail(message), backend=self._backend, detail=detail)
+        self._log.in_doubt(_mail(message), backend=backend, detail=detail)
 
     # On the way in: counted only, since each ends as one of the above.
 
@@ -193,6 +210,7 @@ class Journal:
     def attempted(
         self,
         record: SpoolRecord,
+        backend: str,
         result: TransactionResult,
         settlement: Settlement,
         waited: float,
@@ -214,7 +232,7 @@ class Journal:
                 pause = max(0.0, settlement.next_attempt_wall - self._clock.wall())
                 self._log.attempted(
                     about,
-                    backend=self._backend,
+                    backend=backend,
                     attempt=settlement.attempts if is_counted else None,
                     outcome=fate,
                     delays=delays,
@@ -222,7 +240,7 @@ class Journal:
                     next_attempt_seconds=pause if is_waiting and not is_held else None,
                 )
             if fate == "in_doubt":
-                self._log.in_doubt(about, backend=self._backend, detail=words, is_held=is_held)
+                self._log.in_doubt(about, backend=backend, detail=words, is_held=is_held)
         if any(isinstance(each, Delivered) for each in result.recipients):
             self._metrics.queue_wait(record.traffic_class, waited)
             delay = self._clock.wall() - record.received_wall
@@ -308,6 +326,7 @@ class Journal:
     def transaction(
         self,
         traffic_class: str,
+        backend: str,
         source: Source,
         result: TransactionResult,
         parameters: Sequence[bytes] = (),
@@ -318,13 +337,17 @@ class Journal:
         """
         if parameters and (kind := _downgrade(parameters, result)) is not None:
             self._metrics.downgrade(kind)
-        self._metrics.stage_times(self._backend, result.times)
+        self._metrics.stage_times(backend, result.times)
         for each in result.recipients:
             fate, stage, code = _fate(each)
             self._metrics.deliveries(traffic_class, source, fate, 1)
-            self._metrics.backend_reply(self._backend, stage, code)
+            self._metrics.backend_reply(backend, stage, code)
         if any(isinstance(each, InDoubt) for each in result.recipients):
             self._metrics.in_doubt(traffic_class)
+
+    def rerouted(self, backend: str, messages: int) -> None:
+        """Spooled mail of a backend that is not in the configuration goes by its recipients now."""
+        self._log.mail_rerouted(backend, messages=messages)
 
     def clock_stepped(self, seconds: float) -> None:
         """The wall clock has jumped by so many seconds, forwards or back."""

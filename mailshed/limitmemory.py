@@ -1,9 +1,12 @@
 """What an adaptive limit has learned of its backend, kept for the next start.
 
 Without it each start would begin with the lowest limit and learn what an unloaded backend is like
-from one that may be full. The file is saved every few minutes and at a stop, in a thread. A crash
-costs a few minutes of learning. What cannot be read, or is about a backend of another name, is a
-line in the log and a new beginning; a fixed limit has nothing to remember.
+from one that may be full. Each backend has a file of its own, saved every few minutes and at a stop, in a
+thread. A crash costs a few minutes of learning. What cannot be read, or is about a backend of
+another name, is a line in the log and a new beginning; a fixed limit has nothing to remember.
+
+Versions with one backend wrote one file, without a name (`OLD_FILE_NAME`). It is read by the
+backend that it is about, as long as that has none of its own.
 """
 
 import asyncio
@@ -18,7 +21,7 @@ from mailshed.errors import StateError
 from mailshed.maillog import MailLog
 from mailshed.statefile import StateFile
 
-FILE_NAME = "limit"
+OLD_FILE_NAME = "limit"
 SAVE_SECONDS = 300.0
 
 
@@ -31,6 +34,7 @@ class LimitMemory:
         backend: str,
         *,
         file: StateFile,
+        old_file: StateFile | None = None,
         maillog: MailLog,
         clock: Clock,
         on_failure: Callable[[str, BaseException], None],
@@ -38,6 +42,7 @@ class LimitMemory:
         self._limit = limit if isinstance(limit, AdaptiveLimit) else None
         self._backend = backend
         self._file = file
+        self._old_file = old_file
         self._log = maillog
         self._clock = clock
         self._on_failure = on_failure
@@ -52,13 +57,21 @@ class LimitMemory:
         if self._limit is None:
             return
         try:
-            document = await asyncio.to_thread(self._file.load)
+            document = await asyncio.to_thread(self._load)
             reason = None if document is None else self._restore(self._limit, document)
         except StateError as error:
             reason = str(error)
         if reason is not None:
             self._log.baseline_lost(self._backend, detail=reason)
         self._is_loaded = True
+
+    def _load(self) -> dict[str, Any] | None:
+        """What was kept, here or by an older version about this backend; may raise StateError."""
+        document = self._file.load()
+        if document is None and self._old_file is not None:
+            old = self._old_file.load()
+            document = old if old is not None and old.get("backend") == self._backend else None
+        return document
 
     def _restore(self, limit: AdaptiveLimit, document: dict[str, Any]) -> str | None:
         """Returns why the document is of no use, or None."""
@@ -100,3 +113,8 @@ class LimitMemory:
             await self.save()
         except Exception as error:  # noqa: BLE001 - the rest of the stop is mail's
             self._on_failure("limit memory", error)
+
+
+def file_name(backend: str) -> str:
+    """Of the file of one backend; names of backends have no characters that a file's has not."""
+    return f"{OLD_FILE_NAME}-{backend}"

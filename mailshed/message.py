@@ -4,16 +4,17 @@ A message that goes to the backend becomes an `OutboundMessage`, one that is kep
 `SpoolRecord`; both are made here, so that the pipeline reads as steps and not as field lists.
 """
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 
+from mailshed.admission.routing import Share
 from mailshed.classification.classifier import Verdict
 from mailshed.drain.dsn import wants_success
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Envelope
 from mailshed.relay.backend import Origin, OutboundMessage
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
-from mailshed.terms import Reason, TrafficClass
+from mailshed.terms import QueueId, Reason, TrafficClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Message:
     """Our trace line; it goes out before the content."""
     verdict: Verdict
     is_client_gone: Callable[[], bool]
+    route: str = ""
+    """The backend that serves its recipients; that of the first one if there are several."""
 
     @property
     def traffic_class(self) -> TrafficClass:
@@ -49,8 +52,10 @@ class Message:
         envelope = self.envelope
         if not envelope.client.is_trusted or envelope.reverse_path is None:
             return False
-        recipients = envelope.recipients
-        return any(each.parameters and wants_success(each.parameters) for each in recipients)
+        for recipient in envelope.recipients:
+            if recipient.parameters and wants_success(recipient.parameters):
+                return True
+        return False  # nearly always
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Trace line and content, as the spool stores them."""
@@ -105,6 +110,7 @@ class Message:
             is_trusted=envelope.client.is_trusted,
             in_doubt=in_doubt,
             report_wall=self._report_wall(),
+            backend=self.route,
         )
 
     @property
@@ -131,3 +137,21 @@ class Message:
         if by is not None and deadline is not None and not by.is_returned:
             times.append(max(wall, deadline))
         return min(times, default=None)
+
+
+def copies_of(record: SpoolRecord, shares: Sequence[Share]) -> tuple[SpoolRecord, ...]:
+    """One record for each share of the recipients; the first keeps the queue id."""
+    return tuple(
+        replace(
+            record,
+            queue_id=copy_id(record.queue_id, number),
+            recipients=tuple(record.recipients[index] for index in share.indexes),
+            backend=share.backend,
+        )
+        for number, share in enumerate(shares, start=1)
+    )
+
+
+def copy_id(queue_id: QueueId, number: int) -> QueueId:
+    """The queue id of a message's copy, counted from 1: two digits longer from the second on."""
+    return queue_id if number == 1 else QueueId(f"{queue_id}{number:02}")

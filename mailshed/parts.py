@@ -8,8 +8,9 @@ configuration can be built and thrown away.
 A part knows those built before it. The few that have to reach a later one get a function, which
 looks it up when it is called; nothing calls one before all parts are there.
 
-What the configuration chooses between is chosen here: a mail server or a Maildir as the backend
-(`relay.build`), a fixed limit or one that adapts (`policies.limit_for`), acting or only observing.
+What the configuration chooses between is chosen here, and for each backend in `backends`: a mail
+server or a Maildir, a fixed limit or one that adapts (`policies.limit_for`), acting or only
+observing.
 """
 
 import math
@@ -28,9 +29,10 @@ from mailshed.admin.service import Commands
 from mailshed.authentication.authenticator import Authenticator, Verifier
 from mailshed.authentication.dovecot import DovecotVerifier
 from mailshed.authentication.sasl import KEY_OCTETS
+from mailshed.backends import Backends, Common
 from mailshed.clock import SystemClock
 from mailshed.config.certificate import date_of
-from mailshed.config.load import authentication_policy, verification_policy
+from mailshed.config.load import authentication_policy
 from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.config.surge import surge_policy
@@ -40,8 +42,6 @@ from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
 from mailshed.journal import Journal
-from mailshed.limitmemory import FILE_NAME as LIMIT_FILE
-from mailshed.limitmemory import LimitMemory
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
 from mailshed.listener.handshakes import Handshakes, recorder
@@ -59,20 +59,11 @@ from mailshed.metrics import (
 )
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
-from mailshed.policies import drain_policy, fingerprint, limit_for, pipeline_policies
-from mailshed.relay.build import (
-    build_address,
-    build_backend,
-    build_call_ahead,
-    build_gate,
-    build_prober,
-    target_of,
-)
+from mailshed.policies import drain_policy, fingerprint, pipeline_policies
 from mailshed.relay.login import LoginVerifier, address_of
 from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
 from mailshed.relay.capabilities import Capabilities
-from mailshed.relay.security import Security
-from mailshed.relay.verify import RecipientVerifier
+from mailshed.relay.destination import Destination
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.statefile import StateFile
@@ -107,7 +98,6 @@ class Parts:
     ) -> None:
         # What is built from; a reload gives the parts new policies and leaves this as it is.
         self._config = config
-        section = config.backends[0]
         # What every part uses.
         self.clock, self._rng = SystemClock(), random.Random()  # noqa: S311 - jitter, no secrets
         self.maillog = self._build_maillog(sink)
@@ -119,47 +109,26 @@ class Parts:
         # The path of a message, from its far end to its near one.
         self.spool = self._build_spool()
         self.capabilities = self._build_capabilities()
-        self.address = build_address(
-            section,
-            config.hostname,
-            clock=self.clock,
-            maillog=self.maillog,
-            on_hello=partial(self.capabilities.note, section.name),
-        )
-        self.securities = self._find_securities()
-        self.prober = build_prober(section, self.address, self.task_failed)
-        self.limit = limit_for(section)
-        self.gate = build_gate(
-            section, limit=self.limit, prober=self.prober, clock=self.clock, rng=self._rng
-        )
-        self.verifier = self._build_verifier()
-        self.backend = build_backend(
-            section,
-            config.hostname,
-            self.address,
-            clock=self.clock,
-            on_result=self.verifier.learn,
-            on_crowded=self.gate.note_crowded,
-            maillog=self.maillog,
-        )
+        self.backends = self._build_backends()
+        self.destinations = self.backends.destinations
+        self.verifier = self.backends.verifiers
         self.journal = Journal(
             maillog=self.maillog,
             metrics=self.metrics,
-            backend=section.name,
             clock=self.clock,
             on_failure=self.task_failed,
         )
         self.drainer = self._build_drainer()
         self.surges = self._build_surges()
         self.pipeline = self._build_pipeline()
-        self.gate.is_observing = config.is_observing
-        self.gate.station.shedding.classes = self.pipeline.policies.classifier.policy.classes
+        for each in self.destinations:
+            each.gate.is_observing = config.is_observing
+            each.gate.station.shedding.classes = self.pipeline.policies.classifier.policy.classes
         self.contents = self._build_contents()
         self.authenticator = self._build_authenticator()
         self.handler = self._build_handler()
         self.handshakes = self._build_handshakes()
         # What looks on, keeps and steers.
-        self.limit_memory = self._build_limit_memory()
         self.audit = AuditLog(config.spool.path)
         self.overrides = self._build_overrides()
         self.operations = self._build_operations(reload)
@@ -193,7 +162,6 @@ class Parts:
         config, wall = self._config, self.clock.wall()
         return Status(
             hostname=config.hostname,
-            target=target_of(config.backends[0]),
             config_hash=fingerprint(config),
             config_loaded_wall=wall,
             started_wall=wall,
@@ -224,34 +192,21 @@ class Parts:
             on_failure=self.task_failed,
         )
 
-    def _find_securities(self) -> Mapping[str, Security]:
-        """What protects the connections of each backend that has any."""
-        address = self.address
-        return {self._config.backends[0].name: address.security} if address is not None else {}
-
-    def _build_verifier(self) -> RecipientVerifier:
-        call_ahead = build_call_ahead(
-            self._config.backends[0],
-            self.address,
-            gate=self.gate,
-            clock=self.clock,
-            on_failure=self.task_failed,
-        )
-        return RecipientVerifier(
-            verification_policy(self._config),
-            call_ahead=call_ahead,
-            gate=self.gate,
-            metrics=self.metrics,
-            maillog=self.maillog,
+    def _build_backends(self) -> Backends:
+        common = Common(
             clock=self.clock,
             rng=self._rng,
+            metrics=self.metrics,
+            maillog=self.maillog,
+            capabilities=self.capabilities,
+            on_failure=self.task_failed,
         )
+        return Backends(self._config, common)
 
     def _build_drainer(self) -> Drainer:
         return Drainer(
             policy=drain_policy(self._config),
-            gate=self.gate,
-            backend=self.backend,
+            destinations=self.destinations,
             spool=self.spool,
             supervisor=self.supervisor,
             journal=self.journal,
@@ -264,7 +219,7 @@ class Parts:
             surge_policy(self._config),
             file=StateFile(self._config.spool.path, SURGE_FILE),
             on_quotas=self._limit_surges,
-            seconds_of=self.gate.station.expected,
+            seconds_of=self._expected_seconds,
             maillog=self.maillog,
             clock=self.clock,
             on_failure=self.task_failed,
@@ -273,8 +228,7 @@ class Parts:
     def _build_pipeline(self) -> Pipeline:
         return Pipeline(
             policies=pipeline_policies(self._config),
-            gate=self.gate,
-            backend=self.backend,
+            destinations=self.destinations,
             spool=self.spool,
             on_spooled=self.drainer.on_spooled,
             custody=self.drainer,
@@ -346,16 +300,6 @@ class Parts:
 
     # What looks on, keeps and steers.
 
-    def _build_limit_memory(self) -> LimitMemory:
-        return LimitMemory(
-            self.limit,
-            self.backend.name,
-            file=StateFile(self._config.spool.path, LIMIT_FILE),
-            maillog=self.maillog,
-            clock=self.clock,
-            on_failure=self.task_failed,
-        )
-
     def _build_overrides(self) -> OverrideKeeper:
         return OverrideKeeper(
             file=StateFile(self._config.spool.path, OVERRIDES_FILE),
@@ -397,11 +341,12 @@ class Parts:
 
     def _build_control(self, sink: LineWriter, notifier: Notifier) -> ControlLoop:
         steering = Steering(
-            gate=self.gate,
+            destinations=self.destinations,
             holder=self.holder,
             maillog=self.maillog,
             clock=self.clock,
             has_due_mail=self._has_due_mail,
+            on_fallback=self.drainer.on_fallback,
         )
         return ControlLoop(
             take_snapshot=self._build_painter(sink).take,
@@ -419,19 +364,19 @@ class Parts:
     def _build_painter(self, sink: LineWriter) -> Painter:
         return Painter(
             status=self.status,
-            gate=self.gate,
+            destinations=self.destinations,
             entrance=self.pipeline.entrance,
-            backend=self.backend,
             spool=self.spool,
             contents=self.contents,
             classification=lambda: self.pipeline.policies.classifier.policy,
             sessions=lambda: self.handler.caps.open,
             is_stressed=lambda: self.handler.caps.is_stressed,
-            limit_picture=self.limit_memory.picture,
+            limit_picture=self.backends.limit_picture,
             overrides=self.overrides.snapshots,
             lines_dropped=lambda: sink.dropped_total,
             message_totals=self._message_totals,
             cached_recipients=self._cached_recipients,
+            remembered_logins=self._remembered_logins,
             held_mailboxes=lambda: self.drainer.held_mailboxes,
             retry_tokens=lambda: self.drainer.retry_tokens,
             surges=self.surges.snapshots,
@@ -448,15 +393,29 @@ class Parts:
 
     def _obey(self, overrides: Overrides) -> None:
         """Let mail go by these overrides from now on."""
-        self.gate.set_overrides(overrides)
+        for each in self.destinations:
+            each.gate.set_overrides(overrides)
         self.drainer.on_overrides()
 
-    def _has_due_mail(self) -> bool:
-        held = () if self.gate.is_observing else self.overrides.current.held
-        return self.status.has_due_mail(held)
+    def _has_due_mail(self, destination: Destination) -> bool:
+        held = () if destination.gate.is_observing else self.overrides.current.held
+        if self.destinations.is_single:
+            return self.status.has_due_mail(held)
+        return self.status.has_due_mail(held, self.destinations.taken_by(destination))
+
+    def _expected_seconds(self, size: int, recipients: int) -> float | None:
+        """What a message costs a backend: the default one, or the first that has learned it."""
+        stations = [self.destinations.default.gate.station]
+        stations += [each.gate.station for each in self.destinations]
+        found = (each.expected(size, recipients) for each in stations)
+        return next((seconds for seconds in found if seconds is not None), None)
 
     def _cached_recipients(self) -> Usage:
         used, limit = self.verifier.cached
+        return Usage(used=used, limit=limit)
+
+    def _remembered_logins(self) -> Usage:
+        used, limit = self.authenticator.remembered
         return Usage(used=used, limit=limit)
 
     def _slow_replies(self) -> tuple[Usage, int]:

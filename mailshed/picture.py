@@ -5,17 +5,16 @@ then, with the reason why it is sick: who looks at such a service needs the rest
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 
 from mailshed import __version__
 from mailshed.admission.entrance import Entrance
 from mailshed.admission.learned import CLIENTS_MAX
+from mailshed.backend_picture import BackendPainter, View, fullest_level, own_loads, worst
 from mailshed.clock import Clock
 from mailshed.config.policy import ClassificationPolicy
-from mailshed.control.divert import UNKNOWN_LOAD
 from mailshed.control.limit_picture import LimitPicture
 from mailshed.control.saturation import LOOP_LAG_FULL, Level, disk_level, saturation
 from mailshed.control.signals.event_loop import EventLoopLag
@@ -23,7 +22,6 @@ from mailshed.control.signals.process import ProcessUsage
 from mailshed.errors import SpoolError
 from mailshed.mail.content import Budget, ContentStore
 from mailshed.metrics import (
-    BackendSnapshot,
     ClassSnapshot,
     History,
     OverrideSnapshot,
@@ -34,9 +32,8 @@ from mailshed.metrics import (
     Totals,
     Usage,
 )
-from mailshed.outlook import DUE, drain, load_ratios, offered_ratio
-from mailshed.relay.backend import Backend
-from mailshed.relay.gate import Gate
+from mailshed.outlook import DUE
+from mailshed.relay.destination import Destinations
 from mailshed.spool.accounts import CLINICAL_PERCENT, ordinary_reserve
 from mailshed.spool.store import ClassTotals, SpoolStore, SpoolTotals
 from mailshed.terms import TrafficClass
@@ -53,7 +50,6 @@ class Status:
     """What only the composition root knows: written there, read here."""
 
     hostname: str
-    target: str
     config_hash: str
     config_loaded_wall: float
     started_wall: float
@@ -68,11 +64,17 @@ class Status:
     spool_fill: float = 0.0
     """How full the spool was then, by its fullest measure."""
 
-    def has_due_mail(self, held: Collection[str] = ()) -> bool:
-        """Whether the spool held mail that is to be delivered now; not of the classes `held`."""
+    def has_due_mail(
+        self, held: Collection[str] = (), backends: Collection[str] | None = None
+    ) -> bool:
+        """Whether the spool held mail that is to be delivered now; not of the classes `held`.
+
+        If `backends` are named: mail for one of these.
+        """
+        totals = self.totals if backends is None else self.totals.of(backends)
         return any(
             part.messages
-            for part in self.totals.by_class
+            for part in totals.by_class
             if part.state in DUE and part.traffic_class not in held
         )
 
@@ -82,9 +84,8 @@ class Painter:
     """Takes pictures of one service."""
 
     status: Status
-    gate: Gate
+    destinations: Destinations
     entrance: Entrance
-    backend: Backend
     spool: SpoolStore
     contents: ContentStore
     classification: Callable[[], ClassificationPolicy]
@@ -97,7 +98,9 @@ class Painter:
     """What the process uses; takes the monotonic time."""
     clock: Clock
     cached_recipients: Callable[[], Usage] = Usage
-    limit_picture: Callable[[], LimitPicture | None] = lambda: None
+    remembered_logins: Callable[[], Usage] = Usage
+    limit_picture: Callable[[str], LimitPicture | None] = lambda _: None
+    """Of one backend; None if its limit is fixed."""
     overrides: Callable[[], tuple[OverrideSnapshot, ...]] = tuple
     held_mailboxes: Callable[[], Usage] = Usage
     retry_tokens: Callable[[], Usage] = Usage
@@ -113,8 +116,14 @@ class Painter:
         status, wall = self.status, self.clock.wall()
         totals = await self._totals()
         now = self.clock.monotonic()
-        shedding = self.gate.station.shedding
-        backend, process = self._backend(now), self.process(now)
+        process = self.process(now)
+        backends = BackendPainter(
+            destinations=self.destinations, limit_picture=self.limit_picture
+        )
+        views = backends.views(totals)
+        loads = own_loads(views, self.classification().classes, now, wall)
+        ratios = self._saturation(totals, lag, process)
+        sheddings = [each.gate.station.shedding for each in self.destinations]
         slow_replies, slow_replies_total = self.slow_replies()
         tls = self.tls()
         return Snapshot(
@@ -126,23 +135,24 @@ class Painter:
             config_hash=status.config_hash,
             config_loaded_wall=status.config_loaded_wall,
             reload_ok=status.reload_ok,
-            is_observing=self.gate.is_observing,
+            is_observing=self.destinations.default.gate.is_observing,
             is_stopping=status.is_stopping,
             sessions=Usage(used=self.sessions(), limit=status.sessions_max),
             is_stressed=self.is_stressed(),
             listeners=status.listeners,
-            backends=(backend,),
-            classes=self._classes(totals, now, wall),
+            backends=backends.snapshots(views, ratios, loads, now, wall),
+            classes=self._classes(backends, views, totals, now, wall),
             spool=self._spool(totals),
             content_memory=_usage(self.contents.memory),
             content_disk=_usage(self.contents.disk),
             cached_recipients=self.cached_recipients(),
+            remembered_logins=self.remembered_logins(),
             held_mailboxes=self.held_mailboxes(),
             retry_tokens=self.retry_tokens(),
             surges=self.surges(),
-            pressure=shedding.pressure.value,
-            shed_level=shedding.level,
-            derived_level=shedding.derived_level,
+            pressure=max(each.pressure.value for each in sheddings),
+            shed_level=max(each.level for each in sheddings),
+            derived_level=max(each.derived_level for each in sheddings),
             slow_replies=slow_replies,
             slow_replies_total=slow_replies_total,
             spool_fill=status.spool_fill,
@@ -156,8 +166,7 @@ class Painter:
             loop_lag_seconds=lag.recent_max,
             tasks_failed_total=status.tasks_failed,
             log_lines_dropped_total=self.lines_dropped(),
-            saturation=self._saturation(backend, totals, lag, process)
-            | self._load(totals, now, wall),
+            saturation=ratios | worst(loads),
         )
 
     async def _totals(self) -> SpoolTotals:
@@ -168,47 +177,14 @@ class Painter:
                 self.status.spool_fill = fill_of(self.status.totals)
         return self.status.totals
 
-    def _load(self, totals: SpoolTotals, now: float, wall: float) -> dict[str, float]:
-        station = self.gate.station
-        return load_ratios(
-            station.shedding,
-            station.reading(now),
-            totals,
-            self.classification().classes,
-            is_away=not self.gate.is_up,
-            now=now,
-            wall=wall,
-        )
-
-    def _backend(self, now: float) -> BackendSnapshot:
-        gate, connections = self.gate, self.backend.connections()
-        station = gate.station
-        return BackendSnapshot(
-            name=self.backend.name,
-            target=bracketed(self.status.target),
-            is_up=gate.is_up,
-            in_flight=gate.in_flight,
-            limit=gate.limit,
-            ceiling=gate.ceiling,
-            reserve=gate.reserve,
-            waiting=gate.waiting,
-            live_waiting=gate.live_waiting,
-            live_waiting_limit=gate.live_waiting_limit,
-            connections_busy=connections.busy,
-            connections_idle=connections.idle,
-            connections_opened_total=connections.opened_total,
-            connections_failed_total=connections.failed_total,
-            offered_ratio=offered_ratio(station.shedding, station.reading(now), now),
-            drain_slots=station.shedding.ramp.slots,
-            learning=self.limit_picture(),
-            next_probe_seconds=gate.next_probe,
-            breaker=station.breaker.state.value,
-            stuck_senders=station.breaker.stuck(now),
-            endings=dict(gate.endings),
-            last_error=gate.last_error,
-        )
-
-    def _classes(self, totals: SpoolTotals, now: float, wall: float) -> tuple[ClassSnapshot, ...]:
+    def _classes(
+        self,
+        backends: BackendPainter,
+        views: list[View],
+        totals: SpoolTotals,
+        now: float,
+        wall: float,
+    ) -> tuple[ClassSnapshot, ...]:
         """The configured ones, and the lost ones that the spool still has mail of."""
         policy = self.classification()
         queued: dict[str, list[ClassTotals]] = {each.name: [] for each in policy.classes}
@@ -223,7 +199,10 @@ class Painter:
         made = [
             replace(
                 self._class(
-                    configured.get(name) or replace(policy.default, name=name), parts, wall
+                    backends,
+                    configured.get(name) or replace(policy.default, name=name),
+                    parts,
+                    wall,
                 ),
                 relayed_total=counts[name].relayed,
                 spooled_total=counts[name].spooled,
@@ -234,49 +213,25 @@ class Painter:
             for name, parts in queued.items()
         ]
         made.sort(key=lambda made_class: made_class.rank)
-        return tuple(self._with_load(made, totals, now))
-
-    def _with_load(
-        self, made: list[ClassSnapshot], totals: SpoolTotals, now: float
-    ) -> Iterator[ClassSnapshot]:
-        """Add how each class stands against the backend's capacity, and until when it drains."""
-        station = self.gate.station
-        loads = station.shedding.loads(now)
-        drains = drain(
-            station.shedding,
-            station.reading(now),
-            totals,
-            station.expected,
-            is_away=not self.gate.is_up,
-            now=now,
-        )
-        for each in made:
-            load = loads.get(each.name, UNKNOWN_LOAD)
-            yield replace(
-                each,
-                load=load.sigma,
-                headroom=load.headroom,
-                saturation=load.saturation,
-                drain_seconds=drains.get(each.name),
-            )
+        return tuple(backends.with_load(made, views, now))
 
     def _class(
-        self, traffic_class: TrafficClass, queued: list[ClassTotals], wall: float
+        self,
+        backends: BackendPainter,
+        traffic_class: TrafficClass,
+        queued: list[ClassTotals],
+        wall: float,
     ) -> ClassSnapshot:
-        kept = self.gate.station.shedding.keeps_back(traffic_class)
         oldest = min((part.oldest_wall for part in queued if part.state in DUE), default=wall)
-        return ClassSnapshot(
+        made = ClassSnapshot(
             name=traffic_class.name,
             rank=traffic_class.rank,
             objective_seconds=traffic_class.objective,
-            waiting=self.gate.waiting_of(traffic_class),
-            in_flight=self.gate.in_flight_of(traffic_class),
-            in_flight_limit=self.gate.open_to(traffic_class),
             queued_messages=_messages(queued),
             queued_octets=sum(part.octets for part in queued),
             oldest_age_seconds=max(0.0, wall - oldest),
-            kept_back=kept.value if kept is not None else "",
         )
+        return backends.with_slots(made, traffic_class)
 
     def _spool(self, totals: SpoolTotals) -> SpoolSnapshot:
         reason = self.spool.unhealthy_reason()
@@ -306,27 +261,25 @@ class Painter:
         )
 
     def _saturation(
-        self,
-        backend: BackendSnapshot,
-        totals: SpoolTotals,
-        lag: EventLoopLag,
-        process: ProcessUsage,
+        self, totals: SpoolTotals, lag: EventLoopLag, process: ProcessUsage
     ) -> dict[str, float]:
-        contents = self.contents
+        contents, gates = self.contents, [each.gate for each in self.destinations]
         levels = {  # of equals the first binds: without room in the spool nothing is caught
             "spool_bytes": Level(totals.octets, totals.octets_max),
             "spool_messages": Level(totals.messages, totals.messages_max),
             "spool_disk": disk_level(free=totals.disk_free, reserve=totals.disk_reserve),
-            "backend_slots": Level(backend.in_flight, backend.limit),
+            "backend_slots": fullest_level(Level(each.in_flight, each.limit) for each in gates),
             "sessions": Level(self.sessions(), self.status.sessions_max),
             "content_memory": Level(contents.memory.used, contents.memory.limit),
             "content_disk": Level(contents.disk.used, contents.disk.limit),
             "event_loop": Level(lag.recent_high, LOOP_LAG_FULL),
-            "live_waiting": Level(backend.live_waiting, backend.live_waiting_limit),
+            "live_waiting": fullest_level(
+                Level(each.live_waiting, each.live_waiting_limit) for each in gates
+            ),
             "files": Level(process.files, process.files_max),
             "memory": Level(process.memory, process.memory_max),
         }
-        return saturation(levels, is_backend_away=not backend.is_up)
+        return saturation(levels, is_backend_away=not all(each.is_up for each in gates))
 
 
 def _messages(parts: list[ClassTotals]) -> int:
@@ -365,15 +318,6 @@ def why_full(totals: SpoolTotals) -> tuple[str, bool]:
         rest = "; the last of it is for clinical mail"
         return f"{free} MiB of disk are free, {reserve} MiB are reserved{rest}", True
     return "", True
-
-
-def bracketed(target: str) -> str:
-    """An IPv6 address and a port as they are written; anything else as it is."""
-    host, _, port = target.rpartition(":")
-    try:
-        return f"[{host}]:{port}" if ip_address(host).version == 6 else target
-    except ValueError:
-        return target
 
 
 def _usage(budget: Budget) -> Usage:

@@ -7,6 +7,7 @@
                  does the mailbox exist?                         relay.verify
                  would it be told 4xx in any case?               admission.entrance
     on_content   loop?  what is it?  may it enter now?           trace, classification, admission
+                   where to?  (several routes: Spool)            admission.routing
                    |- Relay -------> a slot now                  relay.gate
                    |- Wait --------> a slot within the wait      relay.gate
                    |- Spool -------> durable commit, then 250    spool
@@ -31,9 +32,10 @@ Steps here call the core and act; the journal logs and counts. There is no polic
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import assert_never
 
 from mailshed.admission import policy
@@ -41,6 +43,7 @@ from mailshed.admission.decision import Defer, Reject, Relay, Spool, Wait
 from mailshed.admission.entrance import Entrance
 from mailshed.admission.policy import BackendState
 from mailshed.admission.quota import Sending
+from mailshed.admission.routing import Share
 from mailshed.adoption import Adoption, Custody
 from mailshed.classification.classifier import Classifier
 from mailshed.classification.senders import SenderHistory
@@ -68,10 +71,11 @@ from mailshed.mail.header import HeaderView, priority_in
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply
 from mailshed.mail.trace import is_loop, received_line
-from mailshed.message import Message
+from mailshed.message import Message, copies_of
 from mailshed.relay.backend import Backend
+from mailshed.relay.destination import Destination, Destinations, as_of_neighbour
 from mailshed.relay.gate import Gate
-from mailshed.relay.verify import Later, RecipientVerifier
+from mailshed.relay.verifiers import Later, Verifier
 from mailshed.spool.store import SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
@@ -121,6 +125,8 @@ class _Kept:
     in_doubt: int = 0
     result: TransactionResult | None = None
     """How the backend failed it, if it was tried."""
+    shares: Sequence[Share] = ()
+    """The recipients of each backend, if they are served by several."""
 
     @property
     def is_to_rest(self) -> bool:
@@ -140,12 +146,13 @@ _SHEDDABLE = frozenset(
         Reason.OVERRIDE,
         Reason.BACKEND_AWAY,
         Reason.OVER_QUOTA,
+        Reason.SEVERAL_ROUTES,
     }
 )
 
 
 class Pipeline:
-    """The path of messages to one backend.
+    """The path of messages to the backends.
 
     `spool_fill` says how full the spool is, 0 to 1. `count` is told of each message that has its
     class: the client, the class, octets and recipients.
@@ -155,15 +162,14 @@ class Pipeline:
         self,
         *,
         policies: Policies,
-        gate: Gate,
-        backend: Backend,
+        destinations: Destinations,
         spool: SpoolStore,
-        on_spooled: Callable[[TrafficClass], None],
+        on_spooled: Callable[[TrafficClass, str], None],
         custody: Custody,
         supervisor: Supervisor,
         journal: Journal,
         clock: Clock,
-        verifier: RecipientVerifier | None = None,
+        verifier: Verifier | None = None,
         spool_fill: Callable[[], float] = lambda: 0.0,
         count: Callable[[Client, str, int, int], None] = lambda *_: None,
     ) -> None:
@@ -172,8 +178,7 @@ class Pipeline:
         self._verifier = verifier
         self._patience = Patience()
         self._senders = SenderHistory()
-        self._gate = gate
-        self._backend = backend
+        self._destinations = destinations
         self._spool = spool
         self._on_spooled = on_spooled
         self._custody = custody
@@ -184,8 +189,12 @@ class Pipeline:
 
     def on_mail(self, client: Client, *, sender: bytes, priority: int | None = None) -> float:
         """Seconds by which the reply to MAIL is to be late: under pressure, for bulk mail."""
-        policies, shedding = self.policies, self._gate.station.shedding
-        delay = shedding.reply_delay
+        policies = self.policies
+        # Nobody knows yet where it goes, so the backend decides that is pressed least.
+        delay, destination = min(
+            ((each.gate.station.shedding.reply_delay, each) for each in self._destinations),
+            key=itemgetter(0),
+        )
         if delay <= 0.0 or client.kind is not ClientKind.MTA or policies.admission.is_observing:
             return 0.0
         if self._may_be_told_later(client, priority):
@@ -193,6 +202,7 @@ class Pipeline:
         subject = Subject(
             client=client, reverse_path=_mailbox(sender), priority=priority, known=Known.MAIL
         )
+        shedding = destination.gate.station.shedding
         return delay if shedding.can_wait(policies.classifier.reachable(subject)) else 0.0
 
     def _may_be_told_later(self, client: Client, priority: int | None) -> bool:
@@ -260,14 +270,15 @@ class Pipeline:
             )
             return policies.classifier.reachable(subject)
 
+        gate = self._destinations.taker_of(mailbox.domain).gate
         ruling = self.entrance.at_rcpt(
             client,
             sender,
             mailbox.raw,
             terms=policies.admission,
             reachable=reachable,
-            is_pressed=self._gate.quotas_bite,
-            state_of=self._gate.state,
+            is_pressed=gate.quotas_bite,
+            state_of=gate.state,
             now=self._clock.monotonic(),
         )
         return None if ruling is None else policy.in_terms_of(priority, ruling)
@@ -309,15 +320,18 @@ class Pipeline:
             envelope.client, verdict.traffic_class.name, content.size, len(envelope.recipients)
         )
         prefix = received_line(envelope, policies.hostname)
-        message = Message(envelope, content, prefix, verdict, is_client_gone)
+        shares = self._shares(envelope)
+        route = shares[0].backend if shares else self._destinations.default.name
+        message = Message(envelope, content, prefix, verdict, is_client_gone, route)
         if is_loop(header, policies.hostname):
             answer(self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply)
             return
-        entered = await self._enter(message)
+        destination = self._destinations.taker(route)
+        entered = await self._enter(message, destination, shares)
         self._journal.waited(message)
         outcome: _Answered | _Kept | None
         if isinstance(entered, Slot):
-            outcome = await self._relay(message, entered, answer)
+            outcome = await self._relay(message, destination, entered, answer)
         else:
             outcome = entered
         if isinstance(outcome, _Kept):
@@ -331,12 +345,21 @@ class Pipeline:
         """Note that handling a message failed by our own fault; its client hears 451."""
         self._journal.failed(envelope, error)
 
-    async def _enter(self, message: Message) -> Slot | _Kept | _Answered:
+    def _shares(self, envelope: Envelope) -> Sequence[Share]:
+        """Whose recipients are whose; nothing where all mail has one route."""
+        routes = self._destinations.routes
+        if routes.is_single:
+            return ()
+        return routes.split([each.mailbox.domain for each in envelope.recipients])
+
+    async def _enter(
+        self, message: Message, destination: Destination, shares: Sequence[Share]
+    ) -> Slot | _Kept | _Answered:
         """Get a slot if the message may enter, now or soon; else say what becomes of it."""
         terms, traffic_class = self.policies.admission, message.traffic_class
-        recipients = len(message.envelope.recipients)
-        self._gate.note_arrival(traffic_class, message.size, recipients)
-        state = self._gate.state(traffic_class, message.size)
+        recipients, gate = len(message.envelope.recipients), destination.gate
+        gate.note_arrival(traffic_class, message.size, recipients)
+        state = gate.state(traffic_class, message.size)
         sending = Sending(
             message.envelope.client,
             message.reverse_path,
@@ -349,28 +372,32 @@ class Pipeline:
         decision = ruling.decision
         if terms.is_observing:
             decision = self._observe(message, decision, state)
-        is_for_many = recipients > 1 and self._backend.answers_each_recipient
+        if len(shares) > 1 and not isinstance(decision, Defer):
+            return _Kept(Reason.SEVERAL_ROUTES, shares=shares)
+        is_for_many = recipients > 1 and destination.backend.answers_each_recipient
         match decision:
             case Relay() | Wait() if is_for_many:
-                return _Kept(self._current(Reason.PER_RECIPIENT, traffic_class))
+                return _Kept(_current(gate, Reason.PER_RECIPIENT, traffic_class))
             case Relay():
-                slot = self._gate.try_acquire(
+                slot = gate.try_acquire(
                     traffic_class, message.size, recipients, message.reverse_path
                 )
                 reason = Reason.SATURATED
             case Wait(seconds, reason):
-                slot = await self._wait(message, seconds, ruling.penalty)
+                slot = await self._wait(message, gate, seconds, ruling.penalty)
             case Spool(reason):
-                return _Kept(self._current(reason, message.traffic_class))
+                return _Kept(_current(gate, reason, message.traffic_class))
             case Defer() as ruled:
                 deferred = policy.in_terms_of(message.envelope.priority, ruled)
                 return self._turn_away(message, deferred.reply, deferred.reason, None)
             case _:
                 assert_never(decision)
-        return slot if slot is not None else _Kept(self._current(reason, message.traffic_class))
+        return slot if slot is not None else _Kept(_current(gate, reason, message.traffic_class))
 
-    async def _wait(self, message: Message, seconds: float, penalty: float) -> Slot | None:
-        return await self._gate.acquire(
+    async def _wait(
+        self, message: Message, gate: Gate, seconds: float, penalty: float
+    ) -> Slot | None:
+        return await gate.acquire(
             message.traffic_class,
             message.envelope.received_wall,
             seconds,
@@ -379,14 +406,6 @@ class Pipeline:
             recipients=len(message.envelope.recipients),
             penalty=penalty,
         )
-
-    def _current(self, reason: Reason, traffic_class: TrafficClass) -> Reason:
-        """Why there is no slot, as things are now: they may have changed while we waited."""
-        if self._gate.is_closed:
-            return Reason.SHUTDOWN
-        if self._gate.is_held(traffic_class):
-            return Reason.OVERRIDE
-        return reason if self._gate.is_up else Reason.BACKEND_AWAY
 
     def _observe(
         self, message: Message, decision: Relay | Wait | Spool | Defer, state: BackendState
@@ -406,12 +425,18 @@ class Pipeline:
         return Wait(self._respond_by(client.kind) / 2)
 
     async def _relay(
-        self, message: Message, slot: Slot, answer: Callable[[Reply], None]
+        self,
+        message: Message,
+        destination: Destination,
+        slot: Slot,
+        answer: Callable[[Reply], None],
     ) -> _Answered | _Kept | None:
         """Run the transaction with the backend, holding `slot`; None if all is done."""
+        name = destination.name
         waited = self._clock.monotonic() - message.envelope.received_at
         adoption = Adoption(
             message,
+            taker=name,
             lifetime=self.policies.lifetime,
             answer=answer,
             spool=self._spool,
@@ -421,19 +446,22 @@ class Pipeline:
         )
         result: TransactionResult | None = None
         try:
-            result = await self._transmit(message, adoption, waited)
+            result = await self._transmit(message, destination.backend, adoption, waited)
         except ClientGone:
             self._journal.aborted(message)
             raise
         finally:
-            self._gate.release(slot, result)
+            destination.gate.release(slot, result)
+            if result is not None and name != message.route:
+                result = as_of_neighbour(result, name)
             is_adopted = await adoption.end(result)
-        name, parameters = message.traffic_class.name, message.envelope.parameters
-        self._journal.transaction(name, "live", result, parameters)
-        return None if is_adopted else self._judge(message, result, waited)
+        self._journal.transaction(
+            message.traffic_class.name, name, "live", result, message.envelope.parameters
+        )
+        return None if is_adopted else self._judge(message, name, result, waited)
 
     async def _transmit(
-        self, message: Message, adoption: Adoption, waited: float
+        self, message: Message, backend: Backend, adoption: Adoption, waited: float
     ) -> TransactionResult:
         """Speak with the backend: up to our final dot while the client has patience, then on."""
         patience = self._respond_by(message.envelope.client.kind) - waited
@@ -449,7 +477,7 @@ class Pipeline:
 
         try:
             async with asyncio.timeout_at(respond_at) as before_dot:
-                result = await self._backend.deliver(message.outbound(may_send_dot))
+                result = await backend.deliver(message.outbound(may_send_dot))
         except TimeoutError:
             late = Deferred(Stage.DATA, None, "too slow for the client, before our final dot")
             return TransactionResult(recipients=everyone(late, len(message.envelope.recipients)))
@@ -462,13 +490,13 @@ class Pipeline:
         return self._patience.respond_by(kind, configured)
 
     def _judge(
-        self, message: Message, result: TransactionResult, waited: float
+        self, message: Message, backend: str, result: TransactionResult, waited: float
     ) -> _Answered | _Kept:
         """What the end of the transaction means for the client."""
         match result.uniform:
             case Delivered(answer):
-                self._journal.delivered(message, answer, result.times, waited)
-                is_told = message.wants_success and success_kind(result) is not None
+                self._journal.delivered(message, backend, answer, result.times, waited)
+                is_told = success_kind(result) is not None and message.wants_success
                 return _Answered(answer, result if is_told else None)
             case Bounced(_, answer):
                 return self._turn_away(message, answer, Reason.BACKEND_REFUSED, result)
@@ -477,7 +505,7 @@ class Pipeline:
             case Deferred(_, answer):
                 return self._judge_deferred(message, answer, result)
             case InDoubt(detail):
-                self._journal.in_doubt(message, detail)
+                self._journal.in_doubt(message, backend, detail)
                 return _Kept(Reason.IN_DOUBT, in_doubt=1, result=result)
             case None:
                 return self._judge_mixed(message, result)
@@ -528,8 +556,12 @@ class Pipeline:
             # The backend has just said that it is busy, or may be coming back from a crash.
             pause=policies.retry_pause if kept.is_to_rest else 0.0,
         )
+        copies = copies_of(record, kept.shares) if kept.shares else (record,)
         try:
-            await self._spool.add(record, message.chunks())
+            if kept.shares:
+                await self._spool.add_copies(copies, message.chunks())
+            else:
+                await self._spool.add(record, message.chunks())
         except SpoolFull:
             full = Defer(Reason.SPOOL_FULL, reply.SPOOL_FULL)
             answer = policy.in_terms_of(message.envelope.priority, full).reply
@@ -537,8 +569,12 @@ class Pipeline:
         except SpoolError:
             answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
             return self._turn_away(message, answer, Reason.SPOOL_SICK, kept.result)
-        self._journal.spooled(message, kept.reason, kept.result)
-        self._on_spooled(message.traffic_class)
+        if kept.shares:
+            self._journal.split(message, copies, kept.reason)
+        else:
+            self._journal.spooled(message, kept.reason, kept.result)
+        for each in copies:
+            self._on_spooled(message.traffic_class, each.backend)
         return _Answered(reply.queued(message.envelope.queue_id))
 
     def _shed(self, message: Message, reason: Reason) -> Spool | Defer:
@@ -559,6 +595,15 @@ class Pipeline:
             )
         self._journal.turned_away(message, answer, reason, result)
         return _Answered(answer)
+
+
+def _current(gate: Gate, reason: Reason, traffic_class: TrafficClass) -> Reason:
+    """Why there is no slot, as things are now: they may have changed while we waited."""
+    if gate.is_closed:
+        return Reason.SHUTDOWN
+    if gate.is_held(traffic_class):
+        return Reason.OVERRIDE
+    return reason if gate.is_up else Reason.BACKEND_AWAY
 
 
 def _mailbox(sender: bytes) -> Mailbox | None:

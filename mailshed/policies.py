@@ -8,13 +8,16 @@ that is gone all the same (a restart does not ask) counts as the default class.
 import hashlib
 from collections import Counter
 
+from mailshed.admission.routing import Routes
 from mailshed.classification.classifier import Classifier
 from mailshed.config.admission import admission_policy
 from mailshed.config.back import Backend
 from mailshed.config.load import classification_policy, relay_policy
 from mailshed.config.render import render
+from mailshed.config.routes import default_of
 from mailshed.config.schema import Config
 from mailshed.control.adaptive import AdaptiveLimit
+from mailshed.control.fallback import FallbackRule, Fallbacks
 from mailshed.control.limit import FixedLimit, Limit
 from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
@@ -62,7 +65,25 @@ def drain_policy(config: Config) -> DrainPolicy:
             lifetime=config.spool.lifetime,
             per_minute=config.spool.reports_per_minute,
         ),
-        remote_mta=config.backends[0].host or "",
+    )
+
+
+def routes_for(config: Config) -> Routes:
+    """Which backend takes mail for which domain."""
+    backends = config.backends
+    default = default_of(dict(enumerate(backends)))
+    assert default is not None, "the schema's checks ask for one"
+    return Routes(backends[default].name, {each.name: each.domains for each in backends})
+
+
+def fallbacks_for(config: Config) -> Fallbacks:
+    """Who takes the mail of which backend when that is away for long."""
+    return Fallbacks(
+        {
+            each.name: FallbackRule(fallback=each.fallback, after=each.fallback_after)
+            for each in config.backends
+            if each.fallback is not None
+        }
     )
 
 

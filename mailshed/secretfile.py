@@ -17,6 +17,9 @@ from pathlib import Path
 
 from mailshed.errors import SecretFileError
 
+LOGIN_OCTETS_MAX = 4096
+"""A longer file is no name and password."""
+
 _FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 
@@ -31,6 +34,27 @@ def read_secret(path: Path, octets_max: int) -> bytes:
     if len(content) > octets_max:
         raise SecretFileError(f"{path} is longer than {octets_max} octets")
     return content
+
+
+def read_login(path: Path) -> tuple[str, str]:
+    """A user's name and password, each on a line of its own, as UTF-8. Raises SecretFileError."""
+    try:
+        text = read_secret(path, LOGIN_OCTETS_MAX).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SecretFileError(f"{path} is not UTF-8") from None
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if len(lines) != 2:
+        raise SecretFileError(
+            f"{path} must have two lines, the user's name and the password; it has {len(lines)}"
+        )
+    if not all(lines):
+        raise SecretFileError(
+            f"{path} has an empty line: the user's name is the first, the password the second"
+        )
+    if any("\0" in line for line in lines):
+        raise SecretFileError(f"{path} has a NUL character, which no password can have")
+    user, password = lines
+    return user, password
 
 
 def _open(path: str, flags: int) -> int:

@@ -47,6 +47,7 @@ class Reason(Enum):
     BACKEND_DEFERRED = "backend_deferred"  # the backend said 4xx
     BACKEND_REFUSED = "backend_refused"  # the backend said 5xx
     MIXED_RECIPIENTS = "mixed_recipients"  # the backend took some recipients and not others
+    SEVERAL_ROUTES = "several_routes"  # its recipients are served by different backends
     PER_RECIPIENT = "per_recipient"  # the backend answers for each recipient, the client hears one
     UNSUPPORTED = "unsupported"  # the backend does not offer what the message needs (SMTPUTF8)
     IN_DOUBT = "in_doubt"  # the backend did not answer the final dot

@@ -90,7 +90,7 @@ def shed(
 
 
 def in_terms_of(priority: int | None, deferred: Defer) -> Defer:
-    """A deferral as a message with this MT-PRIORITY is told it (RFC 6710, 4.2); None: it has none.
+    """A deferral as a message with this MT-PRIORITY is told it (RFC 6710); None: it has none.
 
     It is the message's level that is too low for now; or, where the spool has no room left for so
     many octets at its level, its size is too big for that.

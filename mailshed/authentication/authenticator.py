@@ -92,9 +92,9 @@ class Authenticator:
         self._senders = sender_policy(policy)
 
     @property
-    def remembered(self) -> int:
-        """How many entries the largest of the tables has, of `entries_max`."""
-        return max(len(self._failures), len(self._cache))
+    def remembered(self) -> tuple[int, int]:
+        """How many entries the fullest of the tables has, and how many it may have."""
+        return max(len(self._failures), len(self._cache)), self._cache.entries_max
 
     def may_send_as(self, client: Client, sender: Mailbox | None) -> bool:
         """Whether a client that has authenticated may send with this reverse-path."""

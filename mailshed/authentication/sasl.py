@@ -83,10 +83,15 @@ class Credentials:
         return Credentials(mechanism=other, login=self.login, responses=said)
 
     def digest(self, key: bytes) -> bytes:
-        """What tells these credentials from others, and says nothing to who does not have `key`."""
-        said = b"".join(b"%d:%b" % (len(each), each) for each in self.responses)
-        name = self.mechanism.value.encode()
-        return blake2b(name + b" " + said, key=key, digest_size=_DIGEST_OCTETS).digest()
+        """What tells these credentials from others, and says nothing to who does not have `key`.
+
+        A name and a password are the same in whichever mechanism they are said: many clients try
+        all that are offered.
+        """
+        name, secret = _name_and_secret(self.mechanism, self.responses)
+        kind = b"token" if self.mechanism is Mechanism.XOAUTH2 else b"password"
+        said = b"%b %d %b%b" % (kind, len(name), name, secret)
+        return blake2b(said, key=key, digest_size=_DIGEST_OCTETS).digest()
 
 
 def _otherwise(credentials: Credentials) -> tuple[Mechanism | None, tuple[bytes, ...]]:

@@ -1,11 +1,30 @@
-"""The sections of the configuration about the mail servers behind us."""
+"""The sections of the configuration about the mail servers behind us.
 
+Mail goes by the domains of its recipients: to the backend that lists them, else to the first one
+that lists none. What one section cannot know of the others is checked in `routes.py`.
+"""
+
+import ssl
+from collections.abc import Iterator
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mailshed.config.fields import Count, Duration, FilePath, Flag, Host, Name, is_loopback
+from mailshed.config.certificate import CertificateError, load_authorities
+from mailshed.config.fields import (
+    Count,
+    Domain,
+    Duration,
+    FilePath,
+    Flag,
+    Host,
+    Name,
+    Text,
+    is_loopback,
+)
 from mailshed.config.sections import Section, fault
+from mailshed.errors import SecretFileError
+from mailshed.secretfile import read_login
 
 SMTP_PORT = 25
 LMTP_PORT = 24
@@ -51,10 +70,10 @@ class Backend(Section):
         "that works; or always, with STARTTLS (RFC 3207) or before the greeting (port 465). With "
         "the last two, no mail and no password ever goes in clear.",
     )
-    tls_verify: Flag = Field(
-        True,
+    tls_verify: Flag | None = Field(
+        None,
         description="With tls: starttls or implicit, whether the server's certificate has to be "
-        "signed by somebody we trust, and for its name.",
+        "signed by somebody we trust, and for its name; by default it has.",
     )
     tls_name: Host | None = Field(
         None, description="The name or address in the server's certificate; by default host."
@@ -62,12 +81,12 @@ class Backend(Section):
     ca_file: FilePath | None = Field(
         None,
         description="Certificates in PEM form that are trusted, of authorities or the server's "
-        "own; by default the system's. Read at the start and at a reload.",
+        "own; by default the system's.",
     )
     credentials_file: FilePath | None = Field(
         None,
         description="File with our login at the server: user name and password, a line each; mode "
-        "0600 or 0640. Read at the start and at a reload.",
+        "0600 or 0640.",
     )
     proxy_protocol: Flag = Field(
         False,
@@ -118,6 +137,19 @@ class Backend(Section):
     messages_per_connection: Count = Field(
         100, ge=1, description="Messages after which a connection is replaced by a new one."
     )
+    domains: tuple[Domain, ...] = Field(
+        (),
+        description="Recipient domains that it serves, with a leading dot all subdomains; the most"
+        " exact entry wins. The first backend without any serves all other domains.",
+    )
+    fallback: Text | None = Field(
+        None,
+        description="Name of another backend, such as a neighbour's, that takes its mail while it"
+        " is away for long; by default that mail waits.",
+    )
+    fallback_after: Duration = Field(
+        600.0, ge=0, description="Seconds that it has to be away before its fallback is used."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -158,16 +190,22 @@ class Backend(Section):
             if not is_required:
                 message = "needs tls: starttls or implicit, so that the password is never in clear"
                 raise fault(message, "credentials_file")
-            if not self.tls_verify:
+            if self.tls_verify is False:
                 message = (
                     "would give our password to whoever answers, since credentials_file is set;"
                     " put the server's own certificate into ca_file instead"
                 )
                 raise fault(message, "tls_verify")
         for key in ("tls_verify", "tls_name", "ca_file"):
-            is_given = getattr(self, key) is not None and key in self.model_fields_set
-            if is_given and not is_required and not (key == "tls_verify" and not self.tls_verify):
+            if getattr(self, key) and not is_required:
                 raise fault(f"is of no use with tls: {self.tls}, which verifies nobody", key)
+        return self
+
+    @model_validator(mode="after")
+    def _can_come_back(self) -> Self:
+        if self.fallback is not None and self.maildir is not None:
+            message = "is not for a Maildir: nothing would notice that it is there again"
+            raise fault(message, "fallback")
         return self
 
     @model_validator(mode="after")
@@ -177,3 +215,17 @@ class Backend(Section):
             if key in self.model_fields_set and getattr(self, key) > most:
                 raise fault(f"must not be greater than in_flight_max ({most})", key)
         return self
+
+
+def file_faults(section: Backend) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that the section names, which are read, by their keys."""
+    try:
+        if section.ca_file is not None:
+            load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), section.ca_file)
+    except CertificateError as error:
+        yield error.key, str(error)
+    try:
+        if section.credentials_file is not None:
+            read_login(section.credentials_file)
+    except SecretFileError as error:
+        yield "credentials_file", str(error)

@@ -73,6 +73,19 @@ def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> Certific
     return found
 
 
+def load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
+    """Let `context` trust what is in `ca_file`. Raises CertificateError, with that key."""
+    _read(ca_file, "ca_file")
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise CertificateError(
+            "ca_file", f"{ca_file} holds no certificate in PEM form, or a broken one"
+        ) from error
+    except OSError as error:
+        raise CertificateError("ca_file", f"cannot read {ca_file}: {error.strerror}") from error
+
+
 def _read(path: Path, key: str) -> tuple[bytes, int]:
     """The content of a file and its mode. A pipe, which might block for ever, is not opened."""
     try:

@@ -1,4 +1,4 @@
-"""Read the files that a configuration names: lists, its own policy, its certificate.
+"""Read the files that a configuration names: lists, its own policy, certificates, logins.
 
 A fault in such a file is shown at its place in that file; a file that cannot be read at all is a
 fault of the entry that names it. The rules of a policy file are checked against the classes,
@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mailshed.config.back import file_faults
 from mailshed.config.certificate import CertificateError, load_pair
 from mailshed.config.faults import Fault, KeyPath, Report
 from mailshed.config.fields import FileReference
@@ -56,21 +57,23 @@ def gather(
         references += [
             (("classification", "policy"), kind, each) for kind, each in _lists_of(policy or ())
         ]
-    pair = _signatures_of_pair(config)  # before they are read, so that no change is missed
-    faults_of_pair = list(_faults_of_pair(config, document))
+    secrets = _signatures_of_secrets(config)  # before they are read, so that no change is missed
+    faults_of_secrets = [*_faults_of_pair(config, document), *_faults_of_ways(config, document)]
     files, more, reports_of_lists = _read_lists(references, document)
     sources = Sources(
         lists={key: each.entries for key, each in files.items()},
         policy=policy,
         origins=origins_of(document, ("classification", "rules"), path.name, len(rules)),
         policy_origins=origins,
-        signatures=pair | {each.path: each.signature for each in files.values()},
+        signatures=secrets | {each.path: each.signature for each in files.values()},
     )
-    return sources, [*more, *faults_of_pair], [*reports, *reports_of_lists]
+    return sources, [*more, *faults_of_secrets], [*reports, *reports_of_lists]
 
 
-def _signatures_of_pair(config: Config) -> dict[Path, Signature | None]:
-    paths = (config.tls.certificate, config.tls.key)
+def _signatures_of_secrets(config: Config) -> dict[Path, Signature | None]:
+    paths = [config.tls.certificate, config.tls.key]
+    for backend in config.backends:
+        paths += [backend.ca_file, backend.credentials_file]
     return {path: signature_of(path) for path in paths if path is not None}
 
 
@@ -84,6 +87,14 @@ def _faults_of_pair(config: Config, document: Document) -> Iterator[Fault]:
     except CertificateError as error:
         key = ("tls", error.key)
         yield Fault(span=document.span(key), path=key, message=str(error))
+
+
+def _faults_of_ways(config: Config, document: Document) -> Iterator[Fault]:
+    """What is wrong with the files that are needed on the way to a backend."""
+    for index, backend in enumerate(config.backends):
+        for name, message in file_faults(backend):
+            key = ("backends", index, name)
+            yield Fault(span=document.span(key), path=key, message=message)
 
 
 def read_policy(file: Path) -> tuple[tuple[RuleSection, ...] | None, Document, list[Fault]]:

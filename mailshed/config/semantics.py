@@ -19,6 +19,7 @@ from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import Endpoint, parse_network
 from mailshed.config.front import Listener
 from mailshed.config.policy import Network
+from mailshed.config.routes import findings_of_routes
 from mailshed.config.schema import Classification, Config, TrafficClassSection
 from mailshed.config.sections import Limits, Metrics, Spool
 from mailshed.config.tls import Tls, tls_findings
@@ -147,6 +148,12 @@ def _backend_is_another(content: Draft) -> Iterator[Finding]:
                 )
                 yield ("backends", index, "host"), message
                 break
+
+
+def _routes_are_clear(content: Draft) -> Iterator[Finding]:
+    items = content.raw.get("backends")
+    is_complete = len(content.backends) == _length(items)
+    yield from findings_of_routes(content.backends, _raw_names(items), is_complete=is_complete)
 
 
 def is_loop(host: str, port: int, bind: Endpoint) -> bool:
@@ -399,6 +406,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Finding]], ...] = (
     _names_are_unique,
     _addresses_are_free,
     _backend_is_another,
+    _routes_are_clear,
     _classes_exist,
     _networks_exist,
     _listeners_exist,

@@ -1,4 +1,4 @@
-r"""Addresses as a report names them (RFC 3464, 2.1.2; RFC 6533, 3).
+r"""Addresses as a report names them (RFC 3464; RFC 6533, 3).
 
 An address of ASCII is of type `rfc822`. Another is of type `utf-8`: as it is in a report of UTF-8,
 with `\x{FC}` for a `ü` in one of ASCII, which any server can carry and any reader take apart.

@@ -23,8 +23,8 @@ from mailshed.drain.retry import is_unsupported, postpone, settle_attempt
 from mailshed.errors import SpoolCorrupt, SpoolError
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Bounced, Delivered, InDoubt, TransactionResult, everyone
-from mailshed.relay.backend import Backend, OutboundMessage
-from mailshed.relay.gate import Gate
+from mailshed.relay.backend import OutboundMessage
+from mailshed.relay.destination import Destination, Destinations, as_of_neighbour
 from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
 from mailshed.work import Slot
 
@@ -40,8 +40,8 @@ class Attempts:
         self,
         *,
         policy: Callable[[], DrainPolicy],
-        gate: Gate,
-        backend: Backend,
+        destinations: Destinations,
+        destination: Destination,
         spool: SpoolStore,
         marks: Marks,
         desk: ReportDesk,
@@ -53,8 +53,8 @@ class Attempts:
         on_settled: Callable[[SpoolRecord, TransactionResult, Settlement], None],
     ) -> None:
         self._policy = policy
-        self._gate = gate
-        self._backend = backend
+        self._destinations = destinations
+        self._destination = destination
         self._spool = spool
         self._marks = marks
         self._desk = desk
@@ -75,14 +75,20 @@ class Attempts:
         waited = max(0.0, self._clock.wall() - record.received_wall)
         with self._marks.missing():
             try:
-                result = await self._transmit(message, slot)
+                result = await self._transmit(record, message, slot)
             except SpoolError as error:  # in the middle of the content: nothing was handed over
                 await self.cannot_read(record, error)
                 return
             except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this one
                 result = self._doubt(record, error)
             else:
-                self._journal.transaction(record.traffic_class, "spool", result, record.parameters)
+                self._journal.transaction(
+                    record.traffic_class,
+                    self._destination.name,
+                    "spool",
+                    result,
+                    record.parameters,
+                )
             await self.settle(record, result, waited, permit)
 
     async def settle(
@@ -122,13 +128,17 @@ class Attempts:
         doubt = InDoubt(f"internal error: {error!r}")
         return TransactionResult(recipients=everyone(doubt, len(record.recipients)))
 
-    async def _transmit(self, message: OutboundMessage, slot: Slot) -> TransactionResult:
+    async def _transmit(
+        self, record: SpoolRecord, message: OutboundMessage, slot: Slot
+    ) -> TransactionResult:
         """Run the transaction with the backend; the slot is free when it ends."""
-        result: TransactionResult | None = None
+        destination, result = self._destination, None
         try:
-            result = await self._backend.deliver(message)
+            result = await destination.backend.deliver(message)
         finally:
-            self._gate.release(slot, result)
+            destination.gate.release(slot, result)
+        if self._destinations.own(record.backend) is not destination:
+            return as_of_neighbour(result, destination.name)
         return result
 
     async def _settle(
@@ -140,7 +150,8 @@ class Attempts:
     ) -> None:
         left = record.expires_wall - self._age_wall()
         is_news = left <= 0 or _is_news(record, result)
-        context = await self._desk.context(record, with_content=is_news)
+        host = self._destination.host
+        context = await self._desk.context(record, host, with_content=is_news)
         settlement = settle_attempt(
             record,
             result,
@@ -156,7 +167,7 @@ class Attempts:
         self._desk.count(record, *settlement.reports)
         await self._marks.write(record, lambda: self._spool.settle(settlement))
         self._desk.note_untold(record, settlement.endings, result, context)
-        self._journal.attempted(record, result, settlement, waited)
+        self._journal.attempted(record, self._destination.name, result, settlement, waited)
         self._on_settled(record, result, settlement)
 
     async def cannot_read(self, record: SpoolRecord, error: SpoolError) -> None:

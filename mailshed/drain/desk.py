@@ -31,7 +31,10 @@ from mailshed.terms import Ending, QueueId, Reason, ReportKind
 
 
 class ReportDesk:
-    """The reports about the mail of one backend. `on_report` is told of each that was stored."""
+    """The reports about the mail of one spool. `on_report` is told of each that was stored.
+
+    `route_of` says which backend serves an address.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class ReportDesk:
         clock: Clock,
         rng: random.Random,
         on_report: Callable[[Report], None],
+        route_of: Callable[[bytes], str],
     ) -> None:
         self._policy = policy
         self._spool = spool
@@ -49,12 +53,18 @@ class ReportDesk:
         self._clock = clock
         self._rng = rng
         self._on_report = on_report
+        self._route_of = route_of
         self.limit = ReportLimit()
 
-    async def context(self, record: SpoolRecord, *, with_content: bool = True) -> ReportContext:
-        """What a report about this spooled message would need, should one be due."""
+    async def context(
+        self, record: SpoolRecord, remote_mta: str, *, with_content: bool = True
+    ) -> ReportContext:
+        """What a report about this spooled message would need, should one be due.
+
+        `remote_mta` is the host name of who had it, or was to have it; empty if that has none.
+        """
         content = await reading.beginning(self._spool, record.queue_id) if with_content else b""
-        return self._context(record, content)
+        return self._context(record, content, remote_mta)
 
     def count(self, record: SpoolRecord, *reports: Report) -> None:
         """Note that these are about to be stored; right after they were written."""
@@ -74,11 +84,13 @@ class ReportDesk:
             self.limit.note_untold(record.reverse_path, lines, record.traffic_class, record.rank)
             self._journal.reports_limited(len(lines))
 
-    async def tell_of_success(self, message: Message, result: TransactionResult) -> None:
+    async def tell_of_success(
+        self, message: Message, result: TransactionResult, remote_mta: str
+    ) -> None:
         """Report a live message that was handed over, if its sender is to hear of it from us."""
         record = message.record(reason=Reason.ROOM, in_doubt=0, lifetime=0.0)
         content = message.prefix + await message.content.read_head()
-        context = self._context(record, content)
+        context = self._context(record, content, remote_mta)
         wall = self._clock.wall()
         report = success_report(record, result, context, wall)
         if report is None:
@@ -105,7 +117,7 @@ class ReportDesk:
                 self.limit.put_back(summary)
         self.limit.forget_quiet(now)
 
-    def _context(self, record: SpoolRecord, content: bytes) -> ReportContext:
+    def _context(self, record: SpoolRecord, content: bytes, remote_mta: str) -> ReportContext:
         policy = self._policy()
         is_allowed = self.limit.allows(
             record.reverse_path, policy.reports.per_minute, self._clock.monotonic()
@@ -115,8 +127,9 @@ class ReportDesk:
             report_id=self._new_id(),
             success_id=self._new_id(),
             content=content,
-            remote_mta=policy.remote_mta,
+            remote_mta=remote_mta,
             is_limited=not is_allowed,
+            backend=self._route_of(record.reverse_path),
         )
 
     def _new_id(self) -> QueueId:
@@ -134,6 +147,7 @@ class ReportDesk:
             policy=policy,
             wall=wall,
             reason=Reason.BACKEND_REFUSED,
+            backend=self._route_of(summary.addressee),
         )
 
     async def _store(self, report: Report, addressee: bytes) -> bool:

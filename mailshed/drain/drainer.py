@@ -1,10 +1,15 @@
 """Hand over later what was kept: spool -> gate -> backend -> settle.
 
-The drain is a client of the gate like any live message: it offers due messages of each class, waits
-without bound, and transmits when it is given a slot. So clinical mail leaves the spool before bulk,
-live mail of a better class goes first, the limit paces the whole, and a backend that is away is
-probed by one message at a time. There are no timers per message: one sleeper waits for the earliest
-next attempt of them all.
+The drain is a client of the gates like any live message: it offers due messages of each class, for
+each backend, waits without bound, and transmits when it is given a slot. So clinical mail leaves
+the spool before bulk, live mail of a better class goes first, the limits pace the whole, and a
+backend that is away is probed by one message at a time and keeps no other's mail waiting. There are
+no timers per message: one sleeper waits for the earliest next attempt of them all.
+
+Mail of a backend whose fallback stands in is offered there; when that begins or ends, what of it
+waits for a slot is put back. Mail for a backend that the configuration has not, or of which nobody
+has said where it goes, gets a new place by its recipients before it is offered; where there is only
+one backend it simply goes there.
 
 A class that an operator holds is not offered, and what of it waits for a slot is put back; when
 that ends, all classes are looked at.
@@ -19,27 +24,26 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 from mailshed.clock import Clock
 from mailshed.drain.ages import AgeClock
 from mailshed.drain.amend import Amendments
-from mailshed.drain.attempt import Attempts
 from mailshed.drain.budget import TOKENS_MAX
 from mailshed.drain.desk import ReportDesk
 from mailshed.drain.hand import Grip, Hand
 from mailshed.drain.mailboxes import LONGEST_WAIT, MAILBOXES_MAX
 from mailshed.drain.marks import SICK_PAUSE, Marks
+from mailshed.drain.outlets import Outlets
 from mailshed.drain.overdue import Overdue
 from mailshed.drain.policy import DrainPolicy
-from mailshed.drain.restraint import Permit, Restraint
-from mailshed.drain.turn import Turns
+from mailshed.drain.restraint import Permit
 from mailshed.errors import SpoolError
 from mailshed.journal import Journal
 from mailshed.mail.delivery import Delivered, TransactionResult
 from mailshed.message import Message
 from mailshed.metrics.snapshot import Usage
-from mailshed.relay.backend import Backend
-from mailshed.relay.gate import Gate
+from mailshed.relay.destination import Destinations
 from mailshed.spool.store import AmendResult, Report, Settlement, SpoolRecord, SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueAction, QueueId, TrafficClass
@@ -59,14 +63,13 @@ WISHES_MAX = 10_000
 
 
 class Drainer:
-    """The drain of one backend."""
+    """The drain of one spool to all backends."""
 
     def __init__(
         self,
         *,
         policy: DrainPolicy,
-        gate: Gate,
-        backend: Backend,
+        destinations: Destinations,
         spool: SpoolStore,
         supervisor: Supervisor,
         journal: Journal,
@@ -74,14 +77,13 @@ class Drainer:
         rng: random.Random,
     ) -> None:
         self.policy = policy
-        self._gate = gate
+        self._destinations = destinations
         self._spool = spool
         self._supervisor = supervisor
         self._journal = journal
         self._clock = clock
         self._hand = Hand()
         self._marks = Marks(spool, journal)
-        self._restraint = Restraint(lambda: self.policy.retry)
         self._ages = AgeClock(clock, self._clock_stepped)
         self._desk = ReportDesk(
             policy=lambda: self.policy,
@@ -90,20 +92,20 @@ class Drainer:
             clock=clock,
             rng=rng,
             on_report=self._reported,
+            route_of=lambda path: destinations.route_of((path,)),
         )
-        self._attempts = Attempts(
+        self._outlets = Outlets(
             policy=lambda: self.policy,
-            gate=gate,
-            backend=backend,
+            destinations=destinations,
             spool=spool,
             marks=self._marks,
             desk=self._desk,
-            restraint=self._restraint,
             journal=journal,
             age_wall=self._age_wall,
             clock=clock,
             rng=rng,
             on_settled=self._settled,
+            on_too_old=lambda: self._overdue.look_for_expired(),
         )
         self._overdue = Overdue(
             spool=spool,
@@ -114,18 +116,7 @@ class Drainer:
             policy=lambda: self.policy,
             desk=self._desk,
             on_report=self._reported,
-        )
-        self._turns = Turns(
-            policy=lambda: self.policy,
-            gate=gate,
-            spool=spool,
-            marks=self._marks,
-            restraint=self._restraint,
-            attempts=self._attempts,
-            age_wall=self._age_wall,
-            clock=clock,
-            rng=rng,
-            on_too_old=self._overdue.look_for_expired,
+            host_of=lambda route: destinations.own(route).host,
         )
         self._amendments = Amendments(
             spool=spool,
@@ -134,8 +125,10 @@ class Drainer:
             clock=clock,
             on_amended=self._amended,
         )
-        self._stale: set[str] = set()
-        """Classes of which the spool may hold due messages that are not in hand."""
+        self._stale: set[tuple[str, str]] = set()
+        """Backends and classes of which the spool may hold due messages that are not in hand."""
+        self._rerouted: Counter[str] = Counter()
+        """Messages for backends that there are not, which have a new place, until that is told."""
         self._wishes: set[QueueId] = set()
         """What an operator wants to be tried, whatever holds it back."""
         self._wakeup = asyncio.Event()
@@ -173,19 +166,28 @@ class Drainer:
     def held_mailboxes(self) -> Usage:
         """Mailboxes that are held, of so many that can be."""
         now = self._clock.monotonic()
-        return Usage(used=self._restraint.mailboxes.held(now), limit=MAILBOXES_MAX)
+        held = [each.restraint.mailboxes.held(now) for each in self._outlets]
+        return Usage(used=sum(held), limit=MAILBOXES_MAX * len(held))
 
     @property
     def retry_tokens(self) -> Usage:
         """Retries that might begin now, of so many in calm times."""
-        tokens = self._restraint.budget.tokens(self._clock.monotonic())
-        return Usage(used=int(tokens), limit=int(TOKENS_MAX))
+        now = self._clock.monotonic()
+        tokens = [int(each.restraint.budget.tokens(now)) for each in self._outlets]
+        return Usage(used=sum(tokens), limit=int(TOKENS_MAX) * len(tokens))
 
     # What others have to say.
 
-    def on_spooled(self, traffic_class: TrafficClass) -> None:
-        """Note that a message of this class has entered the spool."""
-        self._look_at(traffic_class.name)
+    def on_spooled(self, traffic_class: TrafficClass, route: str = "") -> None:
+        """Note that a message of this class for this backend has entered the spool."""
+        self._look_at(route, traffic_class.name)
+
+    def on_fallback(self, route: str) -> None:
+        """Note that another backend takes the mail of this one from now on, or it does itself."""
+        for grip in self._hand.waiting:
+            if grip.task is not None and grip.route == route:
+                grip.task.cancel()
+        self._look_at_all()
 
     def on_overrides(self) -> None:
         """Note that other classes are held now than before, or none."""
@@ -194,13 +196,13 @@ class Drainer:
                 grip.task.cancel()
         self._look_at_all()
 
-    def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
-        """Take in hand a message that the backend has and that is about to be committed.
+    def adopt(self, queue_id: QueueId, traffic_class: str, route: str, taker: str) -> None:
+        """Take in hand a message that the backend `taker` has and that is about to be committed.
 
         To be called before the commit, or the drain might send it once more. `settle_adopted` or
         `disown` ends it; until then it counts among the messages without a mark.
         """
-        self._hand.adopt(queue_id, traffic_class)
+        self._hand.adopt(queue_id, traffic_class, route, taker)
         self._marks.unsettled += 1
 
     async def settle_adopted(self, record: SpoolRecord, result: TransactionResult) -> None:
@@ -211,8 +213,11 @@ class Drainer:
         """
         passed = self._clock.wall() - record.received_wall
         waited = max(0.0, passed - result.times.connect - result.times.service)
+        grip = self._hand.grip(record.queue_id)
+        assert grip is not None, "only what was adopted can be settled"
+        attempts = self._outlets[grip.taker].attempts
         try:
-            await self._attempts.settle(record, result, waited, Permit(record=record))
+            await attempts.settle(record, result, waited, Permit(record=record))
         finally:
             self.disown(record.queue_id)
 
@@ -225,7 +230,8 @@ class Drainer:
 
     async def tell_of_success(self, message: Message, result: TransactionResult) -> None:
         """Report a live message that the backend took, if its sender asked for that."""
-        await self._desk.tell_of_success(message, result)
+        host = self._destinations.taker(message.route).host
+        await self._desk.tell_of_success(message, result, host)
 
     async def amend(self, action: QueueAction, queue_ids: Sequence[QueueId]) -> AmendResult:
         """Do what an operator asks for; raises SpoolError if the spool could not do all of it."""
@@ -236,15 +242,17 @@ class Drainer:
     async def _look(self) -> None:
         """See to what has become old, and take in hand what is due."""
         now, wall = self._ages.look()
-        await self._overdue.look(is_backend_away=not self._gate.is_up)
+        await self._overdue.look(self._away())
         if now >= self._next_look:
             # Whatever else wakes us meanwhile, this comes: it is what finds mail whose pause is
             # over, and mail of classes that this configuration does not know.
             self._next_look = now + LOOK_INTERVAL
             totals = await self._spool.totals()
-            self._stale.update(each.traffic_class for each in totals.by_class if each.messages)
+            self._stale.update((each.backend, each.traffic_class) for each in totals.by_backend)
             await self._bring_back(wall)
-        if self._turns.has_place:
+        if not self._destinations.is_single:
+            await self._reroute()
+        if self._outlets.has_place():
             await self._fill()
         else:
             self._look_within(HIDDEN_INTERVAL)  # the limit may rise, which nobody tells
@@ -274,10 +282,42 @@ class Drainer:
         self._look_within(0.0)
         self._wakeup.set()
 
-    def _look_at(self, traffic_class: str) -> None:
-        """Look at this class now."""
-        self._stale.add(traffic_class)
+    def _look_at(self, route: str, traffic_class: str) -> None:
+        """Look at this backend's mail of this class now."""
+        self._stale.add((route, traffic_class))
         self._wakeup.set()
+
+    def _away(self) -> list[str] | None:
+        """The backends whose mail nobody takes now; None if that is all mail."""
+        destinations = self._destinations
+        away = [each.name for each in destinations if not destinations.taker(each.name).gate.is_up]
+        return None if len(away) == len(destinations) else away
+
+    async def _reroute(self) -> None:
+        """Find a place for mail whose backend is not in the configuration, some at a time."""
+        strays = sorted(key for key in self._stale if not self._destinations.knows(key[0]))
+        for route, name in strays:
+            with self._hand.query():
+                found = await self._spool.due(inf, name, STRAY_BATCH, self._hand.ids, backend=route)
+                places = {
+                    each.queue_id: self._destinations.route_of(
+                        one.address for one in each.recipients
+                    )
+                    for each in found
+                }
+                if places:
+                    await self._spool.assign(places)
+            self._stale.update((place, name) for place in places.values())
+            self._rerouted[route] += len(places)
+            if len(found) == STRAY_BATCH:
+                self._look_within(0.0)  # the rest, after a turn of others
+            else:
+                self._stale.discard((route, name))
+        if strays and all(self._destinations.knows(route) for route, _ in self._stale):
+            for route, messages in sorted(self._rerouted.items()):
+                if route and messages:
+                    self._journal.rerouted(route, messages)
+            self._rerouted.clear()
 
     def _amended(self, action: QueueAction, queue_ids: Sequence[QueueId]) -> None:
         """Messages of any class may be due now, and some of them are wanted by an operator."""
@@ -289,29 +329,34 @@ class Drainer:
         """Take due messages in hand, class by class, the best first."""
         wall = self._clock.wall()
         by_name = self.policy.classification.by_name
-        for name in sorted(self._stale, key=lambda name: by_name(name).rank):
-            in_hand = self._hand.ids_of(name)
-            offered = self._hand.offered_of(name)
-            wanted = self._gate.limit + OFFERS_BEYOND_LIMIT - offered
-            self._stale.discard(name)
+        for route, name in sorted(self._stale, key=lambda key: by_name(key[1]).rank):
+            taker = self._destinations.taker(route)
+            in_hand = self._hand.ids_of(route, name)
+            offered = self._hand.offered_of(route, name)
+            wanted = taker.gate.limit + OFFERS_BEYOND_LIMIT - offered
+            self._stale.discard((route, name))
             is_lost = by_name(name).name != name  # it may be clinical mail all the same
             if wanted > 0 and (is_lost or not self._is_held(name, 1)):
                 with self._hand.query():
-                    for record in await self._spool.due(wall, name, wanted, in_hand):
-                        self._take(record)
-        due = await self._spool.next_due()
-        if due is not None:
-            self._look_within(due - wall if due > wall else HIDDEN_INTERVAL)
+                    due = await self._spool.due(wall, name, wanted, in_hand, backend=route)
+                    for record in due:
+                        self._take(record, self._destinations.taker(route).name)
+        next_due = await self._spool.next_due()
+        if next_due is not None:
+            self._look_within(next_due - wall if next_due > wall else HIDDEN_INTERVAL)
 
     def _is_held(self, name: str, rank: int) -> bool:
         """Whether an operator keeps the class in the spool as which this mail is delivered."""
-        return self._gate.is_held(self.policy.classification.of_spooled(name, rank))
+        gate = self._destinations.default.gate  # operators speak of classes and not of backends
+        return gate.is_held(self.policy.classification.of_spooled(name, rank))
 
-    def _take(self, record: SpoolRecord) -> None:
+    def _take(self, record: SpoolRecord, taker: str) -> None:
         # The class may be held since a moment ago.
         if self._is_stopping or self._is_held(record.traffic_class, record.rank):
             return
-        grip = self._hand.take(record.queue_id, record.traffic_class, record.rank)
+        grip = self._hand.take(
+            record.queue_id, record.traffic_class, record.rank, record.backend, taker
+        )
         if grip is not None:
             work = self._handle(record, grip)
             grip.task = self._supervisor.spawn(work, name=f"drain {record.queue_id}")
@@ -321,7 +366,7 @@ class Drainer:
         is_wished = record.queue_id in self._wishes
         self._wishes.discard(record.queue_id)
         try:
-            await self._turns.take(record, grip, is_wished=is_wished)
+            await self._outlets[grip.taker].turns.take(record, grip, is_wished=is_wished)
         finally:
             self._let_go(grip)
 
@@ -332,7 +377,7 @@ class Drainer:
 
     def _let_go(self, grip: Grip) -> None:
         self._hand.let_go(grip)
-        self._look_at(grip.traffic_class)
+        self._look_at(grip.route, grip.traffic_class)
 
     def _age_wall(self) -> float:
         return self._ages.wall(self.policy.reports.lifetime)
@@ -350,4 +395,4 @@ class Drainer:
             self._reported(report)
 
     def _reported(self, report: Report) -> None:
-        self._look_at(report.record.traffic_class)
+        self._look_at(report.record.backend, report.record.traffic_class)

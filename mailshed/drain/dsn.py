@@ -63,9 +63,10 @@ def wants_delay(parameters: Sequence[bytes], *, is_unasked: bool = True) -> bool
 
 def wants_success(parameters: Sequence[bytes]) -> bool:
     """Whether the sender is to hear that this recipient has got it. Cheap for those who do not."""
-    if not any(b"SUCCESS" in each.upper() for each in parameters):
-        return False
-    return Notify.SUCCESS in (of_rcpt(parameters).notify or ())
+    for each in parameters:
+        if b"SUCCESS" in each.upper():
+            return Notify.SUCCESS in (of_rcpt(parameters).notify or ())
+    return False  # nearly always
 
 
 def deadline(parameters: Sequence[bytes], arrived_wall: float) -> float | None:

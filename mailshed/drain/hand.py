@@ -29,6 +29,10 @@ class Grip:
     traffic_class: str = ""
     rank: int = 1
     """That its class had when it was spooled."""
+    route: str = ""
+    """The backend that it is for."""
+    taker: str = ""
+    """The backend that has it, or is to have it: another one if that stands in."""
     is_firm: bool = False
     """Whether it is too late to call it back."""
     task: "asyncio.Task[None] | None" = None
@@ -36,7 +40,7 @@ class Grip:
 
 
 class Hand:
-    """The messages in hand of the drain of one backend."""
+    """The messages in hand of the drain."""
 
     def __init__(self) -> None:
         self._grips: dict[QueueId, Grip] = {}
@@ -55,16 +59,20 @@ class Hand:
         """All that is in hand."""
         return list(self._grips)
 
-    def ids_of(self, traffic_class: str) -> list[QueueId]:
-        """What is in hand of one class."""
+    def ids_of(self, route: str, traffic_class: str) -> list[QueueId]:
+        """What is in hand of one class for one backend."""
         return [
-            each.queue_id for each in self._grips.values() if each.traffic_class == traffic_class
+            each.queue_id
+            for each in self._grips.values()
+            if each.traffic_class == traffic_class and each.route == route
         ]
 
-    def offered_of(self, traffic_class: str) -> int:
+    def offered_of(self, route: str, traffic_class: str) -> int:
         """How much of that has not begun; what is with the backend or being marked has."""
-        grips = self._grips.values()
-        return sum(each.traffic_class == traffic_class and not each.is_firm for each in grips)
+        return sum(
+            each.traffic_class == traffic_class and each.route == route and not each.is_firm
+            for each in self._grips.values()
+        )
 
     @property
     def waiting(self) -> list[Grip]:
@@ -82,16 +90,37 @@ class Hand:
             self._is_asking = False
             self._let_go.clear()
 
-    def take(self, queue_id: QueueId, traffic_class: str, rank: int = 1) -> Grip | None:
+    def take(
+        self,
+        queue_id: QueueId,
+        traffic_class: str,
+        rank: int = 1,
+        route: str = "",
+        taker: str = "",
+    ) -> Grip | None:
         """Take a message in hand that a query has found; None if it is not as the query saw it."""
         if queue_id in self._grips or queue_id in self._let_go:
             return None
-        return self._hold(Grip(queue_id=queue_id, traffic_class=traffic_class, rank=rank))
+        return self._hold(
+            Grip(
+                queue_id=queue_id, traffic_class=traffic_class, rank=rank, route=route, taker=taker
+            )
+        )
 
-    def adopt(self, queue_id: QueueId, traffic_class: str) -> Grip:
+    def adopt(
+        self, queue_id: QueueId, traffic_class: str, route: str = "", taker: str = ""
+    ) -> Grip:
         """Take in hand what the backend has already and the spool does not have yet."""
         assert queue_id not in self._grips, "a message is adopted once"
-        return self._hold(Grip(queue_id=queue_id, traffic_class=traffic_class, is_firm=True))
+        return self._hold(
+            Grip(
+                queue_id=queue_id,
+                traffic_class=traffic_class,
+                is_firm=True,
+                route=route,
+                taker=taker,
+            )
+        )
 
     def grip(self, queue_id: QueueId) -> Grip | None:
         """Who has this message in hand, if anyone."""

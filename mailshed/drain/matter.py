@@ -11,7 +11,7 @@ from mailshed.terms import QueueId, ReportKind
 EXPIRED_STATUS = "4.4.7"
 """Enhanced status code of a message that was tried for too long (RFC 3463, 3.5)."""
 DEADLINE_STATUS = "5.4.7"
-"""The same of one that its sender wanted back at a time of its own (RFC 2852, 4)."""
+"""The same of one that its sender wanted back at a time of its own (RFC 2852, 4.1)."""
 UNSUPPORTED_STATUS = "5.6.7"
 """Of one that needs SMTPUTF8, for a server that does not have it (RFC 6531, 3.5)."""
 

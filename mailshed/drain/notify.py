@@ -52,6 +52,7 @@ class ReportContext:
     `report_id` is a fresh queue id, used if a report is due, and `success_id` another one, for the
     report of a success. `content` is the start of the message's content, in wire form. `remote_mta`
     is the backend's host name, or empty. `is_limited`: its sender has had enough reports for now.
+    `backend` is the name of the one that serves the sender.
     """
 
     policy: ReportPolicy
@@ -60,6 +61,7 @@ class ReportContext:
     content: bytes
     remote_mta: str = ""
     is_limited: bool = False
+    backend: str = ""
 
 
 def may_report(record: SpoolRecord) -> bool:
@@ -250,6 +252,7 @@ def _report(
         policy=context.policy,
         wall=wall,
         reason=reason,
+        backend=context.backend,
     )
 
 
@@ -264,8 +267,9 @@ def generated(
     policy: ReportPolicy,
     wall: float,
     reason: Reason,
+    backend: str = "",
 ) -> Report:
-    """A message of our own to a sender."""
+    """A message of our own to a sender, whom the named backend serves."""
     return Report(
         kind=kind,
         record=SpoolRecord(
@@ -283,6 +287,7 @@ def generated(
             client_address="local",
             is_trusted=False,
             is_generated=True,
+            backend=backend,
         ),
         content=content,
     )

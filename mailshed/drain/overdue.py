@@ -41,7 +41,10 @@ WIDTH = 16
 
 
 class Overdue:
-    """The age of the mail in one spool. `on_report` is told of each report that was stored."""
+    """The age of the mail in one spool. `on_report` is told of each report that was stored.
+
+    `host_of` says the host name of a backend.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Overdue:
         policy: Callable[[], DrainPolicy],
         desk: ReportDesk,
         on_report: Callable[[Report], None],
+        host_of: Callable[[str], str],
     ) -> None:
         self._spool = spool
         self._hand = hand
@@ -63,6 +67,7 @@ class Overdue:
         self._policy = policy
         self._desk = desk
         self._on_report = on_report
+        self._host_of = host_of
         self._next_expiry = self._next_report = 0.0
 
     @property
@@ -78,19 +83,23 @@ class Overdue:
         """Something in hand has just become too old."""
         self._next_expiry = self._clock.monotonic()
 
-    async def look(self, *, is_backend_away: bool) -> None:
-        """Do what is to be done by now. Raises SpoolSick."""
+    async def look(self, away: Sequence[str] | None) -> None:
+        """Do what is to be done by now. Raises SpoolSick.
+
+        `away` are the backends whose mail nobody takes now; None: all of them.
+        """
         now = self._clock.monotonic()
         if now >= self._next_report:
             self._next_report = now + INTERVAL
             await self._desk.send_summaries()
-            await self._report_delays(is_backend_away=is_backend_away)
+            await self._report_delays(away)
         if now >= self._next_expiry:
             self._next_expiry = now + INTERVAL
-            if is_backend_away and not await self._expire():
+            is_any_away = away is None or bool(away)
+            if is_any_away and not await self._expire(away):
                 self.look_for_expired()  # the rest, after a turn of others
 
-    async def _report_delays(self, *, is_backend_away: bool) -> None:
+    async def _report_delays(self, away: Sequence[str] | None) -> None:
         """Tell senders of messages that wait for too long."""
         wall = self._clock.wall()
         classes = self._policy().classification.classes
@@ -102,13 +111,14 @@ class Overdue:
             grip = self._hand.grip(record.queue_id)
             if grip is not None and grip.is_firm:
                 continue
-            works.append(partial(self._note_delay, record, wall, is_backend_away))
+            is_away = away is None or record.backend in away
+            works.append(partial(self._note_delay, record, wall, is_away))
         await _in_parallel(works)
 
     async def _note_delay(self, record: SpoolRecord, wall: float, is_backend_away: bool) -> bool:
         report = None
         if may_report(record):
-            context = await self._desk.context(record)
+            context = await self._desk.context(record, self._host_of(record.backend))
             report = delay_report(record, context, wall, is_backend_away=is_backend_away)
         if report is not None:
             self._desk.count(record, report)
@@ -119,15 +129,17 @@ class Overdue:
             self._on_report(report)
         return True
 
-    async def _expire(self) -> bool:
-        """Give up messages whose time is up and that nobody is working on.
+    async def _expire(self, away: Sequence[str] | None) -> bool:
+        """Give up messages for those who are away whose time is up and that nobody is working on.
 
         False if there may be more that can be given up now.
         """
         wall = self._clock.wall()
         age_wall = self._ages.wall(self._policy().reports.lifetime)
         with self._hand.query():
-            expired = await self._spool.expired(age_wall, EXPIRY_BATCH, self._hand.ids)
+            expired = await self._spool.expired(
+                age_wall, EXPIRY_BATCH, self._hand.ids, backends=away
+            )
             done = await _in_parallel([partial(self._give_up, each, wall) for each in expired])
         return len(expired) < EXPIRY_BATCH or not any(done)
 
@@ -137,7 +149,7 @@ class Overdue:
             return False
         grip.is_firm = True
         try:
-            context = await self._desk.context(record)
+            context = await self._desk.context(record, self._host_of(record.backend))
             settlement = expire(record, wall=wall, report=context)
             self._desk.count(record, *settlement.reports)
             if not await self._is_written(self._spool.settle(settlement)):

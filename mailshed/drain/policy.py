@@ -14,5 +14,3 @@ class DrainPolicy:
     classification: ClassificationPolicy
     retry: RetryPolicy
     reports: ReportPolicy
-    remote_mta: str = ""
-    """The backend's host name, for reports."""

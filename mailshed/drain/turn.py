@@ -24,7 +24,10 @@ from mailshed.work import Slot
 
 
 class Turns:
-    """The turns of messages at one backend. `on_too_old` is told when one's time is up."""
+    """The turns of messages at one backend. `on_too_old` is told when one's time is up.
+
+    `has_place` says whether one more transaction may begin, as far as its mark is concerned.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Turns:
         gate: Gate,
         spool: SpoolStore,
         marks: Marks,
+        has_place: Callable[[], bool],
         restraint: Restraint,
         attempts: Attempts,
         age_wall: Callable[[], float],
@@ -49,18 +53,8 @@ class Turns:
         self._age_wall = age_wall
         self._clock = clock
         self._rng = rng
+        self._has_place = has_place
         self._on_too_old = on_too_old
-
-    @property
-    def has_place(self) -> bool:
-        """Whether one more transaction may begin: its mark could be written, as far as we know.
-
-        As many as there are slots may be with the backend, and as many more may have their reply
-        and no mark yet. With fewer, a slot that comes back would idle until a mark is written. What
-        hangs since an outage comes on top: it holds no slot, and nobody is to wait for it.
-        """
-        gate, marks = self._gate, self._marks
-        return marks.are_written and marks.unsettled < 2 * gate.limit + gate.stragglers
 
     async def take(self, record: SpoolRecord, grip: Grip, *, is_wished: bool) -> None:
         """Give a message its turn; `is_wished`: an operator wants it, whatever holds it back.
@@ -92,7 +86,7 @@ class Turns:
         slot = await self._wait_for_slot(record, patience)
         if slot is None:
             return
-        if self._marks.is_stopping or not self.has_place:
+        if self._marks.is_stopping or not self._has_place():
             self._gate.release(slot, None)
             return
         ready = self._restraint.begin(permit, self._clock.monotonic(), self._rng.random())

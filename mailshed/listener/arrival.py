@@ -77,7 +77,7 @@ class Arrival(asyncio.Protocol):
         stream = cast("asyncio.Transport", transport)
         name = stream.get_extra_info("peername")
         if not name:
-            stream.abort()  # gone already
+            _turn_away(stream, self._door, reply.SHUTTING_DOWN)  # gone already
             return
         peer = Endpoint(address=normal_address(name[0]), port=name[1])
         visitor = self._door.visitor(peer, is_proxied=False)

@@ -24,7 +24,7 @@ from mailshed.mail.reply import Reply
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
 
-# RFC 1870, 3 has as many digits for the size of a whole message.
+# RFC 1870 has as many digits for the size of a whole message.
 _ARGUMENT = re.compile(rb"([0-9]{1,20})(?:[ \t]+(LAST))?", re.IGNORECASE)
 
 

@@ -124,7 +124,8 @@ class SessionTimer:
         self._awaited = self._armed(seconds)
 
     def cancel(self) -> None:
-        """End it; aiosmtpd does so when the connection is lost."""
+        """End it for good; aiosmtpd does so when the connection is lost."""
+        self._on_due = _nobody  # or the session and its buffers would stay for the collector
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -163,3 +164,7 @@ class SessionTimer:
         if self._no_mail < when and self._phase is not Phase.DATA:
             when, phase = self._no_mail, Phase.NO_MAIL
         return when, phase
+
+
+def _nobody(phase: Phase) -> None:
+    """Stand for a session that is gone."""

@@ -121,10 +121,13 @@ class Handshakes:
     ) -> tuple[asyncio.Transport, ssl.SSLObject]:
         if transport.is_closing():  # else the loop would wait for it until the timeout
             raise ConnectionResetError
+        # uvloop's are no subclasses.
+        stream = cast("asyncio.Transport", transport)
         if early:
-            await _soon_after(lambda: _feed(transport, early))
+            stream.pause_reading()  # what comes meanwhile comes behind it
+            await _soon_after(lambda: _feed(stream, early))
         secured = await asyncio.get_running_loop().start_tls(
-            transport,  # type: ignore[arg-type] # uvloop's are no subclasses
+            stream,
             protocol,
             self.certificates.context,
             server_side=True,

@@ -3,7 +3,7 @@
 Syntax (RFC 5321, 4.1.1.2 and 4.1.1.3), parameters (`mail.parameters`) and bounds are judged here;
 whether a client may send to a mailbox is asked. Parameters are kept for the backend as they came,
 but for three: SIZE is reckoned anew; MT-PRIORITY counts, and goes on, only if the client is trusted
-(RFC 6710, 5.1); and where it is not, AUTH says that nobody knows who has sent it (RFC 4954, 5).
+(RFC 6710); and where it is not, AUTH says that nobody knows who has sent it (RFC 4954, 5).
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RECIPIENT_EXCESS_MAX = 1000
 
 # Seconds within which we cannot promise that a message is returned, since a client waits for its
-# reply as long: offered as the minimum of DELIVERBY (RFC 2852, 2).
+# reply as long: offered as the minimum of DELIVERBY (RFC 2852).
 DELIVER_BY_MIN = 60
 
 # Octets of one envelope, paths and parameters together. Envelopes are in no budget of mail data, so

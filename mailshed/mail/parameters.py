@@ -33,7 +33,7 @@ ENVID_OCTETS_MAX = 100
 ORCPT_OCTETS_MAX = 500
 """RFC 3461, 4.2, with the address type."""
 AUTH_OCTETS_MAX = 500
-"""RFC 4954, 3: by so much the parameter may make MAIL longer."""
+"""By so much RFC 4954 lets the parameter make MAIL longer."""
 PRIORITY_MIN, PRIORITY_MAX = -9, 9
 
 
@@ -181,7 +181,7 @@ _EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 
 def _size(value: bytes) -> int | Reply:
-    is_number = value.isdigit() and len(value) <= 20  # RFC 1870, 3
+    is_number = value.isdigit() and len(value) <= 20  # RFC 1870
     return int(value) if is_number else _WRONG_SIZE
 
 

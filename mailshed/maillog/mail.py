@@ -174,12 +174,22 @@ class MailEvents(EventWriter):
         delays: Delays,
         reply: str | None = None,
         detail: str | None = None,
+        backend: str | None = None,
+        copy_of: str | None = None,
     ) -> None:
         """It was committed to the spool and the client got our 250; `waiting` has the commit.
 
-        `reply` is the backend's word if it was tried and gave one, `detail` what broke instead.
+        `reply` is the backend's word if it was tried and gave one, `detail` what broke instead. Of
+        a message that was split each copy has a line, with the `backend` that it is for; `copy_of`
+        is the queue id that the client was told.
         """
-        tail: Fields = {"reason": reason, "reply": reply, "detail": detail}
+        tail: Fields = {
+            "reason": reason,
+            "backend": backend,
+            "copy_of": copy_of,
+            "reply": reply,
+            "detail": detail,
+        }
         self._message("info", "spooled", mail, delays, tail)
 
     def deferred(self, mail: Mail, *, reason: Reason, delays: Delays, reply: str) -> None:

@@ -89,6 +89,21 @@ class ServiceEvents(EventWriter):
         fields: Fields = {"backend": backend, "seconds": rounded(seconds)}
         self._event("info", "-", "backend_restored", fields)
 
+    def fallback_began(self, backend: str, *, fallback: str, away_seconds: float) -> None:
+        """Mail of a backend that is away for long goes to its fallback."""
+        away = rounded(away_seconds)
+        fields: Fields = {"backend": backend, "fallback": fallback, "away": away}
+        self._event("warning", "-", "fallback_began", fields)
+
+    def fallback_ended(self, backend: str, *, fallback: str, cause: str, seconds: float) -> None:
+        """It does not any more: the backend is back, or the fallback is away as well."""
+        fields: Fields = {"backend": backend, "fallback": fallback, "cause": cause}
+        self._event("warning", "-", "fallback_ended", {**fields, "seconds": rounded(seconds)})
+
+    def mail_rerouted(self, backend: str, *, messages: int) -> None:
+        """Spooled mail of a backend that the configuration has not goes by its recipients."""
+        self._event("warning", "-", "mail_rerouted", {"backend": backend, "messages": messages})
+
     def backend_in_clear(self, backend: str, *, detail: str, next_try_seconds: float) -> None:
         """TLS with the backend does not work, and is not required: mail goes in clear."""
         again = rounded(next_try_seconds)
@@ -118,13 +133,17 @@ class ServiceEvents(EventWriter):
         """What the backends offered before the restart is not known: it is learned anew."""
         self._event("warning", "-", "capabilities_lost", {"detail": detail})
 
-    def call_ahead_failing(self, *, detail: str) -> None:
-        """The backend does not say whether it has a mailbox: recipients are not verified now."""
-        self._event("warning", "-", "call_ahead_failing", {"detail": detail})
+    def call_ahead_failing(self, *, detail: str, backend: str | None = None) -> None:
+        """The backend does not say whether it has a mailbox: recipients are not verified now.
 
-    def call_ahead_works(self, *, failed_seconds: float) -> None:
+        It is named where there are several.
+        """
+        self._event("warning", "-", "call_ahead_failing", {"backend": backend, "detail": detail})
+
+    def call_ahead_works(self, *, failed_seconds: float, backend: str | None = None) -> None:
         """The backend says again whether it has a mailbox."""
-        self._event("info", "-", "call_ahead_works", {"failed": rounded(failed_seconds)})
+        fields: Fields = {"backend": backend, "failed": rounded(failed_seconds)}
+        self._event("info", "-", "call_ahead_works", fields)
 
     def catch_all_found(self, domain: str) -> None:
         """The backend takes any address of a domain: its recipients are not verified."""

@@ -32,13 +32,18 @@ class SheddingEvents(EventWriter):
         """What overrides were in force cannot be read, so none is."""
         self._event("error", "-", "overrides_lost", {"detail": detail})
 
-    def divert_begun(self, traffic_class: str, cause: str) -> None:
-        """New mail of a class goes to the spool at once: `cause` is load or waits."""
-        self._event("warning", "-", "divert_begun", {"class": traffic_class, "cause": cause})
+    def divert_begun(self, traffic_class: str, cause: str, *, backend: str | None = None) -> None:
+        """New mail of a class goes to the spool at once: `cause` is load or waits.
 
-    def divert_ended(self, traffic_class: str) -> None:
+        The backend is named where there are several.
+        """
+        fields: Fields = {"class": traffic_class, "backend": backend, "cause": cause}
+        self._event("warning", "-", "divert_begun", fields)
+
+    def divert_ended(self, traffic_class: str, *, backend: str | None = None) -> None:
         """New mail of a class no longer does."""
-        self._event("info", "-", "divert_ended", {"class": traffic_class})
+        fields: Fields = {"class": traffic_class, "backend": backend}
+        self._event("info", "-", "divert_ended", fields)
 
     def shed_level(self, before: ShedLevel, now: ShedLevel) -> None:
         """The shed level in force is `now`, and was `before`."""

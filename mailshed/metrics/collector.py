@@ -232,6 +232,8 @@ _SOURCES: dict[str, _Source] = {
     "content_disk_limit_bytes": _one(lambda s: s.content_disk.limit),
     "cached_recipients": _one(lambda s: s.cached_recipients.used),
     "cached_recipients_limit": _one(lambda s: s.cached_recipients.limit),
+    "remembered_logins": _one(lambda s: s.remembered_logins.used),
+    "remembered_logins_limit": _one(lambda s: s.remembered_logins.limit),
     "held_mailboxes": _one(lambda s: s.held_mailboxes.used),
     "held_mailboxes_limit": _one(lambda s: s.held_mailboxes.limit),
     "retry_tokens": _one(lambda s: s.retry_tokens.used),

@@ -72,9 +72,12 @@ BREAKER_STATES = tuple(each.value for each in BreakerState)
 CAUSES = tuple(each.value for each in Cause if each is not Cause.START)
 ENDINGS = tuple(each.value for each in SlotEnding if each is not SlotEnding.UNUSED)
 CLOSED_SETS: dict[str, tuple[str, ...]] = {
-    "result": (
-        *(*get_args(Result), *get_args(Fate), *get_args(Verification)),
-        *(*get_args(Authentication), *get_args(TlsResult)),
+    "result": tuple(
+        dict.fromkeys(
+            each
+            for results in (Result, Fate, Verification, Authentication, TlsResult)
+            for each in get_args(results)
+        )
     ),
     "outcome": get_args(Outcome),
     "disposition": get_args(Disposition),

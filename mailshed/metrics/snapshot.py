@@ -55,6 +55,13 @@ class BackendSnapshot:
     endings: Mapping[str, int] = field(default_factory=dict)
     """How messages ended, as far as the limit is concerned: numbers by ending."""
     last_error: str = ""
+    saturation: float = 0.0
+    """How full it is, or the fullest of what all backends share: 0 to 1."""
+    fallback: str = ""
+    """The backend that takes its mail now, as it is away for long; empty: it does itself."""
+    fallback_since_wall: float = 0.0
+    away_seconds: float = 0.0
+    """How long it has been away, if it has a fallback."""
     learning: LimitPicture | None = None
     """What an adaptive limit sees of the backend; None: the limit is fixed."""
 
@@ -202,6 +209,7 @@ class Snapshot:
     content_memory: Usage = Usage()
     content_disk: Usage = Usage()
     cached_recipients: Usage = Usage()
+    remembered_logins: Usage = Usage()
     held_mailboxes: Usage = Usage()
     retry_tokens: Usage = Usage()
     pressure: float = 0.0

@@ -65,7 +65,7 @@ def build_address(
     host = section.host or ""
     policy = SecurityPolicy(
         tls=BackendTls(section.tls) if is_network else BackendTls.NONE,
-        is_verified=section.tls_verify,
+        is_verified=section.tls_verify is not False,
         name=section.tls_name or host,
         ca_file=section.ca_file,
         credentials_file=section.credentials_file,
@@ -137,9 +137,7 @@ def build_backend(
     )
 
 
-def build_prober(
-    section: Section, address: Address | None, on_failure: OnFailure
-) -> Prober | None:
+def build_prober(section: Section, address: Address | None, on_failure: OnFailure) -> Prober | None:
     """What asks a backend that is away; None for a Maildir."""
     connect = _connector(section, address)
     if connect is None:

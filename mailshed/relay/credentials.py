@@ -15,12 +15,12 @@ from pathlib import Path
 
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
-from mailshed.errors import ConnectionLost, SecretFileError, TimedOut
+from mailshed.errors import ConnectionLost, TimedOut
 from mailshed.mail.delivery import NoReply
 from mailshed.mail.reply import Reply
 from mailshed.relay.offers import Offers
 from mailshed.relay.wire import WireProtocol
-from mailshed.secretfile import read_secret
+from mailshed.secretfile import read_login
 from mailshed.terms import Stage
 
 OCTETS_MAX = 4096
@@ -63,20 +63,7 @@ class LoginFailure:
 
 def read_credentials(path: Path) -> Credentials:
     """Read the file at `path`. Raises SecretFileError with what is wrong, and nothing of it."""
-    try:
-        text = read_secret(path, OCTETS_MAX).decode("utf-8")
-    except UnicodeDecodeError:
-        raise SecretFileError(f"{path} is not UTF-8") from None
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if len(lines) != 2 or not all(lines):
-        raise SecretFileError(
-            f"{path} must have two lines, the user's name and the password; it has {len(lines)}"
-            if len(lines) != 2
-            else f"{path} has an empty line: the user's name is the first, the password the second"
-        )
-    if any("\0" in line for line in lines):
-        raise SecretFileError(f"{path} has a NUL character, which no password can have")
-    user, password = lines
+    user, password = read_login(path)
     return Credentials(user=user, password=password)
 
 

@@ -6,7 +6,7 @@ Addresses and parameters go out byte for byte. Parameters that the backend does 
 out, BODY=8BITMIME included: an 8-bit message to a server that does not say it can is sent
 unlabelled, as nearly every server can and a conversion would break signatures. SIZE is ours, since
 our trace line makes the message longer than the client said; BY says how much of the time is left
-(RFC 2852, 4).
+(RFC 2852, 4.1).
 
 Without SMTPUTF8 there is no way down (RFC 6531, 3.2): a message that needs it is not offered to a
 server that lacks it, nor is one whose time is up and that is to be returned then. That is our own
@@ -24,7 +24,7 @@ from mailshed.relay.offers import Offers
 from mailshed.terms import Stage
 
 BY_MAX = 999_999_999
-"""Most seconds that BY can say, either way: nine digits (RFC 2852, 4)."""
+"""Most seconds that BY can say, either way: nine digits (RFC 2852, 4.1)."""
 OTHERS_REFUSED = "other recipients were refused"
 """Detail of a recipient that was accepted, in a transaction that ended without a message."""
 NO_SMTPUTF8 = "the mail server does not take internationalized mail (SMTPUTF8)"

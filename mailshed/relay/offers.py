@@ -78,7 +78,7 @@ class Offers:
 def as_mapping(extensions: Iterable[str]) -> dict[str, str]:
     """What follows each keyword, which is in upper case; a keyword twice has both.
 
-    The form `AUTH=LOGIN PLAIN` of servers older than RFC 2554 is read as AUTH.
+    The form `AUTH=LOGIN PLAIN`, which is older than the standard, is read as AUTH.
     """
     found: dict[str, str] = {}
     for line in extensions:
@@ -102,7 +102,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _number(text: str) -> int | None:
-    """A number above 0; SIZE 0 means that there is no fixed maximum (RFC 1870, 3)."""
+    """A number above 0; SIZE 0 means that there is no fixed maximum (RFC 1870)."""
     digits = text.split(" ", 1)[0]
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _NUMBER_DIGITS_MAX:
         return None

@@ -4,7 +4,7 @@
 files (`Material`: certificates and credentials, replaced as a whole at a reload), and remembers two
 things that go wrong and must not be tried again with every connection:
 
-- *TLS that is offered and does not work* (RFC 7435, 4.1): with `opportunistic`, mail goes in clear
+- *TLS that is offered and does not work* (RFC 7435): with `opportunistic`, mail goes in clear
   instead, for `CLEAR_SECONDS`; then TLS is tried again. With `starttls` and `implicit` nothing ever
   goes in clear.
 - *A login that is refused.* Directories lock an account after a few wrong passwords, and a relay

@@ -1,7 +1,7 @@
 """TLS towards a backend: one context for all its connections, and faults in words that help.
 
 TLS 1.2 is the least, as everywhere in mailshed. Where the server has to prove who it is, its
-certificate must be good for the name we asked for (RFC 6125: names and addresses in subjectAltName)
+certificate must be good for the name we asked for (RFC 9525: names and addresses in subjectAltName)
 and signed by somebody in `ca_file`, or without one by whom the system trusts. A certificate in
 `ca_file` is trusted itself, authority or not, so the file may simply hold the server's own.
 
@@ -15,6 +15,7 @@ milliseconds: do it in a thread.
 import ssl
 from pathlib import Path
 
+from mailshed.config.certificate import CertificateError, load_authorities
 from mailshed.errors import ConfigError
 
 # OpenSSL's X509_V_ERR_*, as `SSLCertVerificationError.verify_code`.
@@ -37,11 +38,9 @@ def client_context(*, is_verified: bool, ca_file: Path | None) -> ssl.SSLContext
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return context
     try:
-        context.load_verify_locations(cafile=ca_file)
-    except ssl.SSLError as error:
-        raise ConfigError(f"ca_file: {ca_file} holds no certificate in PEM form") from error
-    except OSError as error:
-        raise ConfigError(f"ca_file: {ca_file} cannot be read: {error.strerror}") from error
+        load_authorities(context, ca_file)
+    except CertificateError as error:
+        raise ConfigError(f"{error.key}: {error}") from error
     return context
 
 

@@ -110,7 +110,7 @@ async def _run(
         ended = clock.monotonic()
         settled = [next(outcomes) if verdict is None else verdict for verdict in verdicts]
         if is_chunk and wire.is_idle and not wire.replies[0].is_success:
-            await _reset(wire)  # after a chunk that failed nothing else is sure (RFC 3030, 3)
+            await _reset(wire)  # after a chunk that failed nothing else is sure (RFC 3030, 2)
     else:
         await _leave(connection, replies, manner)
         settled = [verdict for verdict in verdicts if verdict is not None]

@@ -20,7 +20,7 @@ breaker of the gate: questions are not mail.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from mailshed.admission.decision import Defer, Reject
@@ -68,6 +68,23 @@ _POSTMASTER = b"postmaster@"
 
 
 @dataclass(eq=False, slots=True)
+class Knowledge:
+    """What is known of recipients and of those who ask for them, whichever backend said it."""
+
+    entries_max: int
+    cache: RecipientCache = field(init=False)
+    catch_alls: CatchAlls = field(default_factory=CatchAlls)
+    budget: UnknownBudget = field(default_factory=UnknownBudget)
+
+    def __post_init__(self) -> None:
+        self.cache = RecipientCache(self.entries_max)
+
+
+def _any_domain(_: str) -> bool:
+    return True
+
+
+@dataclass(eq=False, slots=True)
 class _Question:
     """A question that is out. `probe` is its number at the breaker, 0 if it is none."""
 
@@ -84,7 +101,9 @@ class _Question:
 class RecipientVerifier:
     """Verifies the recipients of one backend.
 
-    Without `call_ahead` (a Maildir has every mailbox) only a list of recipients is consulted.
+    Without `call_ahead` (a Maildir has every mailbox) only a list of recipients is consulted. Where
+    there are several backends, `knowledge` is common to all, and `serves` says which domains are
+    this one's own; `name` is its name then, for the log.
     """
 
     def __init__(
@@ -97,16 +116,20 @@ class RecipientVerifier:
         maillog: MailLog,
         clock: Clock,
         rng: random.Random,
+        knowledge: Knowledge | None = None,
+        serves: Callable[[str], bool] = _any_domain,
+        name: str | None = None,
     ) -> None:
+        self._name = name
+        self._serves = serves
         self._call_ahead = call_ahead
         self._gate = gate
         self._metrics = metrics
         self._log = maillog
         self._clock = clock
         self._rng = rng
-        self._cache = RecipientCache(policy.entries_max)
-        self._catch_alls = CatchAlls()
-        self._budget = UnknownBudget()
+        known = Knowledge(policy.entries_max) if knowledge is None else knowledge
+        self._cache, self._catch_alls, self._budget = known.cache, known.catch_alls, known.budget
         self._breaker = Backoff()
         self._questions: dict[bytes, _Question] = {}
         self._silences = 0
@@ -290,11 +313,12 @@ class RecipientVerifier:
         self._first_silence = self._first_silence if self._silences else now
         self._silences += 1
         if self._silences == SILENCES_TO_TELL and self._gate.is_up:
-            self._log.call_ahead_failing(detail=detail)
+            self._log.call_ahead_failing(detail=detail, backend=self._name)
 
     def _note_answers(self, now: float) -> None:
         if self._silences >= SILENCES_TO_TELL:
-            self._log.call_ahead_works(failed_seconds=now - self._first_silence)
+            failed = now - self._first_silence
+            self._log.call_ahead_works(failed_seconds=failed, backend=self._name)
         self._silences = 0
 
     def _try_domain(self, domain: str) -> None:
@@ -336,7 +360,8 @@ class RecipientVerifier:
             lesson = lesson_of(fared)
             if lesson is None:
                 continue
-            if domain_of(key) in policy.domains:
+            domain = domain_of(key)
+            if domain in policy.domains and self._serves(domain):
                 self._cache.remember(key, lesson, now, policy)
 
 

@@ -10,13 +10,16 @@ Conservation (`terms.Ending`): accepted + generated - endings = recipients spool
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from mailshed.errors import SpoolFull
-from mailshed.spool.rows import BY_LIVELINESS
+from mailshed.spool.rows import BY_LIVELINESS, LIVE_STATES
 from mailshed.terms import SpoolState
+
+Key = TypeVar("Key")
 
 # Parts per hundred of each limit that only rank 0 may use.
 CLINICAL_PERCENT = 3
@@ -35,11 +38,17 @@ COMMIT_OCTETS = 64 * 1024
 
 @dataclass(slots=True)
 class Holding:
-    """What one class has in one state."""
+    """What one class has in one state, or what is to be delivered of it to one backend."""
 
     messages: int = 0
     recipients: int = 0
     octets: int = 0
+
+    def add(self, messages: int, recipients: int, octets: int) -> None:
+        """Add to it, or take from it with negative numbers."""
+        self.messages += messages
+        self.recipients += recipients
+        self.octets += octets
 
 
 @dataclass(slots=True)
@@ -47,6 +56,8 @@ class Changes:
     """What one transaction did: moves between states, and ledger terms by (class, term)."""
 
     holdings: dict[tuple[str, SpoolState], Holding] = field(default_factory=dict)
+    outgoing: dict[tuple[str, str], Holding] = field(default_factory=dict)
+    """Of mail that is to be delivered, by backend and class."""
     ledger: Counter[tuple[str, str]] = field(default_factory=Counter)
     stored: list[int] = field(default_factory=list)
     """Ids of messages that became valid."""
@@ -56,15 +67,24 @@ class Changes:
     """Octets of content that went to disk."""
 
     def hold(
-        self, traffic_class: str, state: SpoolState, messages: int, recipients: int, octets: int
+        self,
+        traffic_class: str,
+        state: SpoolState,
+        messages: int,
+        recipients: int,
+        octets: int,
+        backend: str = "",
     ) -> None:
         """Add to (or with negative numbers, take from) what a class has in a state."""
         holding = self.holdings.get((traffic_class, state))
         if holding is None:
             holding = self.holdings[traffic_class, state] = Holding()
-        holding.messages += messages
-        holding.recipients += recipients
-        holding.octets += octets
+        holding.add(messages, recipients, octets)
+        if state in LIVE_STATES:
+            outgoing = self.outgoing.get((backend, traffic_class))
+            if outgoing is None:
+                outgoing = self.outgoing[backend, traffic_class] = Holding()
+            outgoing.add(messages, recipients, octets)
 
     def count(self, traffic_class: str, term: str, recipients: int) -> None:
         """Add recipients to a term of the conservation law."""
@@ -72,8 +92,8 @@ class Changes:
 
     def merge(self, other: "Changes") -> None:
         """Add what another transaction did."""
-        for (traffic_class, state), holding in other.holdings.items():
-            self.hold(traffic_class, state, holding.messages, holding.recipients, holding.octets)
+        _add_up(self.holdings, other.holdings)
+        _add_up(self.outgoing, other.outgoing)
         self.ledger.update(other.ledger)
         self.stored.extend(other.stored)
         self.removed.extend(other.removed)
@@ -119,11 +139,12 @@ class DiskGauge:
 class Claim:
     """Room that a message on its way in has taken. Released once, when its outcome is known."""
 
-    __slots__ = ("_accounts", "_octets", "_rank", "_unwritten")
+    __slots__ = ("_accounts", "_messages", "_octets", "_rank", "_unwritten")
 
-    def __init__(self, accounts: "Accounts", rank: int) -> None:
+    def __init__(self, accounts: "Accounts", rank: int, messages: int = 1) -> None:
         self._accounts: Accounts | None = accounts
         self._rank = rank
+        self._messages = messages
         self._octets = 0
         self._unwritten = 0
 
@@ -145,7 +166,7 @@ class Claim:
     def release(self) -> None:
         """The message is stored, or will not be; safe to call twice."""
         if self._accounts is not None:
-            self._accounts.arriving_messages -= 1
+            self._accounts.arriving_messages -= self._messages
             self._accounts.arriving_octets -= self._octets
             self._accounts.unwritten_octets -= self._unwritten
             self._accounts = None
@@ -162,6 +183,7 @@ class Accounts:
         self.disk_reserve = disk_reserve
         self.disk = disk
         self.holdings: dict[tuple[str, SpoolState], Holding] = {}
+        self.outgoing: dict[tuple[str, str], Holding] = {}
         self.ledger: dict[str, dict[str, int]] = {}
         self.messages = 0
         self.octets = 0
@@ -173,18 +195,17 @@ class Accounts:
     def reset(self, contents: Changes) -> None:
         """Begin anew with what the database holds."""
         self.holdings.clear()
+        self.outgoing.clear()
         self.ledger.clear()
         self.messages = self.octets = 0
         self.apply(contents)
 
     def apply(self, changes: Changes) -> None:
         """Add what a commit changed."""
+        _add_up(self.holdings, changes.holdings)
+        _add_up(self.outgoing, changes.outgoing)
         for key, change in changes.holdings.items():
-            holding = self.holdings.setdefault(key, Holding())
-            holding.messages += change.messages
-            holding.recipients += change.recipients
-            holding.octets += change.octets
-            assert holding.messages >= 0, "more messages left than came"
+            assert self.holdings[key].messages >= 0, "more messages left than came"
             self.messages += change.messages
             self.octets += change.octets
         for (traffic_class, term), recipients in changes.ledger.items():
@@ -203,11 +224,19 @@ class Accounts:
             if holding.messages
         ]
 
-    def claim(self, rank: int) -> Claim:
-        """Take room for one message; raises SpoolFull."""
-        self.require_room(1, 0, rank)
-        self.arriving_messages += 1
-        return Claim(self, rank)
+    def to_be_sent(self) -> list[tuple[tuple[str, str], Holding]]:
+        """What is to be delivered to each backend of each class, as a copy, in their order."""
+        return [
+            (key, replace(holding))
+            for key, holding in sorted(self.outgoing.items())
+            if holding.messages
+        ]
+
+    def claim(self, rank: int, messages: int = 1) -> Claim:
+        """Take room for one message, or for so many copies of it; raises SpoolFull."""
+        self.require_room(messages, 0, rank)
+        self.arriving_messages += messages
+        return Claim(self, rank, messages)
 
     def require_room(self, messages: int, octets: int, rank: int) -> None:
         """Raise SpoolFull if so much more, beside all that is arriving, does not fit."""
@@ -222,3 +251,11 @@ class Accounts:
         free = self.disk.free() - WRITE_FACTOR * (self.unwritten_octets + octets)
         if free < reserve:
             raise SpoolFull(f"{max(0, free)} octets of disk are free, {reserve} are reserved")
+
+
+def _add_up(sums: dict[Key, Holding], changes: Mapping[Key, Holding]) -> None:
+    for key, change in changes.items():
+        holding = sums.get(key)
+        if holding is None:
+            holding = sums[key] = Holding()
+        holding.add(change.messages, change.recipients, change.octets)

@@ -5,16 +5,26 @@ than a row may be, each full row is on disk before more is asked for: so much of
 memory and no more, and who sends it feels the disk. Nothing of it counts before its last job, which
 brings the rest of the content and the envelope; if it never comes, what is there is forgotten.
 
+A message that goes to several backends is stored once for each, copy by copy in the same way, and
+the last job is one for all of them: what is found after a crash is every copy or none.
+
 A claim on room grows with each piece that arrives, so a message that does not fit is refused as
 soon as that is certain.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Protocol
 
 from mailshed.spool.accounts import Claim
-from mailshed.spool.jobs import Arrival, ForgetArrival, Job, StoreMessage, StorePiece
+from mailshed.spool.jobs import (
+    Arrival,
+    ForgetArrival,
+    Job,
+    StoreCopies,
+    StoreMessage,
+    StorePiece,
+)
 from mailshed.spool.schema import CHUNK_OCTETS
 from mailshed.spool.store import SpoolRecord
 
@@ -40,79 +50,104 @@ class Desk(Protocol):
 
 
 async def take_in(
-    desk: Desk, record: SpoolRecord, content: AsyncIterable[bytes], claim: Claim
+    desk: Desk, records: Sequence[SpoolRecord], content: AsyncIterable[bytes], claim: Claim
 ) -> None:
-    """Store a message; it is durable when this returns. See `SpoolStore.add` for what is raised."""
+    """Store a message as one record or several; all of it is durable when this returns.
+
+    See `SpoolStore.add` for what is raised.
+    """
     pieces: list[bytes] = []
     octets = 0
     source = aiter(content)
     async for piece in source:
-        claim.grow(len(piece))
+        claim.grow(len(piece) * len(records))
         pieces.append(piece)
         octets += len(piece)
         if octets > CHUNK_OCTETS:
-            await _take_in_large(desk, record, b"".join(pieces), source, claim)
+            await _take_in_large(desk, records, b"".join(pieces), source, claim)
             return
-    await desk.submit(
+    piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    await _store(desk, records, [None] * len(records), piece, claim)
+
+
+async def _store(
+    desk: Desk,
+    records: Sequence[SpoolRecord],
+    arrivals: Sequence[Arrival | None],
+    piece: bytes,
+    claim: Claim,
+) -> None:
+    """Hand in what makes the message count, or all of its copies at once."""
+    done = desk.future()
+    jobs = [
         StoreMessage(
-            done=desk.future(),
+            done=done,
             priority=record.rank,
-            octets=octets,
+            octets=len(piece),
             claim=claim,
-            message_id=desk.take_id(),
+            message_id=desk.take_id() if arrival is None else arrival.message_id,
             record=record,
-            piece=pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            piece=piece,
+            arrival=arrival,
+        )
+        for record, arrival in zip(records, arrivals, strict=True)
+    ]
+    if len(jobs) == 1:
+        await desk.submit(jobs[0])
+        return
+    await desk.submit(
+        StoreCopies(
+            done=done,
+            priority=records[0].rank,
+            octets=len(piece) * len(jobs),
+            claim=claim,
+            copies=jobs,
         )
     )
 
 
 async def _take_in_large(
-    desk: Desk, record: SpoolRecord, begun: bytes, source: AsyncIterator[bytes], claim: Claim
+    desk: Desk,
+    records: Sequence[SpoolRecord],
+    begun: bytes,
+    source: AsyncIterator[bytes],
+    claim: Claim,
 ) -> None:
     """Store a message piece by piece; each is on disk before the next is asked for."""
-    arrival = Arrival(message_id=desk.take_id())
-    buffer = bytearray(begun)
+    arrivals = [Arrival(message_id=desk.take_id()) for _ in records]
+    rank, buffer = records[0].rank, bytearray(begun)
     try:
-        await _store_pieces(desk, arrival, record.rank, buffer, claim)
+        await _store_pieces(desk, arrivals, rank, buffer, claim)
         async for piece in source:
-            claim.grow(len(piece))
+            claim.grow(len(piece) * len(records))
             buffer += piece
-            await _store_pieces(desk, arrival, record.rank, buffer, claim)
-        await desk.submit(
-            StoreMessage(
-                done=desk.future(),
-                priority=record.rank,
-                octets=len(buffer),
-                claim=claim,
-                message_id=arrival.message_id,
-                record=record,
-                piece=bytes(buffer),
-                arrival=arrival,
-            )
-        )
+            await _store_pieces(desk, arrivals, rank, buffer, claim)
+        await _store(desk, records, arrivals, bytes(buffer), claim)
     except BaseException:
         # If this fails as well, the next start sweeps.
-        desk.submit_alone(ForgetArrival(done=desk.future(), priority=record.rank, arrival=arrival))
+        for arrival in arrivals:
+            desk.submit_alone(ForgetArrival(done=desk.future(), priority=rank, arrival=arrival))
         raise
 
 
 async def _store_pieces(
-    desk: Desk, arrival: Arrival, rank: int, buffer: bytearray, claim: Claim
+    desk: Desk, arrivals: Sequence[Arrival], rank: int, buffer: bytearray, claim: Claim
 ) -> None:
-    """Store all of `buffer` but what may become the last piece."""
+    """Store all of `buffer` but what may become the last piece, for each copy."""
     while len(buffer) > CHUNK_OCTETS:
         piece = bytes(buffer[:CHUNK_OCTETS])
         del buffer[:CHUNK_OCTETS]
-        await desk.submit(
-            StorePiece(
-                done=desk.future(),
-                priority=rank,
-                octets=CHUNK_OCTETS,
-                arrival=arrival,
-                place=arrival.pieces,
-                piece=piece,
+        for arrival in arrivals:
+            await desk.submit(
+                StorePiece(
+                    done=desk.future(),
+                    priority=rank,
+                    octets=CHUNK_OCTETS,
+                    arrival=arrival,
+                    place=arrival.pieces,
+                    piece=piece,
+                )
             )
-        )
-        claim.note_written(CHUNK_OCTETS)
-        arrival.pieces += 1
-        arrival.octets += CHUNK_OCTETS
+            claim.note_written(CHUNK_OCTETS)
+            arrival.pieces += 1
+            arrival.octets += CHUNK_OCTETS

@@ -14,6 +14,7 @@ is left (see `backlog`).
 import asyncio
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mailshed.errors import SpoolError, SpoolSick
@@ -47,6 +48,11 @@ class Job:
     """It brings mail, and gives way on a full disk."""
     claim: Claim | None = None
     """Room to give back when the outcome is known."""
+
+    @property
+    def brings(self) -> tuple[int, ...]:
+        """Ids of the messages that it makes valid, and that somebody is promised."""
+        return ()
 
     def prepare(self) -> None:
         """Do, once, what need not be done inside the transaction."""
@@ -108,6 +114,11 @@ class StoreMessage(Job):
     digest: bytes = b""
     needs_room: bool = True
 
+    @property
+    def brings(self) -> tuple[int, ...]:
+        """The message."""
+        return (self.message_id,)
+
     def prepare(self) -> None:
         """Digest the last piece, and with it the whole."""
         if self.arrival is None:
@@ -129,6 +140,29 @@ class StoreMessage(Job):
             connection, changes, self.message_id, self.record, size=size, digest=self.digest
         )
         changes.written += len(self.piece)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class StoreCopies(Job):
+    """Store several messages in one step: all of them become valid, or none."""
+
+    copies: Sequence[StoreMessage]
+    needs_room: bool = True
+
+    @property
+    def brings(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(each.message_id for each in self.copies)
+
+    def prepare(self) -> None:
+        """Digest the last piece for each."""
+        for each in self.copies:
+            each.prepare()
+
+    def apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        """Store one after the other; who shares the transaction sees to it that none is alone."""
+        for each in self.copies:
+            each.apply(connection, changes)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -170,7 +204,7 @@ def insert_message(
         connection.execute(INSERT_RECIPIENT, recipient_values(message_id, recipient))
     recipients = len(record.recipients)
     state = liveliest([recipient.state for recipient in record.recipients])
-    changes.hold(record.traffic_class, state, 1, recipients, size)
+    changes.hold(record.traffic_class, state, 1, recipients, size, record.backend)
     source = "generated" if record.is_generated else "accepted"
     changes.count(record.traffic_class, source, recipients)
     changes.stored.append(message_id)
@@ -194,7 +228,7 @@ def retract_message(connection: sqlite3.Connection, changes: Changes, message_id
     found = find_message(connection, queue_id)
     assert found is not None, "a message vanished within a transaction"
     recipients = len(found.states)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size)
+    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
     source = "generated" if is_generated else "accepted"
     changes.count(found.traffic_class, source, -recipients)
     delete_message(connection, message_id)
@@ -212,18 +246,19 @@ class Found:
     next_attempt: float
     report_at: float | None
     states: dict[int, SpoolState]
+    backend: str = ""
 
 
 def find_message(connection: sqlite3.Connection, queue_id: QueueId) -> Found | None:
     """The message with this queue id, if it is there."""
     row = connection.execute(
-        "SELECT message_id, traffic_class, state, size, attempts, next_attempt, report_at"
+        "SELECT message_id, traffic_class, state, size, attempts, next_attempt, report_at, backend"
         " FROM message WHERE queue_id = ?",
         (queue_id,),
     ).fetchone()
     if row is None:
         return None
-    message_id, traffic_class, state, size, attempts, next_attempt, report_at = row
+    message_id, traffic_class, state, size, attempts, next_attempt, report_at, backend = row
     recipients = connection.execute(
         "SELECT position, state FROM recipient WHERE message_id = ?", (message_id,)
     )
@@ -236,6 +271,7 @@ def find_message(connection: sqlite3.Connection, queue_id: QueueId) -> Found | N
         next_attempt=next_attempt,
         report_at=report_at,
         states={position: state_from(each) for position, each in recipients},
+        backend=backend,
     )
 
 

@@ -32,6 +32,8 @@ from mailshed.spool.store import SpoolRecord
 from mailshed.terms import QueueId, SpoolState
 
 T = TypeVar("T")
+Key = tuple[str, str]
+"""A backend and a traffic class."""
 THREADS = 2
 
 DUE = """
@@ -39,7 +41,8 @@ DUE = """
         expires, next_attempt, attempts, reason, client_address, helo, is_trusted, is_generated,
         in_doubt, report_at, backend, login
     FROM message INDEXED BY message_due
-    WHERE traffic_class = ? AND next_attempt <= ? AND state IN ('queued', 'deferred')
+    WHERE backend = ? AND traffic_class = ? AND next_attempt <= ?
+        AND state IN ('queued', 'deferred')
     ORDER BY next_attempt, received, message_id LIMIT ?
 """
 EXPIRED = """
@@ -48,6 +51,7 @@ EXPIRED = """
         in_doubt, report_at, backend, login
     FROM message INDEXED BY message_expiry
     WHERE expires <= ? AND state IN ('queued', 'deferred')
+        AND (? IS NULL OR instr(?, char(10) || backend || char(10)))
     ORDER BY expires, message_id LIMIT ?
 """
 DELAYED = """
@@ -66,11 +70,12 @@ LIVE_RECIPIENTS = """
 # MIN of an index's column is one step into the index.
 NEXT_DUE = """
     SELECT min(next_attempt) FROM message INDEXED BY message_due
-    WHERE traffic_class = ? AND state IN ('queued', 'deferred')
+    WHERE backend = ? AND traffic_class = ? AND state IN ('queued', 'deferred')
 """
 BEYOND = """
     SELECT queue_id FROM message INDEXED BY message_due
-    WHERE traffic_class = ? AND next_attempt > ? AND state IN ('queued', 'deferred') LIMIT ?
+    WHERE backend = ? AND traffic_class = ? AND next_attempt > ?
+        AND state IN ('queued', 'deferred') LIMIT ?
 """
 OLDEST = """
     SELECT min(received) FROM message INDEXED BY message_oldest
@@ -188,17 +193,23 @@ def due(
     traffic_class: str,
     limit: int,
     exclude: Sequence[QueueId],
+    backend: str = "",
 ) -> list[SpoolRecord]:
     """See `SpoolStore.due`. What is excluded stands among the first, so it is read and left out."""
-    rows = connection.execute(DUE, (traffic_class, wall, limit + len(exclude)))
+    rows = connection.execute(DUE, (backend, traffic_class, wall, limit + len(exclude)))
     return _records(connection, rows.fetchall(), limit, exclude)
 
 
 def expired(
-    connection: sqlite3.Connection, wall: float, limit: int, exclude: Sequence[QueueId]
+    connection: sqlite3.Connection,
+    wall: float,
+    limit: int,
+    exclude: Sequence[QueueId],
+    backends: Sequence[str] | None = None,
 ) -> list[SpoolRecord]:
     """See `SpoolStore.expired`."""
-    rows = connection.execute(EXPIRED, (wall, limit + len(exclude)))
+    names = None if backends is None else "".join(f"\n{each}\n" for each in backends)
+    rows = connection.execute(EXPIRED, (wall, names, names, limit + len(exclude)))
     return _records(connection, rows.fetchall(), limit, exclude)
 
 
@@ -208,19 +219,24 @@ def delayed(connection: sqlite3.Connection, wall: float, limit: int) -> list[Spo
     return _records(connection, rows.fetchall(), limit, ())
 
 
-def next_due(connection: sqlite3.Connection, traffic_classes: Sequence[str]) -> float | None:
-    """See `SpoolStore.next_due`; asks each class for its own."""
-    found = (connection.execute(NEXT_DUE, (name,)).fetchone()[0] for name in traffic_classes)
+def next_dues(connection: sqlite3.Connection, keys: Sequence[Key]) -> list[float | None]:
+    """The earliest next attempt for each backend and class, None where there is none."""
+    return [connection.execute(NEXT_DUE, key).fetchone()[0] for key in keys]
+
+
+def next_due(connection: sqlite3.Connection, keys: Sequence[Key]) -> float | None:
+    """See `SpoolStore.next_due`; asks each backend and class for its own."""
+    found = next_dues(connection, keys)
     return min((instant for instant in found if instant is not None), default=None)
 
 
 def beyond(
-    connection: sqlite3.Connection, wall: float, traffic_classes: Sequence[str], limit: int
+    connection: sqlite3.Connection, wall: float, keys: Sequence[Key], limit: int
 ) -> list[QueueId]:
-    """See `SpoolStore.beyond`; asks each class for its own."""
+    """See `SpoolStore.beyond`; asks each backend and class for its own."""
     found: list[QueueId] = []
-    for name in traffic_classes:
-        rows = connection.execute(BEYOND, (name, wall, limit - len(found)))
+    for backend, name in keys:
+        rows = connection.execute(BEYOND, (backend, name, wall, limit - len(found)))
         found += [QueueId(queue_id) for (queue_id,) in rows]
     return found
 

@@ -75,7 +75,8 @@ class Settle(Job):
             for position, state in found.states.items()
             if position not in settlement.endings
         }
-        changes.hold(found.traffic_class, found.state, -1, -len(found.states), -found.size)
+        recipients = len(found.states)
+        changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
         if not remaining:
             delete_message(connection, message_id)
             changes.removed.append(message_id)
@@ -103,7 +104,9 @@ class Settle(Job):
                 message_id,
             ),
         )
-        changes.hold(found.traffic_class, state, 1, len(remaining), found.size)
+        changes.hold(
+            found.traffic_class, state, 1, len(remaining), found.size, found.backend
+        )
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -183,6 +186,32 @@ class Amend(Job):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
+class Assign(Job):
+    """Say for which backend each of some messages is."""
+
+    backends: Mapping[QueueId, str]
+
+    def apply(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        """Write the name, and move the sums along."""
+        for queue_id, backend in self.backends.items():
+            found = find_message(connection, queue_id)
+            if found is None:
+                continue
+            connection.execute(
+                "UPDATE message SET backend = ? WHERE message_id = ?",
+                (printable(backend), found.message_id),
+            )
+            name, state, recipients, size = (
+                found.traffic_class,
+                found.state,
+                len(found.states),
+                found.size,
+            )
+            changes.hold(name, state, -1, -recipients, -size, found.backend)
+            changes.hold(name, state, 1, recipients, size, backend)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class NoteDelay(Job):
     """Record that the sender of a late message need not be told any more, and the report."""
 
@@ -226,15 +255,15 @@ def _restate(
         (state.value, next_attempt, found.message_id),
     )
     recipients = len(found.states)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size)
-    changes.hold(found.traffic_class, state, 1, recipients, found.size)
+    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
+    changes.hold(found.traffic_class, state, 1, recipients, found.size, found.backend)
 
 
 def _remove(connection: sqlite3.Connection, changes: Changes, found: Found) -> None:
     """End all recipients as removed, whatever their state."""
     recipients = len(found.states)
     changes.count(found.traffic_class, Ending.REMOVED.value, recipients)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size)
+    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
     delete_message(connection, found.message_id)
     changes.removed.append(found.message_id)
 

@@ -61,15 +61,15 @@ def take_stock(connection: sqlite3.Connection) -> Opened:
     contents = Changes()
     rows = connection.execute(
         """
-        SELECT traffic_class, state, count(*), sum(recipients), sum(size) FROM (
-            SELECT traffic_class, state, size, (
+        SELECT traffic_class, state, count(*), sum(recipients), sum(size), backend FROM (
+            SELECT traffic_class, state, size, backend, (
                 SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
             ) AS recipients FROM message
-        ) GROUP BY traffic_class, state
+        ) GROUP BY traffic_class, state, backend
         """
     )
-    for traffic_class, state, messages, recipients, octets in rows:
-        contents.hold(traffic_class, state_from(state), messages, recipients, octets)
+    for traffic_class, state, messages, recipients, octets, backend in rows:
+        contents.hold(traffic_class, state_from(state), messages, recipients, octets, backend)
     ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
     for traffic_class, term, recipients in ledger:
         contents.count(traffic_class, term, recipients)

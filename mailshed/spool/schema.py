@@ -114,11 +114,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     (
-        # Which backend it is for, by the name that the configuration gives it; empty: the first
-        # one, as for all mail of before there could be several.
+        # Which backend it is for, by the name that the configuration gives it; empty: nobody has
+        # said yet, as for all mail of before there could be several.
         "ALTER TABLE message ADD COLUMN backend TEXT NOT NULL DEFAULT ''",
         # The name that the client had authenticated as; empty: none.
         "ALTER TABLE message ADD COLUMN login TEXT NOT NULL DEFAULT ''",
+        # Mail is due at a backend: that of one that is away must not be in the way of the others'.
+        "DROP INDEX message_due",
+        """
+        CREATE INDEX message_due ON message (backend, traffic_class, next_attempt, received)
+            WHERE state IN ('queued', 'deferred')
+        """,
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -15,7 +15,7 @@ which concerns one message.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,11 +29,18 @@ from mailshed.spool.intake import take_in
 from mailshed.spool.jobs import ForgetArrival, Job
 from mailshed.spool.lock import SpoolLock, prepare_folder
 from mailshed.spool.lookup import Lookup
-from mailshed.spool.marks import MARK_PRIORITY, Amend, NoteDelay, Quarantine, Realign, Settle
+from mailshed.spool.marks import MARK_PRIORITY, Amend, Assign, NoteDelay, Quarantine, Realign, Settle
 from mailshed.spool.recovery import Opened
 from mailshed.spool.rows import is_damage
 from mailshed.spool.schema import DATABASE
-from mailshed.spool.store import ClassTotals, Report, Settlement, SpoolRecord, SpoolTotals
+from mailshed.spool.store import (
+    BackendTotals,
+    ClassTotals,
+    Report,
+    Settlement,
+    SpoolRecord,
+    SpoolTotals,
+)
 from mailshed.spool.writer import CHECKPOINT_OCTETS, Outcome, Writer
 from mailshed.terms import QueueAction, QueueId
 
@@ -178,11 +185,17 @@ class SqliteSpool:
 
     async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
         """Store a message durably. See `SpoolStore.add`."""
-        assert record.recipients, "a message needs a recipient"
+        await self.add_copies((record,), content)
+
+    async def add_copies(
+        self, records: Sequence[SpoolRecord], content: AsyncIterable[bytes]
+    ) -> None:
+        """Store several copies durably, all or none. See `SpoolStore.add_copies`."""
+        assert all(each.recipients for each in records), "a message needs a recipient"
         self._require_healthy()
-        claim = self._accounts.claim(record.rank)
+        claim = self._accounts.claim(records[0].rank, len(records))
         try:
-            await take_in(self, record, content, claim)
+            await take_in(self, records, content, claim)
         finally:
             claim.release()
 
@@ -217,6 +230,11 @@ class SqliteSpool:
         )
         await self.submit(job)
         return job.has_changed
+
+    async def assign(self, backends: Mapping[QueueId, str]) -> None:
+        """Say which message is for whom. See `SpoolStore.assign`."""
+        self._require_healthy()
+        await self.submit(Assign(done=self.future(), priority=MARK_PRIORITY, backends=backends))
 
     async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
         """Record that the sender of a late message was told. See `SpoolStore.note_delay`."""
@@ -293,33 +311,42 @@ class SqliteSpool:
     # Reading.
 
     async def due(
-        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        traffic_class: str,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backend: str = "",
     ) -> list[SpoolRecord]:
         """Messages to try now. See `SpoolStore.due`."""
         return await self._listed(
-            lambda connection: lookup.due(connection, wall, traffic_class, limit, exclude)
+            lambda connection: lookup.due(
+                connection, wall, traffic_class, limit, exclude, backend
+            )
         )
 
     async def next_due(self) -> float | None:
         """The earliest next attempt. See `SpoolStore.next_due`."""
-        traffic_classes = {traffic_class for traffic_class, _ in self._accounts.holdings}
-        return await self._query(
-            lambda connection: lookup.next_due(connection, sorted(traffic_classes))
-        )
+        keys = sorted(self._accounts.outgoing)
+        return await self._query(lambda connection: lookup.next_due(connection, keys))
 
     async def beyond(self, wall: float, limit: int) -> list[QueueId]:
         """Messages of a later time than there can be. See `SpoolStore.beyond`."""
-        traffic_classes = sorted({traffic_class for traffic_class, _ in self._accounts.holdings})
-        return await self._query(
-            lambda connection: lookup.beyond(connection, wall, traffic_classes, limit)
-        )
+        keys = sorted(self._accounts.outgoing)
+        return await self._query(lambda connection: lookup.beyond(connection, wall, keys, limit))
 
     async def expired(
-        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backends: Sequence[str] | None = None,
     ) -> list[SpoolRecord]:
         """Messages whose time is up. See `SpoolStore.expired`."""
         return await self._listed(
-            lambda connection: lookup.expired(connection, wall, limit, exclude)
+            lambda connection: lookup.expired(connection, wall, limit, exclude, backends)
         )
 
     async def delayed(self, wall: float, limit: int) -> list[SpoolRecord]:
@@ -363,12 +390,17 @@ class SqliteSpool:
         """Counts and limits. See `SpoolStore.totals`."""
         self._require_healthy()
         accounts = self._accounts
-        held = accounts.held()
+        held, outgoing = accounts.held(), accounts.to_be_sent()
         ledger = {name: dict(terms) for name, terms in accounts.ledger.items()}
         messages, octets, free = accounts.messages, accounts.octets, accounts.disk.free()
         # All of the above is of one moment; only the ages are of the next.
-        keys = [key for key, _ in held]
-        instants = await self._query(lambda connection: lookup.oldest(connection, keys))
+        keys, due_keys = [key for key, _ in held], [key for key, _ in outgoing]
+        instants, dues = await self._query(
+            lambda connection: (
+                lookup.oldest(connection, keys),
+                lookup.next_dues(connection, due_keys),
+            )
+        )
         wall = self._clock.wall()
         by_class = tuple(
             ClassTotals(
@@ -381,8 +413,20 @@ class SqliteSpool:
             )
             for ((traffic_class, state), holding), instant in zip(held, instants, strict=True)
         )
+        by_backend = tuple(
+            BackendTotals(
+                backend=backend,
+                traffic_class=traffic_class,
+                messages=holding.messages,
+                recipients=holding.recipients,
+                octets=holding.octets,
+                due_wall=wall if due is None else due,
+            )
+            for ((backend, traffic_class), holding), due in zip(outgoing, dues, strict=True)
+        )
         return SpoolTotals(
             by_class=by_class,
+            by_backend=by_backend,
             ledger=ledger,
             octets=octets,
             messages=messages,

@@ -9,8 +9,8 @@ Instants are Unix times, because they outlive the process. Content is mail data 
 trace line included, without the terminating `.CRLF`.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mailshed.terms import Ending, QueueAction, QueueId, Reason, ReportKind, SpoolState
@@ -61,7 +61,7 @@ class SpoolRecord:
     report_wall: float | None = None
     """When the sender is to be told that it is late; None: never, or has been told."""
     backend: str = ""
-    """Name of the backend that it is for; empty: the first one of the configuration."""
+    """Name of the backend that serves its recipients' domains; empty: nobody has said yet."""
     login: str = ""
     """The name that the client had authenticated as; empty if it had not."""
 
@@ -125,6 +125,22 @@ class ClassTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackendTotals:
+    """What the spool holds for one backend of one traffic class, of mail that is to be delivered.
+
+    Messages count as in `ClassTotals`; those that are held or corrupt are left out.
+    """
+
+    backend: str
+    traffic_class: str
+    messages: int
+    recipients: int
+    octets: int
+    due_wall: float
+    """The earliest next attempt (Unix time): since when the first of them could be tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolTotals:
     """One consistent picture of the whole spool.
 
@@ -133,6 +149,7 @@ class SpoolTotals:
     """
 
     by_class: tuple[ClassTotals, ...] = ()
+    by_backend: tuple[BackendTotals, ...] = ()
     ledger: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     octets: int = 0
     messages: int = 0
@@ -140,6 +157,25 @@ class SpoolTotals:
     messages_max: int = 0
     disk_free: int = 0
     disk_reserve: int = 0
+
+    def of(self, backends: Collection[str]) -> "SpoolTotals":
+        """The same for the mail of these backends alone, as far as it is to be delivered.
+
+        The age of what waits for a slot counts from when it could be tried.
+        """
+        rows = tuple(
+            ClassTotals(
+                traffic_class=each.traffic_class,
+                state=SpoolState.QUEUED,
+                messages=each.messages,
+                recipients=each.recipients,
+                octets=each.octets,
+                oldest_wall=each.due_wall,
+            )
+            for each in self.by_backend
+            if each.backend in backends
+        )
+        return replace(self, by_class=rows)
 
 
 class SpoolStore(Protocol):
@@ -167,6 +203,16 @@ class SpoolStore(Protocol):
         """
         ...
 
+    async def add_copies(
+        self, records: Sequence[SpoolRecord], content: AsyncIterable[bytes]
+    ) -> None:
+        """Store one message as several records, each with its recipients and all of the content.
+
+        All of them are durable when this returns, and all absent if it raises, as with `add`; so
+        they are too after a crash. They have the same rank.
+        """
+        ...
+
     async def settle(self, settlement: Settlement) -> None:
         """Record the outcome of an attempt, durably.
 
@@ -190,6 +236,10 @@ class SpoolStore(Protocol):
         """
         ...
 
+    async def assign(self, backends: Mapping[QueueId, str]) -> None:
+        """Say for which backend each of these messages is, durably; what is gone is ignored."""
+        ...
+
     async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
         """Clear `report_wall` and store the report about the delay, in one transaction.
 
@@ -198,9 +248,15 @@ class SpoolStore(Protocol):
         ...
 
     async def due(
-        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        traffic_class: str,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backend: str = "",
     ) -> list[SpoolRecord]:
-        """Up to `limit` messages of the class with a recipient to try at `wall`.
+        """Up to `limit` messages of the class, for the backend, with a recipient to try at `wall`.
 
         Those due longest come first (by `next_attempt_wall`, then by arrival). Held and corrupt
         recipients are not due; a record lists only its due-able recipients.
@@ -219,11 +275,16 @@ class SpoolStore(Protocol):
         ...
 
     async def expired(
-        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backends: Sequence[str] | None = None,
     ) -> list[SpoolRecord]:
         """Up to `limit` messages whose `expires_wall` has come, those first that expired first.
 
-        As with `due`, held and corrupt recipients are left out.
+        Those for the named `backends`, by default all. As with `due`, held and corrupt recipients are left out.
         """
         ...
 

@@ -34,7 +34,7 @@ from mailshed.errors import SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.accounts import COMMIT_OCTETS, Changes
 from mailshed.spool.backlog import Backlog
 from mailshed.spool.database import Database
-from mailshed.spool.jobs import Job, StoreMessage, write_ledger
+from mailshed.spool.jobs import Job, write_ledger
 from mailshed.spool.recovery import Opened, prove, require, sweep, take_stock
 from mailshed.spool.rows import is_full, is_refused_write
 from mailshed.spool.schema import pragma
@@ -298,7 +298,7 @@ class Writer:
         self._sick = f"the spool failed: {_text(error)}"
         # The group may have reached the disk all the same: its mail is taken back, since nobody was
         # promised it; its marks hold, whether they are repeated or not.
-        refused = [job.message_id for job in group if isinstance(job, StoreMessage)]
+        refused = [message_id for job in group for message_id in job.brings]
         self._retract += refused
         for message_id in (*refused, *self._attempted.removed):
             self._acknowledged.pop(message_id, None)

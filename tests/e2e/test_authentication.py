@@ -21,7 +21,8 @@ from tests.support.debian import require
 from tests.support.dovecot import ACCOUNTS, Dovecot
 from tests.support.postfix import Postfix
 from tests.support.processes import DEADLINE, free_port, wait_until
-from tests.support.wiretap import Wiretap, forms
+from tests.support.secret_forms import found_in
+from tests.support.wiretap import Wiretap
 
 pytestmark = pytest.mark.e2e
 
@@ -41,9 +42,24 @@ def dovecot() -> Iterator[Dovecot]:
         yield running
 
 
+# Dovecot slows an address down after a failure, and to it Postfix' clients are one: us.
+_NO_PENALTY = """
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+"""
+
+
 @pytest.fixture(scope="module")
-def postfix(dovecot: Dovecot, authority: Authority) -> Iterator[Postfix]:
-    """Takes our mail, and logs users in over TLS, by what Dovecot knows."""
+def postfix(authority: Authority) -> Iterator[Postfix]:
+    """Takes our mail, and logs users in over TLS, by what a Dovecot of its own knows."""
+    with Dovecot(extra=_NO_PENALTY) as dovecot, _postfix(dovecot, authority) as running:
+        yield running
+
+
+def _postfix(dovecot: Dovecot, authority: Authority) -> Postfix:
     certificate, key = authority.issue(("localhost", "127.0.0.1"))
     settings = {
         "smtpd_sasl_auth_enable": "yes",
@@ -55,24 +71,25 @@ def postfix(dovecot: Dovecot, authority: Authority) -> Iterator[Postfix]:
         "smtpd_tls_key_file": str(key),
         "smtpd_tls_received_header": "yes",
     }
-    with Postfix(settings=settings) as running:
-        yield running
+    return Postfix(settings=settings)
 
 
-def _overrides(authority: Authority, port: int, **authentication: Any) -> dict[str, Any]:
+def _overrides(
+    authority: Authority, listening: int, authentication: dict[str, Any]
+) -> dict[str, Any]:
     certificate, key = authority.issue(("localhost", "127.0.0.1"))
     return {
         "listeners": [
             {
                 "name": "submission",
-                "bind": f"127.0.0.1:{port}",
+                "bind": f"127.0.0.1:{listening}",
                 "clients": "user_agent",
                 "tls": "starttls",
                 "auth": "required",
             }
         ],
         "tls": {"certificate": str(certificate), "key": str(key)},
-        "authentication": {"timeout": "5s", **authentication},
+        "authentication": {"timeout": "5s"} | authentication,
         "classification": {
             "rules": [{"name": "alice", "class": "clinical", "users": ["alice@*"]}],
             "default": "personal",
@@ -86,6 +103,7 @@ class Site:
     def __init__(self, daemon: Daemon, tap: Wiretap, authority: Authority) -> None:
         self.daemon = daemon
         self.tap = tap
+        self.ca_file = authority.ca_file
         self.context = ssl.create_default_context(cafile=authority.ca_file)
 
     def client(self) -> smtplib.SMTP:
@@ -100,10 +118,7 @@ class Site:
     def code(self, login: str, password: str) -> int:
         """What a login comes to."""
         with self.client() as client:
-            try:
-                return client.login(login, password)[0]
-            except smtplib.SMTPAuthenticationError as refused:
-                return refused.smtp_code
+            return client.docmd("AUTH", _plain(login, password))[0]
 
     def sent(self, login: str, sender: str, recipient: str) -> None:
         """One message by a user."""
@@ -119,7 +134,6 @@ class Site:
                 self.daemon.get("/metrics")[1],
                 self.daemon.command("config", "show"),
                 self.daemon.command("status"),
-                *(self.daemon.command("queue", "list"),),
             )
         ).encode()
         spooled = b"".join(
@@ -127,9 +141,9 @@ class Site:
         )
         for secret in SECRETS:
             for tap in (self.tap, *taps):
-                assert tap.octets, "nothing came through the tap"
-                assert tap.found(secret) == []
-            assert [form for form in forms(secret) if form in shown + spooled] == []
+                assert tap.sent, "nothing came through the tap"
+                assert found_in(tap.sent + tap.heard, secret) == []
+            assert found_in(shown + spooled, secret) == []
 
 
 @pytest.fixture
@@ -141,10 +155,12 @@ def by_dovecot(
     overrides = _overrides(
         authority,
         port,
-        verifier="dovecot",
-        dovecot_socket=str(dovecot.auth_socket),
-        mechanisms=["plain", "login", "xoauth2"],
-        senders="own",
+        {
+            "verifier": "dovecot",
+            "dovecot_socket": str(dovecot.auth_socket),
+            "mechanisms": ["plain", "login", "xoauth2"],
+            "senders": "own",
+        },
     )
     with (
         Daemon(
@@ -186,50 +202,37 @@ def test_users_log_in_by_what_dovecot_knows_and_send(by_dovecot: Site, postfix: 
     site.assert_silent()
 
 
-def test_clients_of_all_kinds_log_in(by_dovecot: Site, postfix: Postfix) -> None:
-    """Swaks with LOGIN, curl with PLAIN; and XOAUTH2, which this Dovecot does not know."""
+def test_clients_of_other_kinds_log_in(by_dovecot: Site, postfix: Postfix) -> None:
+    """Of curl, each mechanism; XOAUTH2 is one that this Dovecot does not know."""
     site = by_dovecot
-    swaks = [
-        *(str(require("swaks")), "--server", "127.0.0.1", "--port", str(site.tap.port)),
-        *("--tls", "--auth", "LOGIN", "--auth-user", ALICE, "--auth-password", ACCOUNTS[ALICE]),
-        *("--from", ALICE, "--to", "doctor@hospital.example", "--timeout", "20"),
-    ]
-    done = subprocess.run(swaks, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert done.returncode == 0, done.stdout
-    curl = [
-        *(str(require("curl")), "-sS", "--ssl-reqd", "--cacert", _trusted(site)),
-        *("--url", f"smtp://localhost:{site.tap.port}", "--login-options", "AUTH=PLAIN"),
-        *("--user", f"{BOB}:{ACCOUNTS[BOB]}", "--mail-from", BOB),
-        *("--mail-rcpt", "doctor@hospital.example", "--crlf", "-T", "-"),
-    ]
-    done = subprocess.run(
-        curl,
-        input="Subject: curl\n\nhello\n",
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    sent = {ALICE: "PLAIN", BOB: "LOGIN"}
+    for login, mechanism in sent.items():
+        curl = [
+            *(str(require("curl")), "-sS", "--ssl-reqd", "--cacert", str(site.ca_file)),
+            *("--url", f"smtp://localhost:{site.tap.port}"),
+            *("--login-options", f"AUTH={mechanism}", "--user", f"{login}:{ACCOUNTS[login]}"),
+            *("--mail-from", login, "--mail-rcpt", "doctor@hospital.example", "--crlf", "-T", "-"),
+        ]
+        done = subprocess.run(
+            curl,
+            input="Subject: curl\n\nhello\n",
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        line = f"result=accepted login={login} mechanism={mechanism}"
+        assert line in site.daemon.log_text
     token = base64.b64encode(f"user={ALICE}\1auth=Bearer {WRONG}\1\1".encode()).decode()
     with site.client() as client:
         assert client.docmd("AUTH", f"XOAUTH2 {token}")[0] == 454
 
-    assert f"result=accepted login={ALICE} mechanism=LOGIN" in site.daemon.log_text
-    assert f"result=accepted login={BOB} mechanism=PLAIN" in site.daemon.log_text
     site.assert_silent()
 
 
 def _plain(login: str, password: str) -> str:
     return "PLAIN " + base64.b64encode(f"\0{login}\0{password}".encode()).decode()
-
-
-def _trusted(site: Site) -> str:
-    folder = site.daemon.folder
-    file = folder / "roots.pem"
-    (der,) = site.context.get_ca_certs(binary_form=True)
-    file.write_text(ssl.DER_cert_to_PEM_cert(der))
-    return str(file)
 
 
 def test_a_longest_password_passes_dovecots_socket(by_dovecot: Site) -> None:
@@ -252,9 +255,11 @@ def test_while_dovecot_is_away_nobody_is_told_that_the_password_is_wrong(
         overrides = _overrides(
             authority,
             port,
-            verifier="dovecot",
-            dovecot_socket=str(dovecot.auth_socket),
-            cache_ttl="1h",
+            {
+                "verifier": "dovecot",
+                "dovecot_socket": str(dovecot.auth_socket),
+                "cache_ttl": "1h",
+            },
         )
         with (
             Daemon(
@@ -285,7 +290,7 @@ def test_a_database_that_is_away_is_no_wrong_password(
     port = free_port()
     with Dovecot(is_database_away=True) as dovecot:
         overrides = _overrides(
-            authority, port, verifier="dovecot", dovecot_socket=str(dovecot.auth_socket)
+            authority, port, {"verifier": "dovecot", "dovecot_socket": str(dovecot.auth_socket)}
         )
         with (
             Daemon(
@@ -301,7 +306,7 @@ def test_a_database_that_is_away_is_no_wrong_password(
 
 
 def test_users_log_in_by_what_a_mail_server_says(
-    tmp_path: Path, dovecot: Dovecot, postfix: Postfix, authority: Authority
+    tmp_path: Path, postfix: Postfix, authority: Authority
 ) -> None:
     """Asked is Postfix, over STARTTLS; the connection to it is tapped too."""
     port = free_port()
@@ -309,11 +314,13 @@ def test_users_log_in_by_what_a_mail_server_says(
         overrides = _overrides(
             authority,
             port,
-            host="localhost",
-            port=behind.port,
-            ca_file=str(authority.ca_file),
-            failures_max=2,
-            failures_per_address=5,
+            {
+                "host": "localhost",
+                "port": behind.port,
+                "ca_file": str(authority.ca_file),
+                "failures_max": 2,
+                "failures_per_address": 5,
+            },
         )
         with (
             Daemon(
@@ -341,10 +348,10 @@ def test_users_log_in_by_what_a_mail_server_says(
             site.assert_silent(behind)
 
 
-def test_a_wire_tap_would_see_a_password(dovecot: Dovecot) -> None:
+def test_a_password_would_be_found() -> None:
     """Else the stories above would prove nothing."""
     seen = base64.b64encode(b"\0alice\0" + SECRETS[0])
 
-    assert any(form in seen for form in forms(SECRETS[0]))
-    assert any(form in b"xx" + SECRETS[1] for form in forms(SECRETS[1]))
-    assert not any(form in seen for form in forms(SECRETS[1]))
+    assert found_in(seen, SECRETS[0])
+    assert found_in(b"xx" + SECRETS[1], SECRETS[1])
+    assert not found_in(seen, SECRETS[1])

@@ -101,8 +101,8 @@ def test_postfix_judges_the_client_by_its_own_rules_and_reports_are_ours(tmp_pat
         code, _ = send(daemon, "127.0.0.2", "out@elsewhere.example", sender=sender)
         assert code == 250  # Postfix will refuse it, and the sender is told
         server.start()
-        daemon.wait_spool_empty(60.0)
-        server.wait_delivered(3)
+        server.wait_delivered(3, 60.0)
+        daemon.wait_spool_empty()
         by_recipient = {each.recipient: each for each in server.delivered()}
         assert received_from(by_recipient["n0@hospital.example"])[1] == "127.0.0.2"
         report = by_recipient[sender]

@@ -6,6 +6,7 @@ and get the answer that was meant for it, or a connection came back to the pool 
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -94,7 +95,7 @@ def test_each_fault_has_its_result_and_the_next_message_its_own_answer(
 
 
 async def deliver_two(stage: Stage, fault: str, expected: Expected, *, is_pipelining: bool) -> None:
-    timeouts: dict[str, float] = {}
+    timeouts: dict[str, Any] = {}
     if fault == "stall" and stage is not Stage.QUIT:
         name = {Stage.CONNECT: "connect", Stage.DOT: "dot"}.get(stage, "command")
         timeouts = {f"{name}_timeout": STALL_TIMEOUT}

@@ -130,7 +130,7 @@ async def test_every_fault_has_the_outcome_that_it_has_with_data(
 
 @pytest.mark.parametrize("answer", ["451 4.3.0 not now", "552 5.3.4 too big", "503 5.5.1 no"])
 async def test_a_refused_chunk_ends_in_rset_and_the_connection_is_good(answer: str) -> None:
-    """RFC 3030, 3: after it the state is not known until RSET."""
+    """RFC 3030, 2: after it the state is not known until RSET."""
     async with ScriptedBackend(extensions=("PIPELINING", "CHUNKING")) as server:
         server.once(Stage.DOT, say(answer))
         backend = smtp_backend(server.port, manner=CHUNKING)

@@ -28,6 +28,7 @@ class Model:
     """A server as RFC 5321 describes it: what it remembers, and the code of each reply."""
 
     is_greeted: bool = False
+    is_extended: bool = False
     has_sender: bool = False
     recipients: list[bytes] = field(default_factory=list)
     messages: list[tuple[list[bytes], bytes]] = field(default_factory=list)
@@ -50,10 +51,13 @@ class Model:
     def helo(self, argument: bytes) -> int:
         if not argument:
             return 501
-        self.is_greeted = True
+        self.is_greeted, self.is_extended = True, False
         return self.rset(b"")
 
-    ehlo = helo
+    def ehlo(self, argument: bytes) -> int:
+        code = self.helo(argument)
+        self.is_extended = code == 250 or self.is_extended
+        return code
 
     def mail(self, argument: bytes) -> int:
         if not self.is_greeted or self.has_sender:
@@ -62,6 +66,8 @@ class Model:
         if not (parameters or argument.endswith(b">")):
             return 501
         code = PARAMETERS.get(parameters, 250)
+        if b"SMTPUTF8" in parameters and not self.is_extended:
+            code = 555
         self.has_sender = code == 250
         return code
 

@@ -1,8 +1,8 @@
 """A real Dovecot of our own, in a temporary folder: it knows passwords, and takes mail by LMTP.
 
 It shares nothing with a Dovecot of the system but the programs: own configuration, base folder,
-users and log. Two doors are open: the socket of its authentication service, as a mail server uses it
-(`auth_socket`), and an LMTP listener on 127.0.0.1 (`lmtp_port`), which knows the accounts and no
+users and log. Two doors are open: the socket of its authentication service, as a mail server uses
+it (`auth_socket`), and an LMTP listener on 127.0.0.1 (`lmtp_port`), which knows the accounts and no
 other mailbox and delivers into a Maildir for each.
 
 With `is_database_away`, passwords are asked of a server that is not there, so that Dovecot says
@@ -15,6 +15,7 @@ Postfix' SASL_README.
 import os
 import pwd
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -153,6 +154,17 @@ class Dovecot:
             else []
         )
         return [each.read_bytes() for each in files]
+
+    def empty(self, account: str) -> None:
+        """Delete all messages of an account, as its owner would."""
+        doveadm = require("dovecot-core", binary="doveadm")
+        words = ["expunge", "-u", account, "mailbox", "INBOX", "ALL"]
+        subprocess.run(
+            [str(doveadm), "-c", str(self.root / "dovecot.conf"), *words],
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
 
     def start(self) -> None:
         """Start it, the first time or again; returns when both doors are open."""

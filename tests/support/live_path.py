@@ -29,6 +29,7 @@ from mailshed.pipeline import Pipeline, Policies
 from mailshed.relay.backend import BackendConnections, OutboundMessage
 from mailshed.relay.call_ahead import CallAhead, question_timeouts
 from mailshed.relay.connection import Address, open_connection
+from mailshed.relay.destination import Destination, Destinations
 from mailshed.relay.gate import Gate
 from mailshed.relay.verify import RecipientVerifier, is_pressed
 from mailshed.spool.store import SpoolRecord
@@ -94,7 +95,7 @@ class Custodian:
     settled: list[tuple[SpoolRecord, TransactionResult]] = field(default_factory=list)
     successes: list[tuple[Message, TransactionResult]] = field(default_factory=list)
 
-    def adopt(self, queue_id: QueueId, traffic_class: str) -> None:
+    def adopt(self, queue_id: QueueId, traffic_class: str, route: str, taker: str) -> None:
         """Take it in hand."""
         self.in_hand[queue_id] = traffic_class
 
@@ -152,17 +153,15 @@ class LivePath:
                 respond_by=60.0,
                 respond_by_user_agent=20.0,
             ),
-            gate=self.gate,
-            backend=self.backend,
+            destinations=Destinations([Destination(gate=self.gate, backend=self.backend)]),
             spool=self.spool,
-            on_spooled=self.spooled.append,
+            on_spooled=lambda traffic_class, _: self.spooled.append(traffic_class),
             custody=self.custody,
             supervisor=self.supervisor,
             verifier=self.verifier,
             journal=Journal(
                 maillog=MailLog(self.log),
                 metrics=self.metrics,
-                backend=self.backend.name,
                 clock=clock,
                 on_failure=lambda name, error: self.failures.append((name, error)),
             ),

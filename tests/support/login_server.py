@@ -31,6 +31,8 @@ class LoginServer:
         self.connections = 0
         self.is_stalled = asyncio.Event()
         """Set when it was asked something for which the answer was `stall`."""
+        self.was_left = False
+        """Whether the client has gone since."""
         self.port = 0
         self._context = context
         self._is_implicit = is_implicit
@@ -91,7 +93,8 @@ class LoginServer:
                 answer = self.answers.popleft() if self.answers else DENIED
                 if answer == "stall":
                     self.is_stalled.set()
-                    await asyncio.Event().wait()
+                    self.was_left = not await reader.read(1)
+                    return
                 if answer == "close":
                     return
                 writer.write(answer.encode("latin-1") + b"\r\n")

@@ -8,12 +8,13 @@ everything, and totals are summed up anew each time.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
 from mailshed.spool.store import (
+    BackendTotals,
     ClassTotals,
     Report,
     Settlement,
@@ -75,28 +76,35 @@ class MemorySpool:
         self._require_healthy()
 
     async def add(self, record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        await self.add_copies((record,), content)
+
+    async def add_copies(
+        self, records: Sequence[SpoolRecord], content: AsyncIterable[bytes]
+    ) -> None:
         self._require_healthy()
-        self._require_room(record, 0)
+        self._require_room(records, 0)
         octets = bytearray()
         async for piece in content:
             octets += piece
-            self._require_room(record, len(octets))
+            self._require_room(records, len(octets) * len(records))
         self._require_healthy()
-        if record.queue_id in self._messages:
-            raise SpoolError(f"{record.queue_id} is in the spool already")
-        self._store(record, bytes(octets))
-        self.added.append(record.queue_id)
+        for record in records:
+            if record.queue_id in self._messages:
+                raise SpoolError(f"{record.queue_id} is in the spool already")
+        for record in records:
+            self._store(record, bytes(octets))
+            self.added.append(record.queue_id)
 
     def _require_healthy(self) -> None:
         if self.unhealthy is not None:
             raise SpoolSick(self.unhealthy)
 
-    def _require_room(self, record: SpoolRecord, octets: int) -> None:
+    def _require_room(self, records: Sequence[SpoolRecord], octets: int) -> None:
         totals = self._totals()
-        share = 0 if record.rank == 0 else 3
+        share = 0 if records[0].rank == 0 else 3
         messages_max = self.messages_max - self.messages_max * share // 100
         octets_max = self.octets_max - self.octets_max * share // 100
-        if self.is_full or totals.messages + 1 > messages_max:
+        if self.is_full or totals.messages + len(records) > messages_max:
             raise SpoolFull("too many messages")
         if totals.octets + octets > octets_max:
             raise SpoolFull("too many octets")
@@ -186,6 +194,12 @@ class MemorySpool:
         )
         return True
 
+    async def assign(self, backends: Mapping[QueueId, str]) -> None:
+        self._require_healthy()
+        for queue_id, backend in backends.items():
+            if stored := self._messages.get(queue_id):
+                stored.record = replace(stored.record, backend=backend)
+
     async def note_delay(self, queue_id: QueueId, report: Report | None) -> None:
         self._require_healthy()
         stored = self._messages.get(queue_id)
@@ -198,14 +212,20 @@ class MemorySpool:
         stored.record = replace(stored.record, report_wall=None)
 
     async def due(
-        self, wall: float, traffic_class: str, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        traffic_class: str,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backend: str = "",
     ) -> list[SpoolRecord]:
         self._require_healthy()
         found = [
             s
             for s in self._messages.values()
             if s.is_live
-            and s.record.traffic_class == traffic_class
+            and (s.record.backend, s.record.traffic_class) == (backend, traffic_class)
             and s.record.next_attempt_wall <= wall
             and s.record.queue_id not in exclude
         ]
@@ -227,13 +247,19 @@ class MemorySpool:
         return found[:limit]
 
     async def expired(
-        self, wall: float, limit: int, exclude: Sequence[QueueId] = ()
+        self,
+        wall: float,
+        limit: int,
+        exclude: Sequence[QueueId] = (),
+        *,
+        backends: Sequence[str] | None = None,
     ) -> list[SpoolRecord]:
         self._require_healthy()
         found = [
             s
             for s in self._messages.values()
             if s.is_live and s.record.expires_wall <= wall and s.record.queue_id not in exclude
+            if backends is None or s.record.backend in backends
         ]
         found.sort(key=lambda s: (s.record.expires_wall, s.arrival))
         return [s.live_record() for s in found[:limit]]
@@ -276,8 +302,25 @@ class MemorySpool:
                 rows.items(), key=lambda row: (row[0][0], _BY_LIVELINESS.index(row[0][1]))
             )
         )
+        outgoing: dict[tuple[str, str], list[SpoolRecord]] = {}
+        for stored in self._messages.values():
+            if stored.is_live:
+                key = stored.record.backend, stored.record.traffic_class
+                outgoing.setdefault(key, []).append(stored.record)
+        by_backend = tuple(
+            BackendTotals(
+                backend=backend,
+                traffic_class=traffic_class,
+                messages=len(held),
+                recipients=sum(len(each.recipients) for each in held),
+                octets=sum(each.size for each in held),
+                due_wall=min(each.next_attempt_wall for each in held),
+            )
+            for (backend, traffic_class), held in sorted(outgoing.items())
+        )
         return SpoolTotals(
             by_class=by_class,
+            by_backend=by_backend,
             ledger={name: dict(terms) for name, terms in self._ledger.items()},
             octets=sum(row.octets for row in by_class),
             messages=len(self._messages),

@@ -7,7 +7,7 @@ In front stands the test, which submits messages as the listener would; behind s
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from mailshed.admission.routing import Routes
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
 from mailshed.config.policy import AdmissionPolicy, ClassificationPolicy
+from mailshed.control.fallback import FallbackRule, Fallbacks
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.drainer import Drainer
 from mailshed.drain.policy import DrainPolicy
@@ -31,6 +33,7 @@ from mailshed.mail.reply import Reply
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
 from mailshed.pipeline import Pipeline, Policies
+from mailshed.relay.destination import Destination, Destinations
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
@@ -98,7 +101,7 @@ def drain_policy(
 class JournalBook:
     """A journal, and what has been written and counted by it."""
 
-    def __init__(self, clock: Clock, backend: str = "exch") -> None:
+    def __init__(self, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.log = LogLines()
@@ -106,7 +109,6 @@ class JournalBook:
         self.journal = Journal(
             maillog=MailLog(self.log, "json", "debug", wall=lambda: WALL),
             metrics=self.metrics,
-            backend=backend,
             clock=clock,
             on_failure=self.note_fault,
         )
@@ -121,14 +123,24 @@ class JournalBook:
 
 
 class Middle:
-    """One gate with both its clients."""
+    """One gate with both its clients, or several.
+
+    `others` are further backends with their domains; each has a gate with as many slots.
+    """
 
     def __init__(
-        self, folder: Path, *, slots: int = 4, seed: int = 1, spool: MemorySpool | None = None
+        self,
+        folder: Path,
+        *,
+        slots: int = 4,
+        seed: int = 1,
+        spool: MemorySpool | None = None,
+        others: Mapping[str, Sequence[str]] | None = None,
+        fallbacks: Mapping[str, FallbackRule] | None = None,
     ) -> None:
         self.clock = LoopClock()
         self.backend = FakeBackend()
-        self.book = JournalBook(self.clock, self.backend.name)
+        self.book = JournalBook(self.clock)
         self.journal, self.log = self.book.journal, self.book.log
         self.faults = self.book.faults
         self.supervisor = Supervisor(self.book.note_fault)
@@ -137,12 +149,27 @@ class Middle:
         self.spool_fill = 0.0
         """How full the pipeline thinks that the spool is."""
         rng = random.Random(seed)
-        self.gate = Gate(limit=FixedLimit(slots), clock=self.clock, rng=rng)
-        self.gate.station.shedding.classes = CLASSES
+        self.backends = {
+            each.name: each for each in (self.backend, *map(FakeBackend, others or ()))
+        }
+        self.destinations = Destinations(
+            [
+                Destination(
+                    gate=Gate(limit=FixedLimit(slots), clock=self.clock, rng=rng),
+                    backend=each,
+                    target=f"{name}:25",
+                )
+                for name, each in self.backends.items()
+            ],
+            Routes(self.backend.name, others),
+            Fallbacks(fallbacks or {}),
+        )
+        self.gate = self.destinations.default.gate
+        for destination in self.destinations:
+            destination.gate.station.shedding.classes = CLASSES
         self.drainer = Drainer(
             policy=drain_policy(),
-            gate=self.gate,
-            backend=self.backend,
+            destinations=self.destinations,
             spool=self.spool,
             supervisor=self.supervisor,
             journal=self.journal,
@@ -161,8 +188,7 @@ class Middle:
                 respond_by_user_agent=20.0,
                 admission=AdmissionPolicy(lowest_defer_fill=0.5),
             ),
-            gate=self.gate,
-            backend=self.backend,
+            destinations=self.destinations,
             spool=self.spool,
             on_spooled=self.drainer.on_spooled,
             custody=self.drainer,
@@ -176,7 +202,8 @@ class Middle:
         """Change the terms of admission, as a reload does."""
         terms = replace(self.pipeline.policies.admission, **changes)
         self.pipeline.policies = replace(self.pipeline.policies, admission=terms)
-        self.gate.is_observing = terms.is_observing
+        for each in self.destinations:
+            each.gate.is_observing = terms.is_observing
 
     def content(self, data: bytes) -> Content:
         """Mail data as the listener hands it over."""
@@ -244,9 +271,11 @@ class Middle:
             yield
         finally:
             self.drainer.stop()
-            self.gate.close()
-            self.backend.before_dot.set()
-            self.backend.after_dot.set()
+            for each in self.destinations:
+                each.gate.close()
+            for backend in self.backends.values():
+                backend.before_dot.set()
+                backend.after_dot.set()
             assert await self.supervisor.join(3600.0) == 0
             await run
 

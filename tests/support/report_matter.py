@@ -1,4 +1,4 @@
-"""Values that reports are written from: a message to Bob that failed, unless a test says otherwise."""
+"""Values that reports are written from: a message to Bob that failed, unless a test has another."""
 
 from dataclasses import replace
 from typing import Any

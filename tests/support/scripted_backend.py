@@ -113,7 +113,7 @@ class Session:
         self.forwarded = {}
 
 
-class SessionOver(Exception):  # noqa: N818 - nothing went wrong
+class SessionOver(Exception):
     """The session is to end."""
 
 

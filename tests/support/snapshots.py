@@ -166,6 +166,7 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
         content_memory=Usage(used=10_000, limit=64 * 1024**2),
         content_disk=Usage(used=0, limit=2 * 1024**3),
         cached_recipients=Usage(used=3_100, limit=100_000),
+        remembered_logins=Usage(used=170, limit=10_000),
         held_mailboxes=Usage(used=7, limit=10_000),
         retry_tokens=Usage(used=180, limit=200),
         surges=_surges(),

@@ -1,55 +1,39 @@
-"""A TCP relay that writes down every octet: what somebody on the network would have seen.
+"""What somebody on the network sees: a TCP relay that keeps every octet of both directions.
 
-::
-
-    with Wiretap(daemon.port) as tap:
-        client = smtplib.SMTP("127.0.0.1", tap.port)
-    assert tap.found(b"secret") == []
-
-`found` looks for a secret as it is, in each form of base64 that it can have inside something
-longer, and in hexadecimal.
+`Wiretap(port)` listens on a port of its own and passes each connection on to `port` of 127.0.0.1,
+in threads, as it is. `sent` is what the clients have said, `heard` what the server has.
 """
 
-import base64
-import contextlib
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-_BLOCK = 65536
-_SECONDS = 30.0
-
 
 class Wiretap:
-    """One relay on a free port of 127.0.0.1; a context manager."""
+    """The relay; a context manager."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._seen: list[bytearray] = []
-        self._lock = threading.Lock()
-
-    @property
-    def port(self) -> int:
-        """Where to connect instead."""
-        port: int = self._listening.getsockname()[1]
-        return port
+    def __init__(self, target_port: int) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._chunks: list[tuple[bool, bytes]] = []  # appending is atomic
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
     @property
-    def octets(self) -> bytes:
-        """All that was seen, stream after stream, in both directions."""
-        with self._lock:
-            return b"\n--\n".join(map(bytes, self._seen))
+    def sent(self) -> bytes:
+        """What all clients have said."""
+        return b"".join(chunk for is_client, chunk in self._chunks if is_client)
 
-    def found(self, secret: bytes) -> list[bytes]:
-        """The forms of a secret that were seen."""
-        seen = self.octets
-        return [form for form in forms(secret) if form in seen]
+    @property
+    def heard(self) -> bytes:
+        """What the server has said to them."""
+        return b"".join(chunk for is_client, chunk in self._chunks if not is_client)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads[0].start()
         return self
 
     def __exit__(
@@ -58,48 +42,38 @@ class Wiretap:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listening.close()
-        with self._lock:
-            for each in self._open:
-                each.close()
+        for each in (self._listener, *self._sockets):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listener, *self._sockets):
+            each.close()
 
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listening.accept()
+                client, _ = self._listener.accept()
             except OSError:
-                return
+                return  # the end
+            server = socket.socket()
+            self._sockets += [client, server]
             try:
-                server = socket.create_connection(("127.0.0.1", self._target), _SECONDS)
+                server.connect(self._target)
             except OSError:
                 client.close()
                 continue
-            server.settimeout(None)
-            with self._lock:
-                self._open += [client, server]
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+            for source, sink, is_client in ((client, server, True), (server, client, False)):
+                thread = threading.Thread(
+                    target=self._pump, args=(source, sink, is_client), daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
 
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        seen = bytearray()
-        with self._lock:
-            self._seen.append(seen)
-        with contextlib.suppress(OSError):
-            while block := source.recv(_BLOCK):
-                with self._lock:
-                    seen += block
-                sink.sendall(block)
-        with contextlib.suppress(OSError):
+    def _pump(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(65536):
+                self._chunks.append((is_client, chunk))
+                sink.sendall(chunk)
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-
-
-def forms(secret: bytes) -> list[bytes]:
-    """The ways in which a secret may stand in a stream of octets."""
-    found = [secret, secret.hex().encode(), secret.hex().upper().encode()]
-    for before in range(3):  # what stands before it shifts its base64 by so many octets
-        encoded = base64.b64encode(b"\0" * before + secret)
-        # The first and the last groups are shared with the neighbours.
-        inner = encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4]
-        assert len(inner) >= 8, "a secret of this length could be found by chance"
-        found.append(inner)
-    return found

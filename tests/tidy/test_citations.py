@@ -15,15 +15,27 @@ from tests.tidy.project import name
 SECTIONS: dict[str, dict[str, str]] = {
     "1047": {},  # Duplicate messages and SMTP
     "1870": {},  # SMTP Service Extension for Message Size Declaration
-    "2033": {},  # LMTP: Local Mail Transfer Protocol
-    "2034": {"4": "The Enhanced-Status-Codes service extension"},
+    "2033": {  # LMTP: Local Mail Transfer Protocol
+        "4.2": "The DATA command",
+        "5": "Implementation requirements",
+    },
+    "2034": {
+        "3": "Framework for the Enhanced Error Statuses Extension",
+        "4": "The Enhanced-Status-Codes service extension",
+    },
+    "2045": {"6.4": "Interpretation and Use"},  # MIME: Format of Internet Message Bodies
+    "2046": {"5.2.1": "RFC822 Subtype"},  # MIME: Media Types
     "2369": {},  # List-Help, List-Unsubscribe and the others
     "2606": {},  # Reserved Top Level DNS Names
     "2852": {"4.1": "Deliver-By: the by-time and by-mode"},  # Deliver By SMTP
     "2919": {},  # List-Id
     "2920": {"3.1": "Client use of pipelining", "3.2": "Server support of pipelining"},
     "3030": {"2": "Framework for the large message extensions"},  # CHUNKING, BINARYMIME
-    "3207": {"4": "The STARTTLS command", "4.2": "Result of the STARTTLS Command"},
+    "3207": {
+        "4": "The STARTTLS command",
+        "4.2": "Result of the STARTTLS Command",
+        "6": "Security Considerations",
+    },
     "3339": {},  # Date and Time on the Internet: Timestamps
     "3461": {  # Delivery Status Notifications (SMTP)
         "4": "Additional parameters for RCPT and MAIL commands",
@@ -31,15 +43,29 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.2": "The ORCPT parameter to the ESMTP RCPT command",
         "4.3": "The RET parameter of the ESMTP MAIL command",
         "4.4": "The ENVID parameter to the ESMTP MAIL command",
+        "5.2.1": "Relay of messages to other conforming SMTP servers",
+        "5.2.2": "Relay of messages to non-conforming SMTP servers",
+        "5.2.3": "Local delivery of messages",
+        "5.2.5": "Delays in delivery",
+        "5.2.6": "Failure of a conforming MTA to deliver a message",
+        "6.1": "SMTP Envelope to be used with delivery status notifications",
+        "6.3": "Message/delivery-status fields",
     },
     "3463": {"3.2": "Address Status", "3.3": "Mailbox Status", "3.5": "Network and Routing Status"},
     "3464": {  # Delivery Status Notifications (format)
+        "2": "Format of a Delivery Status Notification",
+        "2.2": "Per-Message DSN Fields",
+        "2.3": "Per-Recipient DSN fields",
         "2.3.3": "Action field",
         "2.3.4": "Status field",
         "2.3.6": "Diagnostic-Code field",
     },
+    "3490": {"3.1": "Requirements"},  # Internationalizing Domain Names in Applications (2003)
     "3696": {"2": "Restrictions on domain (DNS) names"},
-    "3834": {},  # Recommendations for Automatic Responses to Electronic Mail
+    "3834": {  # Recommendations for Automatic Responses to Electronic Mail
+        "2": "When (not) to send automatic responses",
+        "5": "The Auto-Submitted header field",
+    },
     "3848": {},  # ESMTP and LMTP Transmission Types Registration
     "4616": {},  # The PLAIN SASL mechanism
     "4954": {"4": "The AUTH command", "5": "The AUTH parameter to MAIL", "6": "Status Codes"},
@@ -59,6 +85,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.1.1.5": "RESET (RSET)",
         "4.1.1.9": "NOOP (NOOP)",
         "4.1.1.10": "QUIT (QUIT)",
+        "4.1.1.11": "Mail-Parameter and Rcpt-Parameter Error Responses",
         "4.1.2": "Command Argument Syntax",
         "4.1.3": "Address Literals",
         "4.1.4": "Order of Commands",
@@ -78,6 +105,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.5.3.1.8": "Recipients Buffer",
         "4.5.3.1.10": "Too Many Recipients Code",
         "4.5.3.2": "Timeouts",
+        "4.5.3.1.7": "Message Content",
         "4.5.3.2.6": "DATA Termination: 10 Minutes",
         "4.5.3.2.7": "Server Timeout: 5 Minutes",
         "4.5.4": "Retry Strategies",
@@ -100,16 +128,22 @@ SECTIONS: dict[str, dict[str, str]] = {
     "6152": {},  # 8BITMIME
     "6522": {},  # multipart/report
     "6531": {  # SMTP Extension for Internationalized Email
+        "3.2": "The SMTPUTF8 Extension",
+        "3.3": "Extended Mailbox Address Syntax",
         "3.5": "Non-ASCII Addresses and Reply-Codes",
     },
     "6532": {},  # Internationalized Email Headers
-    "6533": {},  # Internationalized Delivery Status and Disposition Notifications
-    "6710": {},  # MT-PRIORITY: message transfer priorities
+    "6533": {"3": "UTF-8 Address Type"},  # Internationalized Delivery Status and Disposition Notifications
+    "6710": {  # MT-PRIORITY: message transfer priorities
+        "4.1": "Handling of the MT-PRIORITY Parameter by the Receiving SMTP Server",
+    },
     "6758": {},  # Tunneling of SMTP Message Transfer Priorities
+    "7435": {},  # Opportunistic Security
     "8289": {},  # Controlled Delay Active Queue Management
     "8314": {"3.3": "Implicit TLS for SMTP Submission", "4.3": "TLS information in Received"},
     "8689": {},  # SMTP Require TLS Option
     "9422": {},  # SMTP LIMITS Extension
+    "9525": {},  # Service Identity in TLS
 }
 
 # A citation may be broken over lines, of a comment too.

@@ -504,7 +504,7 @@ class TestStop:
             await first.submit()
             await eventually(lambda: bool(server.received))
             await second.submit()
-            await eventually(lambda: rig.parts.gate.waiting == 1)
+            await eventually(lambda: rig.parts.destinations.default.gate.waiting == 1)
             rig.stop.set()
             assert "queued as" in await second.hear()
             may_answer.set()

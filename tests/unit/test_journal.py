@@ -66,12 +66,12 @@ def message(tmp_path: Path, clock: ManualClock) -> Message:
 
 def test_every_line_of_a_message_says_whose_it_is(book: JournalBook, message: Message) -> None:
     journal = book.journal
-    journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)
     journal.spooled(message, Reason.SATURATED)
     journal.turned_away(message, BUSY, Reason.BACKEND_DEFERRED)
     journal.turned_away(message, REFUSED, Reason.BACKEND_REFUSED)
     journal.aborted(message)
-    journal.in_doubt(message, "connection lost")
+    journal.in_doubt(message, "exch", "connection lost")
     events = ["delivered", "spooled", "deferred", "refused", "aborted", "in_doubt"]
     assert book.log.events == events
     for line in book.log.lines:
@@ -87,7 +87,7 @@ def test_every_line_of_a_message_says_whose_it_is(book: JournalBook, message: Me
 def test_delays_are_reception_waiting_connect_transmission(
     book: JournalBook, message: Message
 ) -> None:
-    book.journal.delivered(message, OK, ANSWER_TIMES, 0.75)
+    book.journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.75)
     line = book.log.one("delivered")
     assert line["delays"] == "1.00/0.75/0.50/1.50"
     assert line["delay"] == 3.75
@@ -219,7 +219,7 @@ def test_each_end_is_one_decision_and_one_transaction(
     journal = book.journal
     match event:
         case "delivered":
-            journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+            journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)
         case "spooled":
             journal.spooled(message, reason)
         case "deferred":
@@ -248,9 +248,9 @@ def test_a_message_that_was_taken_live_counts_by_its_time_since_arrival(
     telework = {"class": "telework"}
     book.metrics.promise({"telework": 2.5}, 1.0)
     book.journal.waited(message)
-    book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    book.journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)
     clock.advance(1.0)
-    book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+    book.journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)
     for timeliness in ("on_time", "late"):
         assert book.count("delivered_messages_total", **telework, timeliness=timeliness) == 1
     assert book.count("delivered_bytes_total", **telework) == 2 * message.size
@@ -266,7 +266,7 @@ def test_a_transaction_counts_each_recipient_under_what_decided_it(book: Journal
         InDoubt("connection lost"),
     )
     result = TransactionResult(recipients=results, times=ANSWER_TIMES)
-    book.journal.transaction("bulk", "spool", result)
+    book.journal.transaction("bulk", "exch", "spool", result)
     fates = {"delivered": 1, "bounced": 1, "deferred": 2, "in_doubt": 1}
     for fate, number in fates.items():
         labels = {"class": "bulk", "source": "spool", "result": fate}
@@ -305,7 +305,7 @@ class TestAttempted:
             **settled,  # type: ignore[arg-type]
         )
         result = TransactionResult(recipients=results, times=ANSWER_TIMES)
-        book.journal.attempted(record, result, settlement, 12.0)
+        book.journal.attempted(record, "exch", result, settlement, 12.0)
 
     def test_says_how_it_went_and_when_it_goes_on(self, book: JournalBook) -> None:
         self.attempt(book, (Deferred(Stage.RCPT, BUSY),), deferred={0: BUSY.text})
@@ -501,7 +501,7 @@ class TestDowngrades:
     EIGHT_BIT = (b"RET=HDRS", b"body=8bitmime")
 
     def counts(self, book: JournalBook, result: TransactionResult) -> tuple[float, float]:
-        book.journal.transaction("telework", "live", result, self.EIGHT_BIT)
+        book.journal.transaction("telework", "exch", "live", result, self.EIGHT_BIT)
         eight_bit = book.count("downgrades_total", kind="8bitmime")
         return eight_bit, book.count("downgrades_total", kind="smtputf8")
 
@@ -519,8 +519,8 @@ class TestDowngrades:
         assert self.counts(book, deferred()) == (0, 0)
 
     def test_not_of_seven_bit_mail(self, book: JournalBook) -> None:
-        book.journal.transaction("telework", "live", delivered(), (b"BODY=7BIT",))
-        book.journal.transaction("telework", "live", delivered())
+        book.journal.transaction("telework", "exch", "live", delivered(), (b"BODY=7BIT",))
+        book.journal.transaction("telework", "exch", "live", delivered())
         assert book.count("downgrades_total", kind="8bitmime") == 0
 
     def test_mail_that_needs_smtputf8(self, book: JournalBook) -> None:
@@ -569,7 +569,7 @@ class TestDecisions:
     ) -> None:
         self.classified(book, message)
         assert self.ended(book, message) == ("", None, "")
-        book.journal.delivered(message, OK, ANSWER_TIMES, 0.0)
+        book.journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)
         assert self.ended(book, message) == ("delivered", Reason.ROOM, OK.text)
 
     def test_a_spooled_message_has_ours(self, book: JournalBook, message: Message) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,26 @@ def test_what_is_kept_says_all_that_a_later_attempt_or_report_needs(tmp_path: Pa
     assert (record.client_address, record.helo) == ("2001:db8::7", "client.example.org")
     assert record.is_trusted
     assert not record.is_generated
+
+
+@pytest.mark.parametrize(
+    ("asked", "changes", "is_wanted"),
+    [
+        (b"NOTIFY=SUCCESS", {}, True),
+        (b"NOTIFY=FAILURE", {}, False),
+        (b"NOTIFY=NEVER", {}, False),
+        (b"NOTIFY=SUCCESS", {"client": client()}, False),
+        (b"NOTIFY=SUCCESS", {"reverse_path": None}, False),
+    ],
+    ids=["asked", "another wish", "never", "stranger", "nobody"],
+)
+def test_a_success_is_of_interest_to_a_trusted_sender_that_asks(
+    tmp_path: Path, asked: bytes, changes: dict[str, Any], is_wanted: bool
+) -> None:
+    made = message(tmp_path)
+    to = (recipient("b@example.net"), recipient("c@example.net", asked))
+    made = replace(made, envelope=replace(made.envelope, recipients=to, **changes))
+    assert made.wants_success is is_wanted
 
 
 def test_the_null_reverse_path_is_empty(tmp_path: Path) -> None:

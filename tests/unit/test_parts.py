@@ -88,65 +88,71 @@ def test_building_does_no_io_and_starts_nothing(shop: Workshop) -> None:
 class TestLimit:
     def test_adapts_between_its_bounds_and_is_remembered(self, shop: Workshop) -> None:
         parts = shop.backend(in_flight_max=40, in_flight_min=3)
-        assert isinstance(parts.limit, AdaptiveLimit)
-        picture = parts.limit_memory.picture()
+        first = parts.destinations.default
+        assert isinstance(first.gate.station._limit, AdaptiveLimit)
+        picture = parts.backends.limit_picture("exch")
         assert picture is not None
-        assert (picture.limit, parts.gate.limit) == (3, 3), "it knows nothing yet"
-        assert parts.gate.station.ceiling == 40
+        assert (picture.limit, first.gate.limit) == (3, 3), "it knows nothing yet"
+        assert first.gate.station.ceiling == 40
 
     def test_is_fixed_and_has_nothing_to_remember(self, shop: Workshop) -> None:
         parts = shop.backend(limit="fixed", in_flight_max=12)
-        assert isinstance(parts.limit, FixedLimit)
-        assert parts.gate.limit == 12
-        assert parts.limit_memory.picture() is None
+        first = parts.destinations.default
+        assert isinstance(first.gate.station._limit, FixedLimit)
+        assert first.gate.limit == 12
+        assert parts.backends.limit_picture("exch") is None
 
     def test_hears_of_a_server_that_greets_no_more_connections(self, shop: Workshop) -> None:
         parts = shop.backend(in_flight_max=40)
-        assert isinstance(parts.backend, SmtpBackend)
-        parts.backend._pool._on_crowded(5)
-        assert parts.gate.station.ceiling == 5
+        first = parts.destinations.default
+        assert isinstance(first.backend, SmtpBackend)
+        first.backend._pool._on_crowded(5)
+        assert first.gate.station.ceiling == 5
 
 
 class TestBackend:
     def test_a_server_is_probed_and_asked(self, shop: Workshop) -> None:
         parts = shop.backend(preset="exchange")
-        assert isinstance(parts.backend, SmtpBackend)
-        assert parts.prober is not None
-        assert parts.gate.station.breaker.can_ask
-        assert parts.gate._preset is EXCHANGE
-        assert parts.verifier._call_ahead is not None
-        assert (parts.backend.name, parts.status.target) == ("exch", "127.0.0.1:2526")
+        first = parts.destinations.default
+        assert isinstance(first.backend, SmtpBackend)
+        assert first.prober is not None
+        assert first.gate.station.breaker.can_ask
+        assert first.gate._preset is EXCHANGE
+        assert parts.verifier._first._call_ahead is not None
+        assert (first.name, first.target) == ("exch", "127.0.0.1:2526")
 
     def test_a_maildir_is_not(self, shop: Workshop) -> None:
         path = shop.folder / "maildir"
         parts = shop.build(backends=[{"name": "trial", "maildir": str(path)}])
-        assert isinstance(parts.backend, MaildirBackend)
-        assert parts.prober is None
-        assert not parts.gate.station.breaker.can_ask
-        assert parts.verifier._call_ahead is None
-        assert (parts.backend.name, parts.status.target) == ("trial", f"Maildir {path}")
+        first = parts.destinations.default
+        assert isinstance(first.backend, MaildirBackend)
+        assert first.prober is None
+        assert not first.gate.station.breaker.can_ask
+        assert parts.verifier._first._call_ahead is None
+        assert (first.name, first.target) == ("trial", f"Maildir {path}")
 
 
 @pytest.mark.parametrize("mode", ["observe", "enforce"])
 def test_the_mode_is_that_of_gate_and_entrance(shop: Workshop, mode: str) -> None:
     parts = shop.build(mode=mode)
+    first = parts.destinations.default
     is_observing = mode == "observe"
-    assert parts.gate.is_observing is is_observing
+    assert first.gate.is_observing is is_observing
     assert parts.pipeline.policies.admission.is_observing is is_observing
 
 
 def test_live_and_spooled_mail_share_gate_backend_and_spool(shop: Workshop) -> None:
     parts = shop.build()
     drainer, pipeline = parts.drainer, parts.pipeline
-    assert drainer._gate is pipeline._gate is parts.gate
-    assert drainer._attempts._backend is pipeline._backend is parts.backend
+    assert drainer._destinations is pipeline._destinations is parts.destinations
     assert drainer._spool is pipeline._spool is parts.spool
     assert drainer._journal is pipeline._journal is parts.journal
 
 
 def test_the_classes_that_wait_at_a_level_are_those_of_the_configuration(shop: Workshop) -> None:
     parts = shop.build()
-    classes = parts.gate.station.shedding.classes
+    first = parts.destinations.default
+    classes = first.gate.station.shedding.classes
     assert [each.name for each in classes] == [each.name for each in shop.config().classes]
 
 
@@ -191,10 +197,11 @@ def test_lines_that_were_lost_are_told(shop: Workshop) -> None:
 
 async def test_overrides_reach_the_gate_and_the_drain(shop: Workshop) -> None:
     parts = shop.build()
+    first = parts.destinations.default
     overrides = in_force(hold("bulk"), level(2))
     parts.drainer._next_look = 1e9
     parts.overrides._on_change(overrides)
-    assert parts.gate.station.shedding.overrides is overrides
+    assert first.gate.station.shedding.overrides is overrides
     assert parts.drainer._next_look < 1e9, "the drain looks again, as classes may be free"
 
 
@@ -203,7 +210,7 @@ async def test_mail_that_is_held_is_not_due_unless_only_observing(
     shop: Workshop, mode: str, *, is_due: bool
 ) -> None:
     parts = shop.build(mode=mode)
-    assert not parts._has_due_mail()
+    assert not parts._has_due_mail(parts.destinations.default)
     bulk = ClassTotals(
         traffic_class="bulk",
         state=SpoolState.QUEUED,
@@ -213,9 +220,9 @@ async def test_mail_that_is_held_is_not_due_unless_only_observing(
         oldest_wall=0.0,
     )
     parts.status.totals = SpoolTotals(by_class=(bulk,))
-    assert parts._has_due_mail()
+    assert parts._has_due_mail(parts.destinations.default)
     parts.overrides.current = in_force(hold("bulk"))
-    assert parts._has_due_mail() is is_due
+    assert parts._has_due_mail(parts.destinations.default) is is_due
 
 
 def test_mail_is_shed_if_it_is_spooled_for_load_and_not_for_a_backend_away(shop: Workshop) -> None:

@@ -15,12 +15,12 @@ from mailshed.control.signals.process import ProcessUsage
 from mailshed.mail.reply import make
 from mailshed.metrics import Snapshot, Totals, Usage
 from mailshed.metrics.labels import RESOURCES
+from mailshed.backend_picture import bracketed
 from mailshed.picture import (
     ORDINARY_MESSAGE,
     TOTALS_PATIENCE,
     Painter,
     Status,
-    bracketed,
     fill_of,
     why_full,
 )
@@ -41,7 +41,6 @@ class Studio:
         self.totals: dict[str, Totals] = {}
         self.status = Status(
             hostname="mx.example.org",
-            target="exch:25",
             config_hash="abc",
             config_loaded_wall=WALL - 10,
             started_wall=WALL - 20,
@@ -50,9 +49,8 @@ class Studio:
         middle = self.middle
         self.painter = Painter(
             status=self.status,
-            gate=middle.gate,
+            destinations=middle.destinations,
             entrance=middle.pipeline.entrance,
-            backend=middle.backend,
             spool=middle.spool,
             contents=middle.contents,
             classification=lambda: middle.pipeline.policies.classifier.policy,
@@ -126,7 +124,7 @@ async def test_shows_who_is_with_the_backend_and_who_waits(studio: Studio) -> No
     await settle_down()
     snapshot = await studio.take()
     (backend,) = snapshot.backends
-    assert (backend.name, backend.target) == ("fake", "exch:25")
+    assert (backend.name, backend.target) == ("fake", "fake:25")
     assert (backend.in_flight, backend.limit, backend.waiting) == (4, 4, 1)
     assert (backend.connections_busy, backend.connections_idle) == (4, 1)
     assert (backend.connections_opened_total, backend.connections_failed_total) == (7, 2)

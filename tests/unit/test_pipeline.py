@@ -580,6 +580,62 @@ class TestMixedRecipients:
         assert is_queued(await middle.submit("good@example.net", "busy@example.net"))
 
 
+class TestBackendThatAnswersEachRecipient:
+    """LMTP: after the dot it may be too late to tell the client that one mailbox is full."""
+
+    @pytest.fixture
+    def middle(self, tmp_path: Path) -> Middle:
+        made = Middle(tmp_path)
+        made.backend.answers_each_recipient = True
+        return made
+
+    @in_virtual_time
+    async def test_one_recipient_hears_it(self, middle: Middle) -> None:
+        assert await middle.submit("good@example.net") == OK
+        assert middle.spool.added == []
+
+    @pytest.mark.parametrize("who", [client(), TRUSTED])
+    @in_virtual_time
+    async def test_several_are_stored_first_and_drained_at_once(
+        self, middle: Middle, who: Client
+    ) -> None:
+        middle.backend.always(sort_out({b"busy@example.net": Deferred(Stage.DOT, BUSY)}))
+        async with middle.draining():
+            assert is_queued(await middle.submit(*TO, client=who))
+            assert middle.log.one("spooled")["reason"] == "per_recipient"
+            (queue_id,) = middle.spool.added
+            await until(lambda: len(middle.backend.handed) == 1)
+            assert middle.backend.asked[0].partial_ok
+            await until(lambda: len(middle.spool.record(queue_id).recipients) == 1)
+        assert middle.backend.handed[0].recipients == (b"good@example.net", b"bad@example.net")
+
+    @in_virtual_time
+    async def test_no_slot_is_held_for_them(self, middle: Middle) -> None:
+        """So they do not wait for one, either."""
+        holders = await hold_slots(middle, 4)
+        began = asyncio.get_running_loop().time()
+        assert is_queued(await middle.submit(*TO, client=TRUSTED))
+        assert asyncio.get_running_loop().time() == began
+        middle.backend.before_dot.set()
+        await asyncio.gather(*holders)
+
+    @in_virtual_time
+    async def test_a_backend_that_is_away_is_why(self, middle: Middle) -> None:
+        middle.backend.always(be_away)
+        for _ in range(FAILURES_TO_OPEN):
+            await middle.submit(client=TRUSTED)
+        assert is_queued(await middle.submit(*TO, client=TRUSTED))
+        assert middle.log.of("spooled")[-1]["reason"] == "backend_away"
+
+    @in_virtual_time
+    async def test_a_spool_that_is_sick_leaves_them_with_the_client(
+        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        break_spool(middle, monkeypatch, SpoolSick("disk I/O error"))
+        assert (await middle.submit(*TO, client=TRUSTED)).code == 451
+        assert await middle.submit("good@example.net", client=TRUSTED) == OK
+
+
 class TestDotSentAndNoAnswer:
     @in_virtual_time
     async def test_a_copy_in_doubt_is_kept_and_counted(self, middle: Middle) -> None:

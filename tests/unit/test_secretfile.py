@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailshed.errors import SecretFileError
-from mailshed.secretfile import read_secret
+from mailshed.secretfile import read_login, read_secret
 
 
 def secret(folder: Path, mode: int = 0o600, content: bytes = b"s3cret\n") -> Path:
@@ -62,3 +62,23 @@ def test_a_long_file_is_not(tmp_path: Path) -> None:
     with pytest.raises(SecretFileError, match="longer than 100 octets"):
         read_secret(path, 100)
     assert len(read_secret(path, 101)) == 101
+
+
+def test_a_login_is_a_name_and_a_password(tmp_path: Path) -> None:
+    assert read_login(secret(tmp_path, content=b"relay\ns3cret\n")) == ("relay", "s3cret")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"relay:s3cret\n", "two lines.* it has 1"),
+        (b"\ns3cret\n", "an empty line"),
+        (b"relay\ns3\0cret\n", "a NUL"),
+        (b"relay\ns3cret\xff\n", "not UTF-8"),
+        (b"s3cret\n" * 1000, "longer than"),
+    ],
+)
+def test_what_is_no_login_is_not_told(tmp_path: Path, content: bytes, fault: str) -> None:
+    with pytest.raises(SecretFileError, match=fault) as caught:
+        read_login(secret(tmp_path, content=content))
+    assert "cret" not in str(caught.value).replace(str(tmp_path), "").replace("/secret", "")

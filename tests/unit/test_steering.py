@@ -30,11 +30,11 @@ class Bench:
         self.log = LogLines()
         self.has_due_mail = False
         self.steering = Steering(
-            gate=self.gate,
+            destinations=self.middle.destinations,
             holder=self.holder,
             maillog=MailLog(self.log, "json", "debug", wall=lambda: WALL),
             clock=self.middle.clock,
-            has_due_mail=lambda: self.has_due_mail,
+            has_due_mail=lambda _: self.has_due_mail,
         )
 
     def saturate(self, saturation: float) -> None:

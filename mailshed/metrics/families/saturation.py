@@ -179,6 +179,14 @@ SATURATION = (
     ),
     gauge("cached_recipients_limit", "", "Most of them.", "`verification.entries_max`."),
     gauge(
+        "remembered_logins",
+        "",
+        "Entries of the fullest table about logins: failures, homes, right passwords.",
+        "At the limit the oldest are forgotten: then some wrong passwords of a flood of them "
+        "count for nobody.",
+    ),
+    gauge("remembered_logins_limit", "", "Most of them.", "`authentication.entries_max`."),
+    gauge(
         "spool_fill_ratio",
         "",
         "How full the spool is by its fullest measure, 1 being its limit.",

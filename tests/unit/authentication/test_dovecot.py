@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -52,7 +53,7 @@ class FakeDovecot:
         self.writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "FakeDovecot":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, str(self.socket))
         return self
 
@@ -81,7 +82,8 @@ class FakeDovecot:
         self.writers.append(writer)
         try:
             writer.write(self.handshake)
-            while await self.is_reading.wait() and (line := await reader.readline()):
+            while line := await reader.readline():
+                await self.is_reading.wait()
                 fields = line.decode().removesuffix("\n").split("\t")
                 self.lines.append(fields)
                 if fields[0] in {"VERSION", "CPID"}:
@@ -120,8 +122,18 @@ def always(text: str) -> Answer:
     return lambda fields: text.replace("#", fields[1]).encode() + b"\n"
 
 
+@asynccontextmanager
+async def serving(
+    folder: Path, answer: Answer, handshake: bytes = HANDSHAKE
+) -> AsyncIterator[tuple[FakeDovecot, DovecotVerifier]]:
+    """Both ends."""
+    server = FakeDovecot(folder / "s", answer, handshake)
+    async with server, asking(server.socket) as verifier:
+        yield server, verifier
+
+
 async def verdict_of(folder: Path, answer: Answer, said: Credentials = PLAIN) -> Verdict:
-    async with FakeDovecot(folder / "s", answer) as server, asking(server.socket) as verifier:
+    async with serving(folder, answer) as (_, verifier):
         return await ask(verifier, said)
 
 
@@ -129,9 +141,8 @@ async def verdict_of(folder: Path, answer: Answer, said: Credentials = PLAIN) ->
 
 
 async def test_a_question_has_all_that_dovecot_wants_and_the_secret_last(tmp_path: Path) -> None:
-    async with FakeDovecot(tmp_path / "s", always("OK\t#\tuser=alice")) as server:
-        async with asking(server.socket) as verifier:
-            assert await ask(verifier) == Accepted("alice")
+    async with serving(tmp_path, always("OK\t#\tuser=alice")) as (server, verifier):
+        assert await ask(verifier) == Accepted("alice")
     version, cpid, question = server.lines
 
     assert version == ["VERSION", "1", "2"]
@@ -147,7 +158,7 @@ async def test_login_goes_on_when_it_is_asked(tmp_path: Path) -> None:
     def answer(fields: list[str]) -> bytes:
         return b"CONT\t1\tUGFzc3dvcmQ6\n" if fields[0] == "AUTH" else b"OK\t1\tuser=alice\n"
 
-    async with FakeDovecot(tmp_path / "s", answer) as server, asking(server.socket) as verifier:
+    async with serving(tmp_path, answer) as (server, verifier):
         assert await ask(verifier, LOGIN) == Accepted("alice")
 
     assert server.lines[2][2] == "LOGIN"
@@ -159,7 +170,7 @@ async def test_the_reason_of_a_refused_token_is_taken_note_of(tmp_path: Path) ->
     def answer(fields: list[str]) -> bytes:
         return b"CONT\t1\teyJzdGF0dXMiOiI0MDEifQ==\n" if fields[0] == "AUTH" else b"FAIL\t1\n"
 
-    async with FakeDovecot(tmp_path / "s", answer) as server, asking(server.socket) as verifier:
+    async with serving(tmp_path, answer) as (server, verifier):
         assert await ask(verifier, TOKEN) == Rejected("")
 
     assert server.lines[3] == ["CONT", "1", ""]
@@ -167,10 +178,9 @@ async def test_the_reason_of_a_refused_token_is_taken_note_of(tmp_path: Path) ->
 
 async def test_a_service_without_login_is_asked_by_plain(tmp_path: Path) -> None:
     handshake = b"VERSION\t1\t3\nMECH\tplain\nDONE\n"
-    async with FakeDovecot(tmp_path / "s", always("OK\t#"), handshake) as server:
-        async with asking(server.socket) as verifier:
-            assert await ask(verifier, LOGIN) == Accepted("alice")
-            refused = await ask(verifier, TOKEN)
+    async with serving(tmp_path, always("OK\t#"), handshake) as (server, verifier):
+        assert await ask(verifier, LOGIN) == Accepted("alice")
+        refused = await ask(verifier, TOKEN)
 
     assert server.questions[0][2] == "PLAIN"
     assert isinstance(refused, Unavailable)
@@ -231,23 +241,22 @@ async def test_questions_share_a_connection_and_answers_find_them_in_any_order(
 
     users = [f"user{number}" for number in range(20)]
     said = [credentials(Mechanism.PLAIN, (f"\0{user}\0x".encode(),)) for user in users]
-    async with FakeDovecot(tmp_path / "s", answer) as server, asking(server.socket) as verifier:
-        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
-            tasks = [group.create_task(verifier.verify(each, CLIENT)) for each in said]
+    async with serving(tmp_path, answer) as (server, verifier):
+        async with asyncio.timeout(DEADLINE):
+            verdicts = await asyncio.gather(*(verifier.verify(each, CLIENT) for each in said))
 
-    assert [task.result() for task in tasks] == [Accepted(user) for user in users]
+    assert verdicts == [Accepted(user) for user in users]
     assert len(server.writers) == 1
     assert len({each[1] for each in server.questions}) == 20
 
 
 async def test_a_client_that_leaves_is_forgotten(tmp_path: Path) -> None:
     answers = [b"", b"OK\t1\tuser=mallory\nOK\t2\tuser=alice\n"]
-    async with FakeDovecot(tmp_path / "s", lambda _fields: answers.pop(0)) as server:
-        async with asking(server.socket) as verifier:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await verifier.verify(PLAIN, CLIENT)
-            assert await ask(verifier) == Accepted("alice")
+    async with serving(tmp_path, lambda _fields: answers.pop(0)) as (_, verifier):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await verifier.verify(PLAIN, CLIENT)
+        assert await ask(verifier) == Accepted("alice")
 
 
 # What breaks.
@@ -263,18 +272,16 @@ async def test_a_restart_of_dovecot_is_not_noticed(tmp_path: Path) -> None:
 
 async def test_a_question_whose_connection_broke_is_asked_once_more(tmp_path: Path) -> None:
     answers: list[bytes | None] = [b"OK\t1\n", None, b"OK\t1\n"]
-    async with FakeDovecot(tmp_path / "s", lambda _fields: answers.pop(0)) as server:
-        async with asking(server.socket) as verifier:
-            assert await ask(verifier) == Accepted("alice")
-            assert await ask(verifier) == Accepted("alice")
+    async with serving(tmp_path, lambda _fields: answers.pop(0)) as (server, verifier):
+        assert await ask(verifier) == Accepted("alice")
+        assert await ask(verifier) == Accepted("alice")
 
     assert len(server.writers) == 2
 
 
 async def test_and_not_for_ever(tmp_path: Path) -> None:
-    async with FakeDovecot(tmp_path / "s", lambda _fields: None) as server:
-        async with asking(server.socket) as verifier:
-            verdict = await ask(verifier)
+    async with serving(tmp_path, lambda _fields: None) as (server, verifier):
+        verdict = await ask(verifier)
 
     assert isinstance(verdict, Unavailable)
     assert len(server.questions) == 1
@@ -299,9 +306,8 @@ async def test_without_a_socket_there_is_no_answer(tmp_path: Path) -> None:
 async def test_a_server_that_speaks_something_else_is_left(
     tmp_path: Path, handshake: bytes, why: str
 ) -> None:
-    async with FakeDovecot(tmp_path / "s", always("OK\t#"), handshake) as server:
-        async with asking(server.socket) as verifier:
-            verdict = await ask(verifier)
+    async with serving(tmp_path, always("OK\t#"), handshake) as (server, verifier):
+        verdict = await ask(verifier)
 
     assert isinstance(verdict, Unavailable)
     assert why in verdict.detail
@@ -310,44 +316,41 @@ async def test_a_server_that_speaks_something_else_is_left(
 
 async def test_a_line_without_end_ends_the_connection(tmp_path: Path) -> None:
     answers = [b"OK\t1" + b"x" * (2 * LINE_OCTETS_MAX), b"OK\t1\n"]
-    async with FakeDovecot(tmp_path / "s", lambda _fields: answers.pop(0)) as server:
-        async with asking(server.socket) as verifier:
-            assert isinstance(await ask(verifier), Unavailable)
-            assert await ask(verifier) == Accepted("alice")
+    async with serving(tmp_path, lambda _fields: answers.pop(0)) as (_, verifier):
+        assert isinstance(await ask(verifier), Unavailable)
+        assert await ask(verifier) == Accepted("alice")
 
 
 async def test_a_server_that_does_not_read_is_given_up(tmp_path: Path) -> None:
     long = credentials(Mechanism.PLAIN, (b"\0alice\0" + b"x" * 9000,))
-    async with FakeDovecot(tmp_path / "s", always("OK\t#")) as server:
-        async with asking(server.socket) as verifier:
-            assert await ask(verifier) == Accepted("alice")
-            server.is_reading.clear()
-            verdicts: list[Verdict] = []
+    async with serving(tmp_path, always("OK\t#")) as (server, verifier):
+        assert await ask(verifier) == Accepted("alice")
+        server.is_reading.clear()
+        verdicts: list[Verdict] = []
 
-            async def patient() -> None:
-                try:
-                    async with asyncio.timeout(0.2):
-                        verdicts.append(await verifier.verify(long, CLIENT))
-                except TimeoutError:
-                    pass
+        async def patient() -> None:
+            try:
+                async with asyncio.timeout(0.2):
+                    verdicts.append(await verifier.verify(long, CLIENT))
+            except TimeoutError:
+                pass
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(100):
-                    group.create_task(patient())
-            link = verifier._link
-            assert link is not None
-            assert link._writer.transport.get_write_buffer_size() <= UNREAD_OCTETS_MAX + 13_000
+        async with asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(patient())
+        link = verifier._link
+        assert link is not None
+        assert link._writer.transport.get_write_buffer_size() <= UNREAD_OCTETS_MAX + 13_000
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(tmp_path: Path) -> None:
-    async with FakeDovecot(tmp_path / "s", always("OK\t#")) as server:
-        async with asking(server.socket) as verifier:
-            assert await ask(verifier) == Accepted("alice")
-            server.hang_up()
-            link = verifier._link
-            assert link is not None
-            await eventually(lambda: link.fault is not None)
-            assert await ask(verifier) == Accepted("alice")
+    async with serving(tmp_path, always("OK\t#")) as (server, verifier):
+        assert await ask(verifier) == Accepted("alice")
+        server.hang_up()
+        link = verifier._link
+        assert link is not None
+        await eventually(lambda: link.fault is not None)
+        assert await ask(verifier) == Accepted("alice")
 
     assert len(server.writers) == 2
 
@@ -364,7 +367,7 @@ async def test_no_secret_can_say_a_line_of_its_own(tmp_path: Path, said: Credent
     def answer(fields: list[str]) -> bytes:
         return b"CONT\t1\t\n" if fields[2:3] == ["LOGIN"] else b"FAIL\t1\n"
 
-    async with FakeDovecot(tmp_path / "s", answer) as server, asking(server.socket) as verifier:
+    async with serving(tmp_path, answer) as (server, verifier):
         assert await ask(verifier, said) == Rejected("")
 
     assert {each[0] for each in server.lines} <= {"VERSION", "CPID", "AUTH", "CONT"}

@@ -14,7 +14,7 @@ CLINIC, CAFE = ip_address("192.0.2.1"), ip_address("198.51.100.7")
 
 
 def _fail(failures: Failures, count: int, *, login: str = "", now: float = 0.0) -> None:
-    """So many different wrong passwords from the café, each for another login unless one is named."""
+    """So many different wrong passwords from the café, for other logins unless one is named."""
     for number in range(count):
         name = login or f"user{number}"
         failures.failed(CAFE, name, f"{name} {number} {now}".encode(), now)

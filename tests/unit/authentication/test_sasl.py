@@ -257,10 +257,11 @@ def test_a_digest_tells_credentials_apart_and_nothing_else() -> None:
         credentials(LOGIN, (b"alice", SECRET + b"x")),
         credentials(LOGIN, (b"alic", b"e" + SECRET)),
         credentials(LOGIN, (b"ALICE", SECRET)),
-        credentials(PLAIN, (b"\0alice\0" + SECRET,)),
+        credentials(XOAUTH2, (b"user=alice\x01auth=Bearer " + SECRET + b"\x01\x01",)),
     ]
 
     assert digest(ours) == digest(credentials(LOGIN, (b"alice", SECRET)))
+    assert digest(ours) == digest(credentials(PLAIN, (b"\0alice\0" + SECRET,)))
     assert len({digest(ours), digest(ours, KEY[::-1]), *map(digest, others)}) == 6
     assert SECRET not in digest(ours)
 
@@ -278,7 +279,7 @@ def test_a_digest_tells_credentials_apart_and_nothing_else() -> None:
         (b"CRAM-MD5", None),
         (b"PLAIN\xff", None),
         (b"", None),
-        ("plaın".encode(), None),
+        ("pla\u0131n".encode(), None),
     ],
 )
 def test_a_mechanism_is_known_whatever_its_case(name: bytes, mechanism: Mechanism | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 from mailshed.config.load import load
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError
+from tests.support.certificates import make_authority
 
 BASE = """\
 version: 1
@@ -153,3 +154,26 @@ def test_a_policy_may_use_networks_and_lists(tmp_path: Path) -> None:
 def test_a_policy_that_is_not_there_is_told_with_its_name(tmp_path: Path) -> None:
     found = refused(tmp_path, f"classification: {{policy: {tmp_path}/gone.yaml}}\n")
     assert found == ["gone.yaml: error: cannot be read: No such file or directory"]
+
+
+def test_files_on_the_way_to_a_backend_are_read_and_watched(tmp_path: Path) -> None:
+    """A fault is found by `config check`, and a new password needs no reload."""
+    authority, login = tmp_path / "ca.pem", tmp_path / "login"
+    login.write_text("relay\ns3cret\n")
+    login.chmod(0o604)
+    base = BASE.replace(
+        "host: mail.example.org",
+        f"host: mail.example.org, tls: starttls, ca_file: {authority}, credentials_file: {login}",
+    )
+    file = tmp_path / "mailshed.yaml"
+    file.write_text(base)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert "backends[0].ca_file: cannot read" in str(caught.value)
+    assert f"backends[0].credentials_file: {login} has mode 0604" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    authority.write_bytes(make_authority(tmp_path / "authority").ca_file.read_bytes())
+    login.chmod(0o600)
+    config = load(file)
+    assert set(config.sources.signatures) == {authority, login}
+    assert "s3cret" not in repr(config)

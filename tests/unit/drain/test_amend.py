@@ -126,7 +126,7 @@ async def test_what_the_backend_has_is_busy(middle: Middle, spool: WatchedSpool)
 @in_virtual_time
 async def test_what_is_adopted_is_busy(middle: Middle) -> None:
     record = spool_record()
-    middle.drainer.adopt(record.queue_id, record.traffic_class)
+    middle.drainer.adopt(record.queue_id, record.traffic_class, "fake", "fake")
     await middle.keep(record)
     done = await middle.drainer.amend(DELETE, [record.queue_id])
     assert done == AmendResult(busy=1)

@@ -417,7 +417,7 @@ class TestAdopted:
     async def adopt(self, middle: Middle, *to: str, **changes: Any) -> SpoolRecord:
         """As the live path does it: in hand first, then committed."""
         record = spool_record(*to, reason=Reason.ADOPTED, **changes)
-        middle.drainer.adopt(record.queue_id, record.traffic_class)
+        middle.drainer.adopt(record.queue_id, record.traffic_class, "fake", "fake")
         await middle.keep(record)
         middle.drainer.on_spooled(PERSONAL)
         return record
@@ -523,7 +523,7 @@ class TestAdopted:
         record = spool_record()
         async with middle.draining():
             for _ in range(2 * middle.gate.limit):
-                middle.drainer.adopt(record.queue_id, record.traffic_class)
+                middle.drainer.adopt(record.queue_id, record.traffic_class, "fake", "fake")
                 middle.drainer.disown(record.queue_id)
             await middle.keep(record)
             middle.drainer.on_spooled(PERSONAL)

@@ -62,9 +62,7 @@ def test_where_nobody_said_anything_we_do(kind: ReportKind, words: str) -> None:
 
 
 def test_a_delay_says_until_when_it_is_tried() -> None:
-    _, about_dora, about_erik = blocks(
-        WAITING, ABSENT, kind=ReportKind.DELAYED, remote_mta=BACKEND
-    )
+    _, about_dora, about_erik = blocks(WAITING, ABSENT, kind=ReportKind.DELAYED, remote_mta=BACKEND)
     assert about_dora == {
         "Final-Recipient": "rfc822; dora@example.net",
         "Action": "delayed",

@@ -30,8 +30,8 @@ def test_it_knows_what_is_in_hand_of_each_class(hand: Hand) -> None:
     with hand.query():
         hand.take(A, "bulk")
         hand.take(B, "clinical")
-    assert hand.ids_of("bulk") == [A]
-    assert hand.ids_of("personal") == []
+    assert hand.ids_of("", "bulk") == [A]
+    assert hand.ids_of("", "personal") == []
     assert sorted(hand.ids) == [A, B]
     assert len(hand) == 2
     assert A in hand

@@ -250,3 +250,16 @@ def test_of_too_many_mailboxes_those_are_forgotten_that_failed_first(case: Case)
     assert len(case.mailboxes) == case.mailboxes.held(case.now) == MAILBOXES_MAX
     assert case.is_ready(first)
     assert not any(case.is_ready(each) for each in others)
+
+
+def test_a_reply_to_the_mail_data_counts_if_it_is_one_recipients_own(case: Case) -> None:
+    """LMTP: the others of the message have theirs."""
+    full = Deferred(Stage.DOT, make(452, "4.2.2 Mailbox full"))
+    both = to("bob@example.net", "carol@example.net")
+    case.learn(both, full, Delivered(OK))
+    assert case.is_ready(BOB), "said once for all, it may mean anybody"
+    case.mailboxes.learn(
+        both, (full, Delivered(OK)), case.now, 0.5, is_urgent=case.is_urgent, is_each=True
+    )
+    assert not case.is_ready(BOB)
+    assert case.is_ready(CAROL)

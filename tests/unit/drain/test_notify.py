@@ -1,7 +1,7 @@
 """Who is told what: never strangers, never nobody, and only what the sender wants to hear."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -239,9 +239,7 @@ class TestSuccess:
         assert success_kind(took(is_final=True)) is ReportKind.DELIVERED
         assert success_kind(took(is_final=True, passed_on=DSN)) is None
 
-    @pytest.mark.parametrize(
-        ("is_final", "action"), [(False, "relayed"), (True, "delivered")]
-    )
+    @pytest.mark.parametrize(("is_final", "action"), [(False, "relayed"), (True, "delivered")])
     def test_says_what_became_of_it_and_where(self, is_final: bool, action: str) -> None:
         about = context(remote_mta="backend.example.org")
         report = success(self.record(), took(is_final=is_final), about)
@@ -313,7 +311,7 @@ class TestUntold:
         Delivered(OK),
         Deferred(Stage.RCPT, make(450, "4.2.0 busy")),
     )
-    ENDINGS = {
+    ENDINGS: ClassVar = {
         0: Ending.REFUSED,
         1: Ending.REFUSED,
         2: Ending.DELIVERED,

@@ -9,6 +9,7 @@ from mailshed.drain.reading import READ_AHEAD_OCTETS
 from tests.support.builders import (
     CLINICAL,
     OK,
+    WALL,
     spool_record,
     wire,
 )
@@ -28,8 +29,16 @@ class TestWhatIsSent:
         assert sent.recipients == ((b"a@example.net", ()), (b"b@example.net", ()))
         assert (sent.reverse_path, sent.parameters) == (b"alice@example.org", (b"BODY=8BITMIME",))
         assert sent.partial_ok
+        assert sent.deadline_wall is None
         assert sent.may_send_dot(), "nobody waits who could have left"
         assert middle.backend.handed[0].content == wire("kept")
+
+    @in_virtual_time
+    async def test_has_the_time_that_its_sender_has_set(self, middle: Middle) -> None:
+        await middle.keep(spool_record(parameters=(b"BY=90;N",)))
+        async with middle.draining():
+            await until(lambda: middle.backend.handed)
+        assert middle.backend.asked[0].deadline_wall == WALL + 90
 
     @pytest.mark.parametrize(
         "octets", [READ_AHEAD_OCTETS, READ_AHEAD_OCTETS + 1, 3 * READ_AHEAD_OCTETS]

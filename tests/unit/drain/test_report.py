@@ -133,9 +133,7 @@ class TestWhatComesBack:
         (returned,) = subparts(part)
         assert returned.as_bytes(policy=email.policy.compat32.clone(linesep="\r\n")) == CONTENT
 
-    @pytest.mark.parametrize(
-        "kind", [ReportKind.DELAYED, ReportKind.RELAYED, ReportKind.DELIVERED]
-    )
+    @pytest.mark.parametrize("kind", [ReportKind.DELAYED, ReportKind.RELAYED, ReportKind.DELIVERED])
     def test_is_the_header_if_nothing_failed(self, kind: ReportKind) -> None:
         """RFC 3461, 4.3: RET applies to reports of a failure."""
         part = parts(written(TAKEN, kind=kind, parameters=(b"RET=FULL",)))[2]
@@ -246,19 +244,13 @@ class TestHostileInput:
         ALL_KINDS,
         st.lists(st.sampled_from([*b"\r\n.-=: \tAx\x00\xff", 10, 13]), max_size=80).map(bytes),
         st.text(max_size=60),
-        st.binary(max_size=40),
-        st.binary(max_size=40),
+        st.tuples(st.binary(max_size=40), st.binary(max_size=40)),
         st.sampled_from([b"RET=FULL", b"RET=HDRS"]),
     )
     def test_whatever_comes_in_three_parts_come_out(
-        self,
-        kind: ReportKind,
-        header: bytes,
-        reply: str,
-        address: bytes,
-        xtext: bytes,
-        ret: bytes,
+        self, kind: ReportKind, header: bytes, reply: str, names: tuple[bytes, bytes], ret: bytes
     ) -> None:
+        address, xtext = names
         about = ReportedRecipient(
             address=address,
             parameters=(b"ORCPT=rfc822;" + xtext,),

@@ -149,9 +149,7 @@ class TestTable:
 
 
 _STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["fail", "look", "lose"]), st.integers(0, 3), st.floats(0.0, 40.0)
-    ),
+    st.tuples(st.sampled_from(["fail", "look", "lose"]), st.integers(0, 3), st.floats(0.0, 40.0)),
     max_size=120,
 )
 

@@ -169,6 +169,15 @@ class TestMailboxes:
         assert isinstance(ready, SpoolRecord)
         assert [(each.index, each.address) for each in ready.recipients] == [(1, b"b@example.net")]
 
+    def test_of_an_lmtp_message_are_held_one_by_one(self, restraint: Restraint) -> None:
+        record = spool_record(*TWO)
+        full, taken = Deferred(Stage.DOT, FULL), Delivered(OK)
+        result = TransactionResult(recipients=(full, taken), is_each=True)
+        pause = restraint.end(permit(restraint, record), record, result, 0.0, 0.5)
+        assert pause is not None, "it is Bob's mailbox that says when"
+        assert isinstance(admit(restraint, spool_record(TWO[0])), Postponed)
+        assert isinstance(admit(restraint, spool_record(TWO[1])), Permit)
+
     def test_that_were_held_meanwhile_are_seen_with_the_slot(self, restraint: Restraint) -> None:
         """Many wait for their slots when the first of them meets the full mailbox."""
         empty(restraint)
@@ -332,7 +341,7 @@ class TestRetriesThatFail:
     async def test_do_not_amplify_trouble_and_first_attempts_go_on(self, tmp_path: Path) -> None:
         """An overloaded backend fails what it is given again."""
         middle = Middle(tmp_path, slots=4)
-        empty(middle.drainer._restraint)
+        empty(middle.drainer._outlets["fake"].restraint)
         again = {
             await middle.keep(spool_record(f"r{n}@example.net", attempts=3)) for n in range(200)
         }
@@ -362,7 +371,7 @@ class TestRetriesThatFail:
 
     @in_virtual_time
     async def test_are_few_at_a_backend_that_has_nothing_else_to_do(self, middle: Middle) -> None:
-        empty(middle.drainer._restraint)
+        empty(middle.drainer._outlets["fake"].restraint)
         for number in range(200):
             await middle.keep(spool_record(f"r{number}@example.net", attempts=3))
         middle.backend.always(defer(NOT_NOW, Stage.DOT))
@@ -372,7 +381,7 @@ class TestRetriesThatFail:
 
     @in_virtual_time
     async def test_of_clinical_mail_are_not_counted(self, middle: Middle) -> None:
-        empty(middle.drainer._restraint)
+        empty(middle.drainer._outlets["fake"].restraint)
         urgent = await middle.keep(spool_record(names=CLINICAL, attempts=3))
         middle.backend.always(defer(NOT_NOW, Stage.DOT))
         async with middle.draining():
@@ -392,7 +401,7 @@ class TestRetriesThatFail:
 
 @in_virtual_time
 async def test_what_is_postponed_is_in_the_log_for_who_looks_closely(middle: Middle) -> None:
-    empty(middle.drainer._restraint)
+    empty(middle.drainer._outlets["fake"].restraint)
     queue_id = await middle.keep(spool_record(attempts=1))
     async with middle.draining():
         await until(lambda: middle.backend.handed)
@@ -405,7 +414,7 @@ async def test_what_is_postponed_is_in_the_log_for_who_looks_closely(middle: Mid
 async def test_a_spool_that_cannot_postpone_loses_nothing(
     middle: Middle, spool: WatchedSpool
 ) -> None:
-    empty(middle.drainer._restraint)
+    empty(middle.drainer._outlets["fake"].restraint)
     queue_id = await middle.keep(spool_record(attempts=1))
     spool.is_marking = False
     async with middle.draining():

@@ -13,8 +13,9 @@ from typing import Any, cast
 import pytest
 
 from mailshed.admission.sessions import Standing, Visitor
+from mailshed.authentication.sasl import Credentials, Mechanism, credentials
 from mailshed.config.policy import ListenerPolicy, ProxyMode, SessionLimits
-from mailshed.errors import ClientGone
+from mailshed.errors import ClientGone, CredentialsError
 from mailshed.listener.handler import Handler
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.transaction import PendingTransaction
@@ -534,3 +535,58 @@ async def test_work_is_named_for_its_message(bench: Bench) -> None:
     assert f"message {bench.pipeline.envelopes[0].queue_id}" in names
     bench.pipeline.may_end.set()
     assert await session_task is OK
+
+
+# Users.
+
+
+class Doorman:
+    """An authenticator that knows alice."""
+
+    def __init__(self) -> None:
+        self.asked: list[Client] = []
+
+    async def authenticate(
+        self, client: Client, said: Credentials | CredentialsError
+    ) -> Client | Reply:
+        self.asked.append(client)
+        if isinstance(said, CredentialsError):
+            return reply.AUTH_FAILED
+        return replace(client, user=said.login, is_trusted=True)
+
+    def may_send_as(self, client: Client, sender: Any) -> bool:
+        return sender is None or str(sender).startswith(f"{client.user}@")
+
+
+ALICE = credentials(Mechanism.LOGIN, (b"alice", b"x"))
+
+
+async def test_a_client_that_has_proved_who_it_is_is_another(bench: Bench) -> None:
+    bench.handler._authenticator = cast("Any", Doorman())
+    session = bench.connected(("192.0.2.1", 40000))
+    before = session.client
+
+    assert await bench.handler.authenticate(session, CredentialsError("x")) is reply.AUTH_FAILED
+    assert session.client is before
+    assert await bench.handler.authenticate(session, ALICE) is reply.AUTHENTICATED
+    assert (session.client.user, session.client.is_trusted) == ("alice", True)
+    assert session.client.session_id == before.session_id
+
+
+async def test_as_whom_it_may_send_is_asked_of_whoever_knows(bench: Bench) -> None:
+    bench.handler._authenticator = cast("Any", Doorman())
+    session = bench.connected()
+    await bench.handler.authenticate(session, ALICE)
+
+    assert bench.handler.sender(session) is None
+    session.envelope.mail = PathArgument(mailbox("bob@example.org"), ())
+    assert bench.handler.sender(session) is reply.SENDER_NOT_OWNED
+    session.envelope.mail = PathArgument(None, ())
+    assert bench.handler.sender(session) is None
+
+
+async def test_where_nobody_can_be_asked_nobody_is_refused_for_good(bench: Bench) -> None:
+    session = bench.connected()
+
+    assert await bench.handler.authenticate(session, ALICE) is reply.AUTH_UNAVAILABLE
+    assert bench.handler.sender(session) is None

@@ -30,7 +30,7 @@ OF_STREAMS = {"_reader", "_writer"}
 OURS = {
     *("handler", "limits", "policy", "is_stopping", "closed"),
     *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_was_asked", "_last"),
-    *("visitor", "peer", "timer", "_patient"),
+    *("visitor", "peer", "timer", "_patient", "auth_failures"),
 }
 SHARED = {
     "policy",  # of the listener

@@ -13,7 +13,10 @@ from mailshed.errors import AddressSyntaxError
 from mailshed.mail.address import (
     Mailbox,
     PathArgument,
+    comparable,
+    domain_of,
     is_non_ascii,
+    mailbox_of,
     parse_mail_argument,
     parse_mailbox,
     parse_rcpt_argument,
@@ -428,3 +431,157 @@ def test_a_long_bare_mailbox_is_refused_as_fast() -> None:
     with pytest.raises(AddressSyntaxError, match="too long"):
         parse_mailbox("a." * N + "@b")
     assert time.perf_counter() - started < 0.05
+
+
+# Other scripts (RFC 6531).
+
+
+@pytest.mark.parametrize(
+    ("path", "domain"),
+    [
+        ("jürgen@example.org", "example.org"),
+        ("JÜRGEN@Example.ORG", "example.org"),
+        ("用户@例え.テスト", "xn--r8jz45g.xn--zckzah"),
+        ("a@Bücher.example", "xn--bcher-kva.example"),
+        ("a@bu\u0308cher.example", "xn--bcher-kva.example"),
+        ("a@xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ('"ä ö@"@example.org', "example.org"),
+        ("ä.ö+ü@[192.0.2.1]", "[192.0.2.1]"),
+        ("a\U0001f600@example.org", "example.org"),
+    ],
+)
+def test_with_smtputf8_other_scripts_are_kept_byte_for_byte(path: str, domain: str) -> None:
+    argument = f"<{path}>".encode()
+    parsed = parse_rcpt_argument(b"TO:" + argument, is_utf8=True)
+    assert parsed.mailbox == Mailbox(path.encode(), domain)
+    assert str(parsed.mailbox) == path
+    assert mailbox_of(path.encode()) == parsed.mailbox
+    assert domain_of(path.encode()) == domain
+    assert parse_mailbox(path, is_utf8=True) == parsed.mailbox
+    assert parsed.mailbox.is_ascii is path.isascii()
+    if not path.isascii():
+        with pytest.raises(AddressSyntaxError):
+            parse_rcpt_argument(b"TO:" + argument)
+        with pytest.raises(AddressSyntaxError):
+            parse_mailbox(path)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"a\xff@b",  # no UTF-8 at all
+        b"a\x80@b",
+        b"\xc0\xae@b",  # a dot, longer than it has to be
+        b"\xed\xa0\x80@b",  # a surrogate
+        b"\xf4\x90\x80\x80@b",  # beyond Unicode
+        b"a\xc3@b",  # cut off
+        "a\x80@b".encode(),  # C1
+        "a\x85@b".encode(),
+        "a\x9f@b".encode(),
+        "a@b\u2028c".encode(),
+        "a\u2029@b".encode(),
+        "a@b\u3002c".encode(),
+        "a@b\uff0ec".encode(),
+        "a@b\uff61c".encode(),
+        "a@-é".encode(),
+        "a@é-.b".encode(),
+        "a@.é".encode(),
+        ".é@b".encode(),
+        "é..é@b".encode(),
+        "é é@b".encode(),
+        "é@b é".encode(),
+        "é\r\n@b".encode(),
+        '"é\\é"@b'.encode(),
+        "é@[é]".encode(),
+        "é".encode(),
+        33 * "é".encode() + b"@b",
+    ],
+)
+def test_with_smtputf8_what_is_no_address_is_refused_all_the_same(octets: bytes) -> None:
+    for parse, keyword in ((parse_mail_argument, b"FROM:<"), (parse_rcpt_argument, b"TO:<")):
+        with pytest.raises(AddressSyntaxError):
+            parse(keyword + octets + b">", is_utf8=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "straße.example",
+        "hoſpital.example",
+        "ｈospital.example",
+        "a\u200db.example",
+        "\u00ad.example",
+    ],
+)
+def test_a_domain_that_is_another_in_ascii_is_not_taken_for_it(name: str) -> None:
+    """Or a stranger could send through us to a domain that is not ours."""
+    assert comparable(name) == name
+    parsed = parse_rcpt_argument(f"TO:<a@{name}>".encode(), is_utf8=True)
+    assert parsed.mailbox is not None
+    assert parsed.mailbox.domain == name
+
+
+def test_a_name_too_long_for_dns_is_compared_as_it_is() -> None:
+    assert comparable("Ä" * 80) == "ä" * 80
+    assert comparable("XN--ZZZZ-.é") == "xn--zzzz-.é"
+
+
+@given(st.text(max_size=30))
+def test_what_is_compared_says_itself_again(name: str) -> None:
+    once = comparable(name)
+    assert comparable(once) == once
+    if once.isascii() and not name.isascii():
+        assert "xn--" in once or name.lower().isascii()
+
+
+def test_lists_compare_without_regard_to_case() -> None:
+    assert parse_mailbox("Bob@Example.ORG").folded == b"bob@example.org"
+    same = parse_mailbox("JÜRGEN@BÜCHER.example", is_utf8=True)
+    assert same.folded == "jürgen@xn--bcher-kva.example".encode()
+
+
+def test_whatever_was_stored_is_a_mailbox() -> None:
+    assert mailbox_of(b"PostMaster") == Mailbox(b"PostMaster", "")
+    assert domain_of(b"PostMaster") == ""
+    broken = mailbox_of(b"a\xff@b c")
+    assert broken == Mailbox(b"a\xff@b c", "")
+    assert str(broken) == "a\\xff@b c"
+
+
+def test_other_scripts_ask_to_be_routed_on_as_any_do() -> None:
+    assert parse_mailbox("ü%anderswo@bücher.example", is_utf8=True).is_routed
+    assert not parse_mailbox("ü@bücher.example", is_utf8=True).is_routed
+
+
+utf8_noise = st.lists(
+    st.sampled_from(
+        ["a", "é", "用", ".", "@", "<", ">", '"', "\\", " ", "\x85", "\u2028", "\u3002"]
+    ),
+    max_size=10,
+).map("".join)
+
+
+@settings(deadline=None, max_examples=500)
+@given(utf8_noise)
+def test_any_text_is_parsed_or_refused_and_what_is_kept_has_no_controls(text: str) -> None:
+    try:
+        parsed = parse_rcpt_argument(f"TO:<{text}>".encode(), is_utf8=True)
+    except AddressSyntaxError:
+        return
+    assert parsed.mailbox is not None
+    kept = parsed.mailbox.raw.decode()
+    assert text.endswith(kept)
+    assert not any(each < " " or "\x7f" <= each <= "\x9f" for each in kept)
+    assert "\u2028" not in kept
+    if kept.isascii():
+        assert parse_rcpt_argument(f"TO:<{text}>".encode()) == parsed
+
+
+def test_parameters_may_be_of_other_scripts_only_with_smtputf8() -> None:
+    argument = "TO:<a@b> ORCPT=utf-8;é@b".encode()
+    assert parse_rcpt_argument(argument, is_utf8=True).parameters == ("ORCPT=utf-8;é@b".encode(),)
+    with pytest.raises(AddressSyntaxError, match="malformed parameter"):
+        parse_rcpt_argument(argument)
+    for wrong in (b"\xff", "\x85".encode(), "\u2028".encode()):
+        with pytest.raises(AddressSyntaxError):
+            parse_rcpt_argument(b"TO:<a@b> ORCPT=utf-8;" + wrong, is_utf8=True)

@@ -101,6 +101,8 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
         ("content_memory_limit_bytes", {}, 64 * 1024**2),
         ("cached_recipients", {}, 3_100),
         ("cached_recipients_limit", {}, 100_000),
+        ("remembered_logins", {}, 170),
+        ("remembered_logins_limit", {}, 10_000),
         ("held_mailboxes", {}, 7),
         ("held_mailboxes_limit", {}, 10_000),
         ("retry_tokens", {}, 180),

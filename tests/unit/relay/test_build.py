@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mailshed.relay.connection import Address, Timeouts
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.presets import POSTFIX
+from mailshed.relay.security import BackendTls, SecurityPolicy
 from mailshed.relay.smtp import SmtpBackend
 from tests.support.middle import LogLines
 from tests.support.scripted_backend import ScriptedBackend
@@ -154,10 +155,61 @@ async def test_the_gate_has_the_preset_and_asks_if_there_is_a_prober() -> None:
 async def test_questions_about_mailboxes_see_whether_the_gate_is_pressed() -> None:
     door = gate()
     asked = section()
-    asking = build_call_ahead(
-        asked, where(asked), gate=door, clock=SystemClock(), on_failure=fail
-    )
+    asking = build_call_ahead(asked, where(asked), gate=door, clock=SystemClock(), on_failure=fail)
     assert asking is not None
     assert not asking._is_pressed()
     door.station._in_flight = 1
     assert asking._is_pressed(), "all slots are in use"
+
+
+def test_an_address_has_what_the_section_says_of_tls_and_login(tmp_path: Path) -> None:
+    log, heard = LogLines(), list[Sequence[str]]()
+    made = section(
+        465,
+        host="mail.example.org",
+        tls="implicit",
+        tls_name="mx.example.org",
+        ca_file=str(tmp_path / "ca.pem"),
+        credentials_file=str(tmp_path / "login"),
+        proxy_protocol=True,
+    )
+    address = build_address(
+        made,
+        HOSTNAME,
+        clock=SystemClock(),
+        maillog=MailLog(log, "json", "debug"),
+        on_hello=heard.append,
+    )
+    assert address is not None
+    assert (address.host, address.port, address.hostname) == ("mail.example.org", 465, HOSTNAME)
+    assert address.proxy_protocol
+    assert address.security.policy == SecurityPolicy(
+        tls=BackendTls.IMPLICIT,
+        is_verified=True,
+        name="mx.example.org",
+        ca_file=tmp_path / "ca.pem",
+        credentials_file=tmp_path / "login",
+    )
+    address.on_hello(("SIZE",))
+    assert heard == [("SIZE",)]
+    address.security.note_login_refused("it said 535")
+    told = log.one("backend_login_refused")
+    assert (told["backend"], told["next_try"], told["detail"]) == ("exch", 300.0, "it said 535")
+    assert where(MAILDIR) is None
+
+
+def test_an_address_says_once_that_mail_goes_in_clear() -> None:
+    log = LogLines()
+    address = build_address(
+        section(),
+        HOSTNAME,
+        clock=SystemClock(),
+        maillog=MailLog(log, "json", "debug"),
+        on_hello=lambda _lines: None,
+    )
+    assert address is not None
+    assert address.security.policy.name == "127.0.0.1"
+    for _ in range(2):
+        address.security.note_clear("handshake failed")
+    told = log.one("backend_in_clear")
+    assert (told["backend"], told["next_try"]) == ("exch", 600.0)

@@ -67,6 +67,7 @@ TAKEN = Delivered(make(250, "2.0.0 Ok"))
         (MAIL, NoReply.NOT_SMTP, STALLED),
         (DATA, NoReply.UNKNOWN, STALLED),
         (Stage.CONNECT, NoReply.OUR_CHOICE, UNUSED),  # the service is stopping
+        (Stage.MAIL, NoReply.UNSUPPORTED, UNUSED),  # it was not asked
     ],
 )
 def test_silence_before_our_dot(stage: Stage, why: NoReply, expected: SlotEnding) -> None:
@@ -206,6 +207,14 @@ def test_of_several_recipients_counts_what_says_most(
 ) -> None:
     assert ended(*recipients) is expected
     assert ended(*reversed(recipients)) is expected
+
+
+def test_of_lmtp_recipients_one_in_doubt_says_most() -> None:
+    """The first was answered, and the server fell silent over the others."""
+    taken, silent_over = Delivered(make(250, "2.0.0 Saved")), InDoubt("timed out")
+    assert ended(taken, silent_over) is IN_DOUBT
+    assert ended(taken, Delivered(make(250, "2.0.0 Saved too"))) is COMPLETED
+    assert ended(taken, later(DOT, "452 4.2.2 Mailbox full")) is COMPLETED
 
 
 # Presets.

@@ -1,14 +1,20 @@
 """Commands from a message, verdicts from replies."""
 
+from dataclasses import replace
+
 import pytest
 
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut, Unreachable
 from mailshed.mail.delivery import Bounced, Deferred, NoReply
 from mailshed.mail.reply import Reply, make
+from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.envelope import (
+    NO_SMTPUTF8,
     OTHERS_REFUSED,
+    TIME_IS_UP,
     judge,
     mail_command,
+    own_choice,
     rcpt_command,
     refusal,
     silence,
@@ -68,6 +74,71 @@ def test_parameters_that_are_not_offered_are_left_out() -> None:
 def test_parameters_that_a_relay_does_not_know_are_left_out(parameter: bytes) -> None:
     message = outbound(parameters=(parameter,), content=b"")
     assert mail_command(message, EVERYTHING) == b"MAIL FROM:<sender@example.com> SIZE=0"
+
+
+@pytest.mark.parametrize(
+    ("extension", "parameter"),
+    [("SMTPUTF8", b"SMTPUTF8"), ("MT-PRIORITY", b"MT-PRIORITY=-3"), ("DELIVERBY", b"BY=60;N")],
+)
+def test_parameters_of_later_extensions_pass_if_offered(extension: str, parameter: bytes) -> None:
+    message = outbound(parameters=(parameter,))
+    assert mail_command(message, Offers.from_extensions((extension,))).endswith(b"> " + parameter)
+
+
+class TestTime:
+    """BY says how much of its time a message has left (RFC 2852, 4.1)."""
+
+    OFFERED = Offers.from_extensions(("DELIVERBY",))
+
+    def message(self, by: bytes, deadline: float | None) -> OutboundMessage:
+        return replace(outbound(parameters=(b"RET=HDRS", by)), deadline_wall=deadline)
+
+    @pytest.mark.parametrize(
+        ("by", "wall", "sent"),
+        [
+            (b"BY=120;R", 1000.0, b"BY=120;R"),
+            (b"by=120;r", 1030.5, b"BY=89;r"),
+            (b"BY=120;NT", 1119.9, b"BY=0;NT"),
+            (b"BY=120;N", 1180.0, b"BY=-60;N"),
+            (b"BY=120;N", 1e13, b"BY=-999999999;N"),
+        ],
+    )
+    def test_is_what_is_left_of_it(self, by: bytes, wall: float, sent: bytes) -> None:
+        command = mail_command(self.message(by, 1120.0), self.OFFERED, wall)
+        assert command == b"MAIL FROM:<sender@example.com> " + sent
+
+    def test_is_not_said_to_who_does_not_ask(self) -> None:
+        assert b"BY" not in mail_command(self.message(b"BY=120;N", 1120.0), NOTHING, 1000.0)
+
+    @pytest.mark.parametrize(
+        ("by", "wall", "is_over"),
+        [
+            (b"BY=120;R", 1118.9, False),
+            (b"BY=120;R", 1119.1, True),
+            (b"by=120;rt", 1120.0, True),
+            (b"BY=120;N", 2000.0, False),
+        ],
+    )
+    def test_that_is_up_is_not_offered_if_it_is_to_go_back(
+        self, by: bytes, wall: float, is_over: bool
+    ) -> None:
+        for offers in (self.OFFERED, NOTHING):
+            choice = own_choice(self.message(by, 1120.0), offers, wall)
+            expected = Deferred(Stage.MAIL, None, TIME_IS_UP, NoReply.OUR_CHOICE)
+            assert choice == (expected if is_over else None)
+
+    def test_that_nobody_has_set_never_ends(self) -> None:
+        assert own_choice(self.message(b"BY=1;R", None), NOTHING, 1e12) is None
+
+
+@pytest.mark.parametrize("parameter", [b"SMTPUTF8", b"smtputf8"])
+def test_internationalized_mail_is_offered_only_to_who_takes_it(parameter: bytes) -> None:
+    """RFC 6531, 3.2: there is no way to say it otherwise."""
+    message = outbound(parameters=(b"BODY=8BITMIME", parameter))
+    assert own_choice(message, Offers.from_extensions(("SMTPUTF8",)), 0.0) is None
+    lacking = own_choice(message, EVERYTHING, 0.0)
+    assert lacking == Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
+    assert own_choice(outbound(parameters=(b"BODY=8BITMIME",)), NOTHING, 0.0) is None
 
 
 def test_a_parameter_cannot_bring_another_one_along() -> None:

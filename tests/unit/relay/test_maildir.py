@@ -48,6 +48,7 @@ async def test_a_message_is_a_file_in_new(backend: MaildirBackend, path: Path) -
     assert isinstance(delivered, Delivered)
     assert delivered.reply.wire == f"250 2.0.0 Ok: delivered to Maildir as {name}\r\n".encode()
     assert len(result.recipients) == 2
+    assert result.is_final, "it is in the mailbox"
     assert (path / "new" / name).read_bytes() == (
         b"Return-Path: <sender@example.com>\n"
         b"Delivered-To: one@example.com\n"

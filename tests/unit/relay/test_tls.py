@@ -112,7 +112,7 @@ def test_what_is_not_tls_says_so() -> None:
 
 
 def test_a_file_that_is_of_no_use_is_a_fault_of_its_key(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^ca_file: .*cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"^ca_file: .*cannot read .*: No such file"):
         client_context(is_verified=True, ca_file=tmp_path / "missing.pem")
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("nothing\n")

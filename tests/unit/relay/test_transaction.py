@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,7 @@ from mailshed.mail.delivery import Bounced, Deferred, Delivered, NoReply, Transa
 from mailshed.relay import transaction
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
-from mailshed.relay.envelope import OTHERS_REFUSED
+from mailshed.relay.envelope import NO_SMTPUTF8, OTHERS_REFUSED
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import QueueId, Stage
 from tests.support.clock import ManualClock
@@ -110,6 +111,38 @@ async def test_without_pipelining_commands_go_one_by_one(monkeypatch: pytest.Mon
         assert [len(group) for group in groups] == [1, 1, 1, 1]
         assert server.commands[1] == b"MAIL FROM:<sender@example.com>"
         assert isinstance(result.uniform, Delivered)
+
+
+async def test_says_which_parameters_the_server_takes(connection: Connection) -> None:
+    """Who reports a success depends on it."""
+    assert b"NOTIFY" in (await run(connection, outbound())).passed_on
+    async with ScriptedBackend(extensions=("PIPELINING",)) as plain:
+        result = await run(await connect(plain), outbound())
+        assert (result.passed_on, result.is_final) == (frozenset(), False)
+
+
+async def test_a_message_that_needs_more_than_is_offered_is_not_begun(
+    server: ScriptedBackend, connection: Connection
+) -> None:
+    result = await run(connection, outbound(to=[ONE, TWO], parameters=(b"SMTPUTF8",)))
+    lacking = Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
+    assert result.recipients == (lacking, lacking)
+    assert not result.is_backend_away
+    assert connection.messages == 0
+    assert connection.wire.is_idle, "and the connection is good for the next one"
+    assert isinstance((await run(connection, outbound())).uniform, Delivered)
+    assert [command for command in server.commands if command.startswith(b"MAIL")] == [
+        b"MAIL FROM:<sender@example.com> SIZE=23"
+    ]
+
+
+async def test_the_time_left_is_that_of_the_moment() -> None:
+    async with ScriptedBackend(extensions=("DELIVERBY",)) as server:
+        connection = await connect(server)
+        clock = ManualClock(monotonic=5.0, wall=1000.0)
+        message = replace(outbound(parameters=(b"BY=600;N",)), deadline_wall=1060.0)
+        await transaction.run(connection, message, clock)
+        assert b"MAIL FROM:<sender@example.com> BY=60;N" in server.commands
 
 
 async def test_parameters_reach_the_server_verbatim(

@@ -61,7 +61,7 @@ def claim(accounts: Accounts) -> Claim:
 @pytest.mark.parametrize("octets", [0, 1, CHUNK_OCTETS])
 async def test_what_fits_into_a_row_is_one_job(desk: Desk, claim: Claim, octets: int) -> None:
     data = bytes(octets)
-    await take_in(desk, RECORD, pieces(data, 50_000), claim)
+    await take_in(desk, (RECORD,), pieces(data, 50_000), claim)
     (job,) = desk.jobs
     assert isinstance(job, StoreMessage)
     assert (job.piece, job.arrival, job.octets) == (data, None, octets)
@@ -73,7 +73,7 @@ async def test_what_is_longer_comes_in_rows_and_ends_with_the_message(
     desk: Desk, claim: Claim, arriving: int
 ) -> None:
     data = bytes(range(256)) * (3 * CHUNK_OCTETS // 256) + b"the end"
-    await take_in(desk, RECORD, pieces(data, arriving), claim)
+    await take_in(desk, (RECORD,), pieces(data, arriving), claim)
     *rows, last = desk.jobs
     assert isinstance(last, StoreMessage)
     assert [row.place for row in rows if isinstance(row, StorePiece)] == [0, 1, 2]
@@ -86,7 +86,7 @@ async def test_what_is_longer_comes_in_rows_and_ends_with_the_message(
 
 
 async def test_the_last_row_is_never_empty(desk: Desk, claim: Claim) -> None:
-    await take_in(desk, RECORD, pieces(bytes(2 * CHUNK_OCTETS)), claim)
+    await take_in(desk, (RECORD,), pieces(bytes(2 * CHUNK_OCTETS)), claim)
     assert [type(job) for job in desk.jobs] == [StorePiece, StoreMessage]
     assert [job.octets for job in desk.jobs] == [CHUNK_OCTETS, CHUNK_OCTETS]
 
@@ -94,7 +94,7 @@ async def test_the_last_row_is_never_empty(desk: Desk, claim: Claim) -> None:
 async def test_what_is_on_disk_no_longer_counts_as_to_be_written(
     desk: Desk, accounts: Accounts, claim: Claim
 ) -> None:
-    await take_in(desk, RECORD, pieces(bytes(3 * CHUNK_OCTETS + 5)), claim)
+    await take_in(desk, (RECORD,), pieces(bytes(3 * CHUNK_OCTETS + 5)), claim)
     assert accounts.arriving_octets == 3 * CHUNK_OCTETS + 5
     assert accounts.unwritten_octets == 5
 
@@ -106,7 +106,7 @@ async def test_what_cannot_be_stored_is_forgotten(
     """A small message is one job, which leaves nothing if it fails."""
     desk.failure = SpoolSick("injected")
     with pytest.raises(SpoolSick):
-        await take_in(desk, RECORD, pieces(bytes(2 * CHUNK_OCTETS if is_large else 9)), claim)
+        await take_in(desk, (RECORD,), pieces(bytes(2 * CHUNK_OCTETS if is_large else 9)), claim)
     assert [type(job) for job in desk.alone] == [ForgetArrival] * is_large
 
 
@@ -116,7 +116,7 @@ async def test_what_breaks_off_is_forgotten(desk: Desk, claim: Claim) -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        await take_in(desk, RECORD, broken(), claim)
+        await take_in(desk, (RECORD,), broken(), claim)
     (job,) = desk.alone
     assert isinstance(job, ForgetArrival)
     assert job.arrival.message_id == 1
@@ -134,6 +134,6 @@ async def test_what_does_not_fit_is_refused_as_soon_as_that_is_certain(
             yield bytes(CHUNK_OCTETS)
 
     with pytest.raises(SpoolFull):
-        await take_in(desk, RECORD, endless(), claim)
+        await take_in(desk, (RECORD,), endless(), claim)
     assert asked_for <= 3_000_000 + CHUNK_OCTETS
     assert len(desk.alone) == 1

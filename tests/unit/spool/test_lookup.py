@@ -19,6 +19,7 @@ from tests.support.builders import BULK, PERSONAL, WALL, spool_record
 from tests.support.spools import Faults, sqlite_error
 
 MANY = 5000
+KEYS = [("exch", "bulk"), ("exch", "personal")]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connec
                 next_attempt_wall=WALL + number,
                 expires_wall=WALL + number,
                 report_wall=WALL + number,
+                backend="exch" if number % 20 else "neighbour",
             )
             insert_message(connection, Changes(), number + 1, record, size=0, digest=b"")
         connection.execute("UPDATE message SET state = 'hold' WHERE message_id % 3 = 0")
@@ -54,11 +56,11 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     crowded: sqlite3.Connection, wall: float
 ) -> None:
     counter = steps(crowded)
-    assert lookup.due(crowded, wall, "personal", 4, [])
+    assert lookup.due(crowded, wall, "personal", 4, [], "exch")
     assert lookup.expired(crowded, wall, 4, [])
     assert lookup.delayed(crowded, wall, 4)
-    assert lookup.beyond(crowded, WALL - 1, ["bulk", "personal"], 4)
-    assert lookup.next_due(crowded, ["bulk", "personal"]) == WALL
+    assert lookup.beyond(crowded, WALL - 1, KEYS, 4)
+    assert lookup.next_due(crowded, KEYS) == WALL + 1
     assert lookup.oldest(crowded, [("bulk", SpoolState.QUEUED), ("bulk", SpoolState.HOLD)])
     crowded.set_progress_handler(None, 0)
     # About 600 instructions; a scan of the table would be over 50,000.
@@ -68,11 +70,12 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
 @pytest.mark.parametrize(
     ("query", "arguments"),
     [
-        (lookup.DUE, ("personal", WALL, 10)),
-        (lookup.EXPIRED, (WALL, 10)),
+        (lookup.DUE, ("exch", "personal", WALL, 10)),
+        (lookup.EXPIRED, (WALL, None, None, 10)),
+        (lookup.EXPIRED, (WALL, "\nexch\n", "\nexch\n", 10)),
         (lookup.DELAYED, (WALL, 10)),
-        (lookup.BEYOND, ("personal", WALL, 10)),
-        (lookup.NEXT_DUE, ("personal",)),
+        (lookup.BEYOND, ("exch", "personal", WALL, 10)),
+        (lookup.NEXT_DUE, ("exch", "personal")),
         (lookup.OLDEST, ("personal", "queued")),
     ],
 )
@@ -92,10 +95,10 @@ def test_oldest_is_none_where_there_is_nothing(crowded: sqlite3.Connection) -> N
 async def test_a_closed_lookup_says_so(tmp_path: Path) -> None:
     with closing(open_writer(tmp_path / DATABASE)):
         reader = Lookup(tmp_path / DATABASE)
-        assert await reader.run(lambda connection: lookup.next_due(connection, ["bulk"])) is None
+        assert await reader.run(lambda connection: lookup.next_due(connection, KEYS)) is None
         reader.close()
         with pytest.raises(SpoolSick, match="closed"):
-            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+            await reader.run(lambda connection: lookup.next_due(connection, KEYS))
 
 
 async def test_renewed_threads_open_new_connections(tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ async def test_every_connection_is_open_before_it_is_needed(tmp_path: Path, faul
         reader = Lookup(tmp_path / DATABASE)
         assert faults.connections == THREADS
         for _ in range(10):
-            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+            await reader.run(lambda connection: lookup.next_due(connection, KEYS))
         assert faults.connections == THREADS
         reader.close()
 
@@ -143,7 +146,7 @@ async def test_a_query_that_fails_is_repeated_on_a_fresh_connection(
     with closing(open_writer(tmp_path / DATABASE)):
         reader = Lookup(tmp_path / DATABASE)
         faults.fail("SELECT min(next_attempt)", sqlite_error(sqlite3.SQLITE_IOERR_READ))
-        assert await reader.run(lambda connection: lookup.next_due(connection, ["bulk"])) is None
+        assert await reader.run(lambda connection: lookup.next_due(connection, KEYS)) is None
         assert faults.connections == THREADS + 1
         assert len(reader._readers) == THREADS
         reader.close()
@@ -157,9 +160,9 @@ async def test_a_reader_without_a_fresh_connection_keeps_its_old_one(
         faults.fail("SELECT min(next_attempt)", sqlite_error(sqlite3.SQLITE_NOMEM))
         faults.fail("PRAGMA schema_version", sqlite_error(sqlite3.SQLITE_CANTOPEN))
         with pytest.raises(sqlite3.OperationalError):
-            await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+            await reader.run(lambda connection: lookup.next_due(connection, KEYS))
         for _ in range(2 * THREADS):
-            found = await reader.run(lambda connection: lookup.next_due(connection, ["bulk"]))
+            found = await reader.run(lambda connection: lookup.next_due(connection, KEYS))
             assert found is None
         assert faults.connections == THREADS + 1
         reader.close()

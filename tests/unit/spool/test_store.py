@@ -15,7 +15,7 @@ def test_both_stores_have_every_method_of_the_protocol(tmp_path: Path) -> None:
     """The assignments are the test for mypy, the loop is the one for the running program."""
     stores: list[SpoolStore] = [MemorySpool(), sqlite_spool(tmp_path)]
     names = [name for name in vars(SpoolStore) if not name.startswith("_")]
-    assert len(names) == 16
+    assert len(names) == 18
     for store in stores:
         assert all(callable(getattr(store, name)) for name in names)
 

@@ -8,6 +8,7 @@ A backend's own saturation leaves out how the others are: pressure on one must n
 for another.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -32,10 +33,14 @@ class View(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendPainter:
-    """Takes pictures of all backends. `limit_picture` is by name, None for a fixed limit."""
+    """Takes pictures of all backends. `limit_picture` is by name, None for a fixed limit.
+
+    `extensions` are what the backend of that name offers.
+    """
 
     destinations: Destinations
     limit_picture: Callable[[str], LimitPicture | None]
+    extensions: Callable[[str], tuple[str, ...]] = lambda _: ()
 
     def views(self, totals: SpoolTotals) -> list[View]:
         """Each backend with its part of what the spool holds."""
@@ -47,14 +52,25 @@ class BackendPainter:
     def snapshots(
         self,
         views: Iterable[View],
+        totals: SpoolTotals,
         shared: Mapping[str, float],
         loads: Iterable[Mapping[str, float]],
         now: float,
         wall: float,
     ) -> tuple[BackendSnapshot, ...]:
         """The backends; `shared` are the ratios of resources that all share, `loads` their own."""
+        queued = Counter[str]()
+        for part in totals.by_backend:
+            # What has no place yet will have one by its recipients; with one backend it has.
+            is_known = self.destinations.knows(part.backend)
+            owner = part.backend if is_known else self.destinations.default.name
+            queued[owner] += part.messages
         return tuple(
-            replace(self._snapshot(view, now, wall), saturation=_fullest({**shared, **load}))
+            replace(
+                self._snapshot(view, now, wall),
+                queued_messages=queued[view.destination.name],
+                saturation=_fullest({**shared, **load}),
+            )
             for view, load in zip(views, loads, strict=True)
         )
 
@@ -81,6 +97,7 @@ class BackendPainter:
             offered_ratio=offered_ratio(station.shedding, station.reading(now), now),
             drain_slots=station.shedding.ramp.slots,
             learning=self.limit_picture(name),
+            extensions=self.extensions(name),
             next_probe_seconds=gate.next_probe,
             breaker=station.breaker.state.value,
             stuck_senders=station.breaker.stuck(now),

@@ -60,10 +60,10 @@ from mailshed.metrics import (
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
 from mailshed.policies import drain_policy, fingerprint, pipeline_policies
-from mailshed.relay.login import LoginVerifier, address_of
 from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
 from mailshed.relay.capabilities import Capabilities
 from mailshed.relay.destination import Destination
+from mailshed.relay.login import LoginVerifier, address_of
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.statefile import StateFile
@@ -372,6 +372,7 @@ class Parts:
             sessions=lambda: self.handler.caps.open,
             is_stressed=lambda: self.handler.caps.is_stressed,
             limit_picture=self.backends.limit_picture,
+            extensions=self.capabilities.lines_of,
             overrides=self.overrides.snapshots,
             lines_dropped=lambda: sink.dropped_total,
             message_totals=self._message_totals,

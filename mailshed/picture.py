@@ -101,6 +101,8 @@ class Painter:
     remembered_logins: Callable[[], Usage] = Usage
     limit_picture: Callable[[str], LimitPicture | None] = lambda _: None
     """Of one backend; None if its limit is fixed."""
+    extensions: Callable[[str], tuple[str, ...]] = lambda _: ()
+    """What one backend offers."""
     overrides: Callable[[], tuple[OverrideSnapshot, ...]] = tuple
     held_mailboxes: Callable[[], Usage] = Usage
     retry_tokens: Callable[[], Usage] = Usage
@@ -118,7 +120,9 @@ class Painter:
         now = self.clock.monotonic()
         process = self.process(now)
         backends = BackendPainter(
-            destinations=self.destinations, limit_picture=self.limit_picture
+            destinations=self.destinations,
+            limit_picture=self.limit_picture,
+            extensions=self.extensions,
         )
         views = backends.views(totals)
         loads = own_loads(views, self.classification().classes, now, wall)
@@ -140,7 +144,7 @@ class Painter:
             sessions=Usage(used=self.sessions(), limit=status.sessions_max),
             is_stressed=self.is_stressed(),
             listeners=status.listeners,
-            backends=backends.snapshots(views, ratios, loads, now, wall),
+            backends=backends.snapshots(views, totals, ratios, loads, now, wall),
             classes=self._classes(backends, views, totals, now, wall),
             spool=self._spool(totals),
             content_memory=_usage(self.contents.memory),

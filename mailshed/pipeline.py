@@ -197,13 +197,18 @@ class Pipeline:
         )
         if delay <= 0.0 or client.kind is not ClientKind.MTA or policies.admission.is_observing:
             return 0.0
-        if self._may_be_told_later(client, priority):
-            return 0.0
         subject = Subject(
             client=client, reverse_path=_mailbox(sender), priority=priority, known=Known.MAIL
         )
         shedding = destination.gate.station.shedding
-        return delay if shedding.can_wait(policies.classifier.reachable(subject)) else 0.0
+        return delay if shedding.can_wait(self._reachable(subject)) else 0.0
+
+    def _reachable(self, subject: Subject) -> tuple[TrafficClass, ...]:
+        """The classes that it may still turn out to be of."""
+        classifier = self.policies.classifier
+        if self._may_be_told_later(subject.client, subject.priority):
+            return classifier.policy.classes
+        return classifier.reachable(subject)
 
     def _may_be_told_later(self, client: Client, priority: int | None) -> bool:
         """Whether the header section may still say how urgent the message is (RFC 6758)."""
@@ -257,8 +262,6 @@ class Pipeline:
     ) -> Defer | None:
         """Say 4xx now if the message would hear it in any case; see `Entrance.at_rcpt`."""
         policies = self.policies
-        if self._may_be_told_later(client, priority):
-            return None
 
         def reachable() -> tuple[TrafficClass, ...]:
             subject = Subject(
@@ -268,7 +271,7 @@ class Pipeline:
                 priority=priority,
                 known=Known.RCPT,
             )
-            return policies.classifier.reachable(subject)
+            return self._reachable(subject)
 
         gate = self._destinations.taker_of(mailbox.domain).gate
         ruling = self.entrance.at_rcpt(
@@ -281,7 +284,10 @@ class Pipeline:
             state_of=gate.state,
             now=self._clock.monotonic(),
         )
-        return None if ruling is None else policy.in_terms_of(priority, ruling)
+        if ruling is None:
+            return None
+        told = policy.in_terms_of(priority, ruling.reason, ruling.reply)
+        return Defer(ruling.reason, told)
 
     def on_rejected(
         self, client: Client, stage: Stage, answer: Reply, *, sender: bytes, recipient: bytes | None
@@ -387,9 +393,8 @@ class Pipeline:
                 slot = await self._wait(message, gate, seconds, ruling.penalty)
             case Spool(reason):
                 return _Kept(_current(gate, reason, message.traffic_class))
-            case Defer() as ruled:
-                deferred = policy.in_terms_of(message.envelope.priority, ruled)
-                return self._turn_away(message, deferred.reply, deferred.reason, None)
+            case Defer(reason, answer):
+                return self._turn_away(message, answer, reason, None)
             case _:
                 assert_never(decision)
         return slot if slot is not None else _Kept(_current(gate, reason, message.traffic_class))
@@ -547,7 +552,6 @@ class Pipeline:
         if kept.reason in _SHEDDABLE and not policies.admission.is_observing:
             ruling = self._shed(message, kept.reason)
             if isinstance(ruling, Defer):
-                ruling = policy.in_terms_of(message.envelope.priority, ruling)
                 return self._turn_away(message, ruling.reply, ruling.reason, kept.result)
         record = message.record(
             reason=kept.reason,
@@ -563,9 +567,7 @@ class Pipeline:
             else:
                 await self._spool.add(record, message.chunks())
         except SpoolFull:
-            full = Defer(Reason.SPOOL_FULL, reply.SPOOL_FULL)
-            answer = policy.in_terms_of(message.envelope.priority, full).reply
-            return self._turn_away(message, answer, Reason.SPOOL_FULL, kept.result)
+            return self._turn_away(message, reply.SPOOL_FULL, Reason.SPOOL_FULL, kept.result)
         except SpoolError:
             answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)
             return self._turn_away(message, answer, Reason.SPOOL_SICK, kept.result)
@@ -585,8 +587,9 @@ class Pipeline:
     def _turn_away(
         self, message: Message, answer: Reply, reason: Reason, result: TransactionResult | None
     ) -> _Answered:
+        envelope = message.envelope
+        answer = policy.in_terms_of(envelope.priority, reason, answer)
         if answer.is_transient:
-            envelope = message.envelope
             self.entrance.note_deferral(
                 envelope.client,
                 message.reverse_path,

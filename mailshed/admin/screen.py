@@ -13,6 +13,7 @@ cut but wrapped, and in full where there is no width to keep to.
 """
 
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,8 @@ STALE_SECONDS = 2.0
 _CAUSE_LINES = 2
 # As many lines as people may have overrides in mind.
 _OVERRIDE_LINES = 4
+# A certificate that ends sooner is named: by then most have been renewed by themselves.
+_CERTIFICATE_SECONDS = 30 * 86400
 # How full a resource is before it is named beside the fullest.
 _NOTABLE_RATIO = 0.5
 # No estimate is worth more (seconds).
@@ -83,10 +86,23 @@ def _header(status: Document, width: int | None) -> Iterator[str]:
         yield "!!! STOPPING: open transactions are being finished !!!"
     if not status.get("reload_ok", True):
         yield "!!! Reload REFUSED: the old configuration is in force, see the log !!!"
+    if status.get("is_stressed"):
+        sessions = status.get("sessions", {})
+        yield (
+            f"STRESS: {_count(sessions.get('used', 0))} of {_count(sessions.get('limit', 0))}"
+            " sessions are open, so strangers have less time"
+        )
+    ends = status.get("certificate_ends_wall")
+    if ends is not None and ends <= wall:
+        yield f"!!! The CERTIFICATE has ended {_age(wall - ends)} ago: clients refuse it !!!"
+    elif ends is not None and ends - wall < _CERTIFICATE_SECONDS:
+        yield f"The certificate that clients are shown ends in {_age(ends - wall)}."
 
 
 def _backends(status: Document, width: int | None) -> Iterator[str]:
-    for backend in status.get("backends", ()):
+    backends = status.get("backends", ())
+    for backend in backends:
+        queued = backend.get("queued_messages", 0) if len(backends) > 1 else 0
         state = "up" if backend.get("is_up") else "AWAY"
         if backend.get("breaker") == "half_open":
             state = "COMING BACK"
@@ -95,6 +111,7 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
             f"BACKEND {backend['name']} {state}"
             f"   in flight {backend.get('in_flight', 0)}/{_slots(backend)}"
             f"   waiting {_count(backend.get('waiting', 0))}"
+            f"{f'   queued {_count(queued)}' if queued else ''}"
             f"   conn {busy}+{idle} idle"
             f"   {backend.get('target', '')}",
             width,
@@ -104,6 +121,15 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
             yield from _cause(
                 f"next probe in {probe:.0f} s; {backend.get('last_error', '')}", width
             )
+        if fallback := backend.get("fallback"):
+            yield from _wrapped(_fallback(backend, fallback), width, "  ")
+
+
+def _fallback(backend: Document, fallback: str) -> str:
+    """Who takes the mail of a backend that is away for long: since when, by the local clock."""
+    name, away = backend["name"], backend.get("away_seconds", 0)
+    since = time.strftime("%H:%M", time.localtime(backend.get("fallback_since_wall", 0)))
+    return f"mail of {name} goes to {fallback} since {since} ({name} away for {_age(away)})"
 
 
 def _slots(backend: Document) -> str:

@@ -19,7 +19,14 @@ from mailshed.admission.quota import Level
 from mailshed.config.policy import RelayPolicy
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
+from mailshed.mail.reply import Reply
 from mailshed.terms import ClientKind, Reason, TrafficClass
+
+_IN_TERMS_OF_PRIORITY = {
+    Reason.SPOOL_FILLING: reply.PRIORITY_TOO_LOW,
+    Reason.OVER_QUOTA: reply.PRIORITY_TOO_LOW,
+    Reason.SPOOL_FULL: reply.TOO_BIG_FOR_PRIORITY,
+}
 
 
 class BackendState(NamedTuple):
@@ -89,17 +96,15 @@ def shed(
             return Spool(reason)
 
 
-def in_terms_of(priority: int | None, deferred: Defer) -> Defer:
-    """A deferral as a message with this MT-PRIORITY is told it (RFC 6710); None: it has none.
+def in_terms_of(priority: int | None, reason: Reason, answer: Reply) -> Reply:
+    """What a message with this MT-PRIORITY (RFC 6710; None: without) is told instead of `answer`.
 
-    It is the message's level that is too low for now; or, where the spool has no room left for so
-    many octets at its level, its size is too big for that.
+    If it stays with its sender for load, its level is too low for now; or, where the spool has no
+    room left for so many octets at its level, its size is too big for that.
     """
     if priority is None:
-        return deferred
-    is_full = deferred.reason is Reason.SPOOL_FULL
-    answer = reply.TOO_BIG_FOR_PRIORITY if is_full else reply.PRIORITY_TOO_LOW
-    return Defer(deferred.reason, answer)
+        return answer
+    return _IN_TERMS_OF_PRIORITY.get(reason, answer)
 
 
 def decide_recipient(mailbox: Mailbox, *, is_trusted: bool, policy: RelayPolicy) -> Reject | None:

@@ -193,7 +193,7 @@ class Authenticator:
         detail: str,
     ) -> None:
         self._metrics.authentication(result)
-        self._maillog.authenticated(
+        self._maillog.auth(
             client.session_id,
             result=result,
             client=client.address_text,

@@ -30,7 +30,7 @@ from mailshed.errors import CredentialsEncodingError, CredentialsError
 RESPONSE_OCTETS_MAX = 12288
 """Octets of one response in base64, without CRLF: what RFC 4954, 4 asks servers to take."""
 LOGIN_OCTETS_MAX = 255
-"""Octets of a name (RFC 4616, 2)."""
+"""Octets of a name: as many as RFC 4616, 2 asks servers to take."""
 KEY_OCTETS = 32
 """Octets of a key for `Credentials.digest`."""
 _DIGEST_OCTETS = 16

@@ -7,6 +7,7 @@ may be sent to loopback, where nobody listens in.
 `config.lists` reads the file that says as whom each user may send, `config.gather` finds it.
 """
 
+import ssl
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mailshed.authentication.sasl import Mechanism
+from mailshed.config.certificate import CertificateError, load_authorities
 from mailshed.config.faults import KeyPath
 from mailshed.config.fields import Count, Duration, FilePath, Host
 from mailshed.config.front import Listener
@@ -163,6 +165,15 @@ def authentication_findings(
         if listener.auth != "none":
             message = f"needs somebody who knows the passwords: set authentication.{key}"
             yield ("listeners", index, "auth"), message
+
+
+def file_faults(section: Authentication) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files of the verifier, which are read, by their keys."""
+    try:
+        if section.ca_file is not None:
+            load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), section.ca_file)
+    except CertificateError as error:
+        yield error.key, str(error)
 
 
 def policy_of(

@@ -156,7 +156,7 @@ def parse_user_entry(value: object) -> str:
 
 
 def parse_sender_entry(value: object) -> tuple[str, tuple[str, ...]]:
-    """Read `login: address, @domain, ...`, as whom a user may send; ValueError says what is wrong."""
+    """Read as whom a user may send, `login: address, @domain`; ValueError says what is wrong."""
     login, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     texts = [text.strip() for text in rest.split(",")]
     if not colon or not all(texts):

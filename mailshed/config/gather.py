@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mailshed.config import authentication
 from mailshed.config.back import file_faults
 from mailshed.config.certificate import CertificateError, load_pair
 from mailshed.config.faults import Fault, KeyPath, Report
@@ -71,7 +72,7 @@ def gather(
 
 
 def _signatures_of_secrets(config: Config) -> dict[Path, Signature | None]:
-    paths = [config.tls.certificate, config.tls.key]
+    paths = [config.tls.certificate, config.tls.key, config.authentication.ca_file]
     for backend in config.backends:
         paths += [backend.ca_file, backend.credentials_file]
     return {path: signature_of(path) for path in paths if path is not None}
@@ -90,11 +91,14 @@ def _faults_of_pair(config: Config, document: Document) -> Iterator[Fault]:
 
 
 def _faults_of_ways(config: Config, document: Document) -> Iterator[Fault]:
-    """What is wrong with the files that are needed on the way to a backend."""
+    """What is wrong with the files that are needed on the way to a backend, or to the verifier."""
     for index, backend in enumerate(config.backends):
         for name, message in file_faults(backend):
-            key = ("backends", index, name)
+            key: KeyPath = ("backends", index, name)
             yield Fault(span=document.span(key), path=key, message=message)
+    for name, message in authentication.file_faults(config.authentication):
+        key = ("authentication", name)
+        yield Fault(span=document.span(key), path=key, message=message)
 
 
 def read_policy(file: Path) -> tuple[tuple[RuleSection, ...] | None, Document, list[Fault]]:

@@ -171,7 +171,7 @@ def session_limits(config: Config) -> SessionLimits:
         data_timeout=limits.data_timeout,
         data_rate_min=limits.data_rate_min,
         data_rate_grace=DATA_RATE_GRACE,
-        line_octets_max=limits.line_octets_max,
+        line_octets_max=0 if config.is_observing else limits.line_octets_max,
         normalize_networks=EVERYWHERE
         if config.is_observing
         else NetworkSet(config.normalize_networks),

@@ -73,6 +73,7 @@ class Arrival(asyncio.Protocol):
         self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who it is, and whether there is room."""
         # uvloop's transports have the methods, but are no subclasses.
         stream = cast("asyncio.Transport", transport)
         name = stream.get_extra_info("peername")

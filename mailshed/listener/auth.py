@@ -45,13 +45,12 @@ def refusal_of_mail(session: "SmtpSession") -> Reply | None:
 
 
 def refusal_of_sender(session: "SmtpSession", argument: bytes) -> Reply | None:
-    """Why this user may not send as who MAIL says; then the transaction has not begun."""
+    """Why this user may not send as who MAIL says; it is noted."""
     if not session.client.user:
         return None
     refused = session.handler.sender(session)
     if refused is not None:
         session.handler.rejected(session, Stage.MAIL, argument, refused)
-        session.forget_transaction()
     return refused
 
 

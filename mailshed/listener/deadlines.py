@@ -1,8 +1,8 @@
 """The deadlines of one session, each of its phase, and the one timer for them all.
 
-Who holds a connection has to make progress with it; silence alone is not what a slow client shows,
-it drips (Postfix: `smtpd_per_request_deadline`). So each phase has a deadline of its own, and octets
-that arrive do not move it:
+Who holds a connection has to make progress with it. A slow client need not be silent, it may drip
+(Postfix: `smtpd_per_request_deadline`). So each phase has a deadline of its own, and octets that
+arrive do not move it:
 
 - *command*: the next command after a reply, `command_timeout` (RFC 5321, 4.5.3.2.7);
 - *line*: the end of a command line that has begun, `line_timeout`;

@@ -6,7 +6,7 @@ Each extension with a command of its own is a module beside this one; here they 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mailshed.listener import auth, bdat, starttls
+from mailshed.listener import auth, bdat, starttls, xclient
 from mailshed.listener.transaction import DELIVER_BY_MIN
 
 if TYPE_CHECKING:
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 Command = Callable[["SmtpSession", bytes], Awaitable[None]]
 """Runs one command; it is given what follows the verb."""
 
-COMMANDS: Mapping[str, Command] = {"BDAT": bdat.run, "AUTH": auth.run, "STARTTLS": starttls.run}
+COMMANDS: Mapping[str, Command] = {
+    "BDAT": bdat.run,
+    "AUTH": auth.run,
+    "STARTTLS": starttls.run,
+    "XCLIENT": xclient.run,
+}
 """By verb, in upper case."""
 
 
@@ -35,4 +40,6 @@ def keywords(session: "SmtpSession") -> Iterator[str]:
     if starttls.is_offered(session):
         yield "STARTTLS"
     if offered := auth.keyword(session):
+        yield offered
+    if offered := xclient.keyword(session):
         yield offered

@@ -9,7 +9,9 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Address
 from itertools import count
 
 from mailshed.admission.sessions import Standing, Visitor
@@ -30,11 +32,15 @@ from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, make_queue_id
 from mailshed.mail.networks import Address, normal_address
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
+from mailshed.mail.xclient import Introduction
 from mailshed.maillog import MailLog
 from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, QueueId, Stage
+
+NO_ADDRESS = IPv4Address(0)
+"""Stands for the address of a client that its proxy does not know."""
 
 # A path in an argument that could not be parsed, as far as it looks like one.
 _CLAIMED_PATH = re.compile(rb"<([^>]*)>?")
@@ -114,6 +120,46 @@ class Handler:
             return Visitor(address, Standing.TRUSTED)
         return Visitor(address, Standing.STRANGER)
 
+    def is_proxy(self, session: SmtpSession) -> bool:
+        """Ask by the other end of the connection, whoever the client is said to be."""
+        address = session.arrived.address
+        standing = self.visitor(address, session.policy, is_proxied=False).standing
+        return standing is Standing.PROXY
+
+    def introduced(self, session: SmtpSession, said: Introduction) -> Reply | None:
+        """Judge the client by the caps in its proxy's place, and note who it is.
+
+        A new address is a new client, which has no name but the one that is told with it.
+        """
+        client = session.client
+        address, user = client.address, client.user
+        if "ADDR" in said.told:
+            address, user = said.address or NO_ADDRESS, ""
+            if (refusal := self._move(session, address)) is not None:
+                return refusal
+        if "LOGIN" in said.told:
+            user = said.login or ""
+        session.client = replace(
+            client,
+            address=address,
+            port=(said.port or 0) if "PORT" in said.told else client.port,
+            user=user,
+            is_trusted=bool(user) or address in self._pipeline.policies.relay.trusted_networks,
+        )
+        self._fit(session)
+        return None
+
+    def _move(self, session: SmtpSession, address: Address) -> Reply | None:
+        """Give the session's place back, and take one for the client at `address`."""
+        if session.visitor is not None:
+            self.caps.leave(session.visitor, session.limits)
+            session.visitor = None
+        visitor = self.visitor(address, session.policy, is_proxied=True)
+        refusal = self.caps.enter(visitor, session.listener, session.limits)
+        if refusal is None:
+            session.visitor = visitor
+        return refusal
+
     def _fit_all(self) -> None:
         """Stress has begun or ended."""
         for session in self.open_sessions:
@@ -134,7 +180,7 @@ class Handler:
         """Count a reply."""
         self._metrics.reply(session.listener, verb, sent.code)
 
-    def overdue(self, session: SmtpSession, phase: Phase) -> None:
+    def overdue(self, session: SmtpSession, phase: Phase) -> None:  # noqa: ARG002 - an interface
         """Count it."""
         assert phase is not Phase.CLOSE
         self._metrics.session_overdue(phase.value)

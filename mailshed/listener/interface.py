@@ -13,6 +13,7 @@ from mailshed.listener.deadlines import Phase
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
 from mailshed.mail.reply import Reply
+from mailshed.mail.xclient import Introduction
 from mailshed.terms import Stage
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ class MailHandler(Protocol):
 
     def sender(self, session: "SmtpSession") -> Reply | None:
         """May this user send as who MAIL says? A reply refuses it."""
+        ...
+
+    def is_proxy(self, session: "SmtpSession") -> bool:
+        """Whether the other end of the connection may say whose connection it passes on."""
+        ...
+
+    def introduced(self, session: "SmtpSession", said: Introduction) -> Reply | None:
+        """A proxy has said who the client is; a reply refuses that client, and ends the session.
+
+        Otherwise `session.client` is that client.
+        """
         ...
 
     def overdue(self, session: "SmtpSession", phase: Phase) -> None:

@@ -30,6 +30,7 @@ from mailshed.admission.sessions import Visitor
 from mailshed.admission.stress import hurried
 from mailshed.config.policy import ListenerPolicy, SessionLimits
 from mailshed.listener import auth, extensions, reception, starttls
+from mailshed.listener.conduct import Conduct
 from mailshed.listener.deadlines import Phase, SessionTimer
 from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.interface import Later, MailHandler
@@ -56,10 +57,6 @@ LINE_OCTETS_MAX = 64 * 1024
 # while hundreds of thousands of buffered commands are answered.
 REPLIES_HELD_MAX = 128
 
-# Commands that lead to no message, after which each more counts as an error; Postfix allows as many
-# (smtpd_junk_command_limit). Else a NOOP every few minutes would hold a session for ever.
-IDLE_COMMANDS_MAX = 100
-
 # Seconds for our last words to reach a client that reads slowly or not at all.
 CLOSE_TIMEOUT = 10.0
 
@@ -73,8 +70,6 @@ class SmtpSession(SMTP):
     client: Client
     arrived: Client
     """The client as it was when it connected, before it said anything about itself."""
-    _over_ssl: bool
-    _paused: bool
     _reader: WireReader
     envelope: PendingTransaction
 
@@ -97,8 +92,8 @@ class SmtpSession(SMTP):
         """Where the client is: the other end of the connection, or who a proxy says it is."""
         self.is_stopping = self.has_utf8 = False
         self._out: list[bytes] = []
-        self._errors = self.auth_failures = 0
-        self._idle_commands = 0
+        self._conduct = Conduct()
+        self.auth_failures = 0
         self._is_closing = False
         self._is_lost = False
         self._was_asked = False
@@ -120,11 +115,7 @@ class SmtpSession(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session; work on a message that is under way goes on without it."""
-        if self._is_lost:
-            return
         self._is_lost = True
-        if self._over_ssl and self.client.tls is None:
-            return  # in the middle of the handshake, which ends now and knows why: see `end_tls`
         super().connection_lost(error)
         # Cycles would keep the session and its buffers until the garbage collector comes by.
         self._client_connected_cb = self._handler_coroutine = None
@@ -136,7 +127,12 @@ class SmtpSession(SMTP):
     def eof_received(self) -> bool:
         """Note the end of input; commands that came before it are still answered."""
         self._reader.feed_eof()
-        return not self._over_ssl  # a TLS connection cannot be half-closed
+        return True
+
+    @property
+    def greeting(self) -> Reply:
+        """What is said first."""
+        return reply.make(220, f"{self.hostname} ESMTP mailshed")
 
     @property
     def listener(self) -> str:
@@ -242,29 +238,15 @@ class SmtpSession(SMTP):
         self._out.append(answer.wire)
         self.handler.replied(self, verb, answer)
         if answer.code >= 400:
-            self._count_error(verb, answer)
+            self._conduct.note_refusal(
+                verb,
+                answer,
+                is_overrun=self.envelope.is_overrun,
+                is_old_address=self._was_asked and self.client.is_trusted,
+            )
         elif verb == "dot":
-            self._errors = self._idle_commands = 0
+            self._conduct.forget()
             self.timer.note_mail(self.limits.session_idle_max)
-
-    def _count_error(self, verb: str, answer: Reply) -> None:
-        """Count what is the client's error: neither our being busy nor a list that is too long."""
-        if verb in {"dot", "auth"} and answer.is_transient:
-            return
-        if answer is reply.TOO_MANY_RECIPIENTS and not self.envelope.is_overrun:
-            return
-        if verb == "rcpt" and self._is_excused(answer):
-            return
-        self._errors += 1
-
-    def _is_excused(self, answer: Reply) -> bool:
-        """Whether a refused recipient is not held against the client.
-
-        A 4xx means that nobody could say whether the mailbox exists. And a trusted client's list
-        may have old addresses in it, as long as it is a list.
-        """
-        is_stale = answer.is_permanent and self._was_asked and self.client.is_trusted
-        return (answer.is_transient or is_stale) and not self.envelope.is_overrun
 
     async def push(self, status: bytes | str) -> None:
         """Queue a reply line; aiosmtpd's inherited commands answer through this."""
@@ -279,6 +261,13 @@ class SmtpSession(SMTP):
             self._writer.write(data)
             await self._writer.drain()
 
+    def start_over(self) -> None:
+        """Forget what the client has said, as if it had just connected."""
+        self._set_rset_state()
+        self.session = self._create_session()
+        self.has_utf8 = False
+        self._conduct.forget()
+
     # TLS.
 
     def begin_tls(self) -> asyncio.BaseTransport:
@@ -287,21 +276,18 @@ class SmtpSession(SMTP):
         Nothing is expected of the client meanwhile: the handshake has a deadline of its own.
         """
         assert self.transport is not None
-        self._set_rset_state()
-        self.session = self._create_session()
-        self.has_utf8 = False
+        self.start_over()
         self.client = self.arrived
         self._writer.write(b"".join(self._out))
         self._out.clear()
-        self.timer.is_paused = self._over_ssl = True
+        self.timer.is_paused = True
         return self.transport
 
     def end_tls(self, secured: tuple[asyncio.Transport, TlsState] | None) -> bool:
         """Speak through what the handshake made of the connection; False if that is lost."""
         self.timer.is_paused = False
-        if secured is None or self._is_lost:
+        if secured is None:
             self._is_closing = True
-            self._over_ssl = self._is_lost = False
             self.loop.call_soon(self.connection_lost, None)
             return False
         self.transport, state = secured
@@ -309,8 +295,6 @@ class SmtpSession(SMTP):
         # Both keep what they hold; the first command may have come with the handshake's last octet.
         self._writer._transport = self.transport  # type: ignore[attr-defined]  # noqa: SLF001
         self._reader._transport = self.transport  # type: ignore[attr-defined]  # noqa: SLF001
-        if self._paused:  # by the bare connection, which speaks to the TLS layer now
-            self.resume_writing()
         self._reset_timeout()
         return True
 
@@ -326,7 +310,7 @@ class SmtpSession(SMTP):
             if not await starttls.is_begun(self):
                 return
             self.timer.note_mail(self.limits.session_idle_max)
-            self.answer("connect", reply.make(220, f"{self.hostname} ESMTP mailshed"))
+            self.answer("connect", self.greeting)
             while not self._is_closing:
                 line = await self.next_line()
                 if line is None:
@@ -363,7 +347,7 @@ class SmtpSession(SMTP):
         """The next line; empty if it was longer than that, None when the session is over."""
         reader = self._reader
         discarded = 0
-        while self._errors < self.limits.errors_max:
+        while self._conduct.errors < self.limits.errors_max:
             if len(self._out) >= REPLIES_HELD_MAX:
                 await self.flush()
                 await asyncio.sleep(0)
@@ -371,8 +355,7 @@ class SmtpSession(SMTP):
                     return None
             line = reader.take_line()
             if line is not None:
-                if self.timer.is_in_line:
-                    self.timer.end_line()
+                self.timer.end_line()
                 return line if not discarded and len(line) <= octets_max else b""
             if reader.buffered > octets_max:
                 discarded += len(reader.take_all())
@@ -410,9 +393,7 @@ class SmtpSession(SMTP):
 
     def count_idle_command(self) -> None:
         """Count a command that leads to no message; too many are errors."""
-        self._idle_commands += 1
-        if self._idle_commands > IDLE_COMMANDS_MAX:
-            self._errors += 1
+        self._conduct.note_idle_command()
 
     async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
         """RFC 5321, 4.1.1.1."""
@@ -459,6 +440,7 @@ class SmtpSession(SMTP):
                 self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
             elif refused := auth.refusal_of_sender(self, _octets(arg)):
                 begun = refused
+                self._set_rset_state()
             elif rest := self.handler.mail(self):
                 await self.busy(rest)
             self.answer("mail", begun)
@@ -473,10 +455,6 @@ class SmtpSession(SMTP):
             self.timer.is_paused = False
         self._reset_timeout()
         return done
-
-    def forget_transaction(self) -> None:
-        """Let there be no transaction, as after RSET."""
-        self._set_rset_state()
 
     async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
         """RFC 5321, 4.1.1.3."""

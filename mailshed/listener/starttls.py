@@ -7,9 +7,9 @@ our 220, so whatever has arrived behind its STARTTLS is an attack (CVE-2011-0411
 cannot be helped, and ends the session unanswered.
 
 The order is what keeps it safe. Between the last look at what has arrived and the moment from which
-the TLS layer reads, the loop does not turn; what comes later in clear is no TLS, and fails the
-handshake. The session's state is forgotten before the handshake and not after it, since the first
-command may arrive together with the handshake's last message.
+all that arrives belongs to TLS, the loop does not turn; what comes later in clear is no TLS, and
+fails the handshake. The session's state is forgotten before the handshake and not after it, since
+the first command may arrive together with the handshake's last message.
 """
 
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ def _is_passed_on(session: "SmtpSession") -> bool:
     To forget that would turn a client into its proxy, which may be trusted; to keep it, would keep
     what was said in clear. So a proxy that wants TLS begins it first, as Postfix does.
     """
-    return session.client.address != session.arrived.address
+    return session.client != session.arrived
 
 
 def refusal(session: "SmtpSession") -> Reply | None:
@@ -83,6 +83,6 @@ def _has_place(session: "SmtpSession") -> bool:
 async def _secure(session: "SmtpSession", early: bytes = b"") -> bool:
     """Do the handshake, for which a place was taken."""
     assert session.handshakes is not None
-    # Until the TLS layer reads, the loop does not turn.
+    # Until all that arrives belongs to TLS, the loop does not turn.
     secured = await session.handshakes.shake(session.begin_tls(), session, session.client, early)
     return session.end_tls(secured)

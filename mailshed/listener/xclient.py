@@ -39,7 +39,7 @@ async def run(session: "SmtpSession", argument: bytes) -> None:
         session.answer("xclient", reply.XCLIENT_DENIED)
         return
     if session.envelope.mail is not None:
-        session.answer("xclient", reply.IN_TRANSACTION)
+        session.answer("xclient", reply.AUTH_IN_TRANSACTION)
         return
     try:
         introduction = parse_xclient(argument)

@@ -1,7 +1,7 @@
 """What a trusted proxy says with XCLIENT of the client whose connection it passes on.
 
 `NAME=... ADDR=... PORT=... PROTO=... HELO=... LOGIN=... DESTADDR=... DESTPORT=...`, any of them, in
-any order, each once at most. A value is xtext; `[UNAVAILABLE]` and `[TEMPUNAVAIL]` stand for what
+any order, each once at most; and REVERSE_NAME, which Postfix has and does not write of. A value is xtext; `[UNAVAILABLE]` and `[TEMPUNAVAIL]` stand for what
 the proxy does not know. What is not said stays what it was.
 
 All of it is read strictly, since it decides what the client may do: an attribute that we do not
@@ -19,14 +19,17 @@ from mailshed.errors import AddressSyntaxError
 from mailshed.mail.networks import Address, normal_address
 from mailshed.mail.parameters import decode_xtext
 
-ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+ATTRIBUTES = (
+    *("NAME", "REVERSE_NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"),
+)
 """Those that we know, in the order in which they are offered."""
 
 VALUE_MAX = 255
 """Octets of a value when it is decoded, as Postfix has it."""
 
 _UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
-_ADDRESS = re.compile(r"(?:(?P<v6>IPV6:)[0-9A-F:.]{2,45}|[0-9.]{7,15})", re.IGNORECASE)
+_ADDRESS = re.compile(r"IPV6:(?P<v6>[0-9A-F:.]*:[0-9A-F:.]*)|(?P<v4>[0-9.]+)", re.IGNORECASE)
+_PORT = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -51,58 +54,65 @@ def parse_xclient(argument: bytes) -> Introduction:
             raise AddressSyntaxError(f"XCLIENT takes {', '.join(ATTRIBUTES)}")
         if keyword in values:
             raise AddressSyntaxError(f"{keyword} is given twice")
-        values[keyword] = _value(keyword, encoded)
+        values[keyword] = text = _value(keyword, encoded)
+        if text is not None and not _is_one(keyword, text):
+            raise AddressSyntaxError(f"{keyword} is {_FORMS[keyword]}")
+    address, port = values.get("ADDR"), values.get("PORT")
     return Introduction(
         told=frozenset(values),
-        address=_address(values.get("ADDR"), "ADDR"),
-        port=_port(values.get("PORT"), "PORT"),
+        address=None if address is None else _address(address),
+        port=None if port is None else int(port),
         login=values.get("LOGIN"),
     )
 
 
+_FORMS = {
+    "NAME": "a host name",
+    "REVERSE_NAME": "a host name",
+    "ADDR": "an IPv4 address, or IPV6: and an address",
+    "PORT": "a number up to 65535",
+    "PROTO": "SMTP or ESMTP",
+    "HELO": "what follows HELO or EHLO",
+    "LOGIN": "a name",
+    "DESTADDR": "an IPv4 address, or IPV6: and an address",
+    "DESTPORT": "a number up to 65535",
+}
+
+
 def _value(name: str, encoded: bytes) -> str | None:
-    """The decoded value, checked; None if the proxy does not know it."""
-    decoded = decode_xtext(encoded)
+    """What the value stands for; None if the proxy does not know it."""
+    decoded = decode_xtext(encoded) or b""
     try:
-        text = decoded.decode("utf-8") if decoded is not None else ""
+        text = decoded.decode("utf-8")
     except UnicodeDecodeError:
         text = ""
-    if not text or not text.isprintable() or len(decoded or b"") > VALUE_MAX:
+    if not text or not text.isprintable() or len(decoded) > VALUE_MAX:
         raise AddressSyntaxError(f"{name} has no value in xtext")
-    if text.upper() in _UNKNOWN:
-        return None
+    return None if text.upper() in _UNKNOWN else text
+
+
+def _is_one(name: str, text: str) -> bool:
+    """Whether the value is of the form that the attribute has."""
     match name:
         case "ADDR" | "DESTADDR":
-            _address(text, name)
+            return _address(text) is not None
         case "PORT" | "DESTPORT":
-            _port(text, name)
+            return _PORT.fullmatch(text) is not None and int(text) <= 0xFFFF
         case "PROTO":
-            if text.upper() not in ("SMTP", "ESMTP"):
-                raise AddressSyntaxError("PROTO is SMTP or ESMTP")
-        case "NAME":
-            if not _NAME.fullmatch(text):
-                raise AddressSyntaxError("NAME is no host name")
+            return text.upper() in ("SMTP", "ESMTP")
+        case "NAME" | "REVERSE_NAME":
+            return _NAME.fullmatch(text) is not None
         case "HELO":
-            if " " in text or not text.isascii():
-                raise AddressSyntaxError("HELO is no name")
-    return text
+            return text.isascii() and " " not in text
+        case _:
+            return True
 
 
-def _address(text: str | None, name: str) -> Address | None:
-    if text is None:
-        return None
+def _address(text: str) -> Address | None:
     match = _ADDRESS.fullmatch(text)
-    try:
-        if match is None:
-            raise ValueError(text)
-        return normal_address(text[len(match["v6"] or "") :])
-    except ValueError:
-        raise AddressSyntaxError(f"{name} is no address: IPv4, or IPV6: and the address") from None
-
-
-def _port(text: str | None, name: str) -> int | None:
-    if text is None:
+    if match is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 0xFFFF):
-        raise AddressSyntaxError(f"{name} is no port")
-    return int(text)
+    try:
+        return normal_address(match["v6"] or match["v4"])
+    except ValueError:
+        return None

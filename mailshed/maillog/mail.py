@@ -92,7 +92,7 @@ class MailEvents(EventWriter):
         counts: Fields = {"seconds": round(seconds, 2), "messages": messages}
         self._event("debug", session_id, "session_ended", {**fields, **counts})
 
-    def authenticated(
+    def auth(
         self,
         session_id: str,
         *,

@@ -166,6 +166,8 @@ _SOURCES: dict[str, _Source] = {
     "backend_in_flight_limit": lambda s: [((b.name,), b.limit) for b in s.backends],
     "backend_in_flight_ceiling": lambda s: [((b.name,), b.ceiling) for b in s.backends],
     "backend_reserved_slots": lambda s: [((b.name,), b.reserve) for b in s.backends],
+    "backend_spooled_messages": lambda s: [((b.name,), b.queued_messages) for b in s.backends],
+    "backend_fallback_active": lambda s: [((b.name,), bool(b.fallback)) for b in s.backends],
     "backend_waiting": lambda s: [((b.name,), b.waiting) for b in s.backends],
     "backend_live_waiting": lambda s: [((b.name,), b.live_waiting) for b in s.backends],
     "backend_live_waiting_limit": lambda s: [((b.name,), b.live_waiting_limit) for b in s.backends],
@@ -251,8 +253,10 @@ _SOURCES: dict[str, _Source] = {
     "quota_keys_limit": _one(lambda s: s.quota_keys.limit),
     "retry_clients": _one(lambda s: s.retry_clients.used),
     "retry_clients_limit": _one(lambda s: s.retry_clients.limit),
-    "tls_handshakes": lambda s: [((), s.tls_handshakes.used)] if s.tls_handshakes else [],
-    "tls_handshakes_limit": lambda s: [((), s.tls_handshakes.limit)] if s.tls_handshakes else [],
+    "tls_open_handshakes": lambda s: [((), s.tls_handshakes.used)] if s.tls_handshakes else [],
+    "tls_open_handshakes_limit": lambda s: (
+        [((), s.tls_handshakes.limit)] if s.tls_handshakes else []
+    ),
     "tls_certificate_expiry_timestamp_seconds": lambda s: _known([((), s.certificate_ends_wall)]),
     "build_info": lambda s: [((s.version,), 1)],
     "config_info": lambda s: [((s.config_hash,), 1)],

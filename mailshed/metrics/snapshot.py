@@ -55,6 +55,8 @@ class BackendSnapshot:
     endings: Mapping[str, int] = field(default_factory=dict)
     """How messages ended, as far as the limit is concerned: numbers by ending."""
     last_error: str = ""
+    queued_messages: int = 0
+    """In the spool, to be delivered to it, whoever takes that mail now."""
     saturation: float = 0.0
     """How full it is, or the fullest of what all backends share: 0 to 1."""
     fallback: str = ""
@@ -64,6 +66,8 @@ class BackendSnapshot:
     """How long it has been away, if it has a fallback."""
     learning: LimitPicture | None = None
     """What an adaptive limit sees of the backend; None: the limit is fixed."""
+    extensions: tuple[str, ...] = ()
+    """What it offered in its last reply to EHLO, perhaps before it went away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

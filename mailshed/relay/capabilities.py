@@ -12,7 +12,7 @@ belongs to the main loop.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mailshed.errors import StateError
@@ -71,10 +71,9 @@ class Capabilities:
         """What this backend offered last; None if it was never seen."""
         return self._offers.get(backend)
 
-    @property
-    def snapshot(self) -> Mapping[str, tuple[str, ...]]:
-        """The lines of each backend that was seen, in alphabetical order."""
-        return dict(self._lines)
+    def lines_of(self, backend: str) -> tuple[str, ...]:
+        """The lines of a backend's last reply to EHLO, sorted; none if it was never seen."""
+        return self._lines.get(backend, ())
 
     # What connections tell.
 

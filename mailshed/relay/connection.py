@@ -139,7 +139,7 @@ async def _open(
     paused = address.security.login_pause()
     if paused is not None:
         why, seconds = paused
-        said = f"{why}; next attempt in {seconds:.0f} s, or at a reload"
+        said = f"{why}; next attempt in {seconds:.0f} s, or with other credentials"
         return unready.closed(_name(address), Stage.EHLO, said)
     wire = await _connect(address, timeouts, tls)
     if not isinstance(wire, WireProtocol):
@@ -296,11 +296,18 @@ async def _log_in(
         return Deferred(Stage.EHLO, None, said, NoReply.OUR_CHOICE)
     if security.is_login_proven:
         return await _try_login(wire, address, offers, timeout)
-    async with security.proving:
+    try:
+        async with asyncio.timeout(timeout):
+            await security.proving.acquire()
+    except TimeoutError:
+        return unready.late(_name(address), Stage.EHLO, "turn to log in")
+    try:
         paused = security.login_pause()
         if paused is not None:  # the one before us was refused
             return unready.closed(_name(address), Stage.EHLO, paused[0])
         return await _try_login(wire, address, offers, timeout)
+    finally:
+        security.proving.release()
 
 
 async def _try_login(

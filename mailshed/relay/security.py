@@ -9,8 +9,9 @@ things that go wrong and must not be tried again with every connection:
   goes in clear.
 - *A login that is refused.* Directories lock an account after a few wrong passwords, and a relay
   opens many connections. So until a login has succeeded there is one attempt at a time, and after
-  a refusal none for five minutes, then ten, up to an hour; a reload ends the pause. Meanwhile the
-  backend counts as away, and mail is spooled: no client hears of it.
+  a refusal none for five minutes, then ten, up to an hour. Other credentials are tried at once; a
+  reload with the same ones, as somebody may have mended the server, after five minutes. Meanwhile
+  the backend counts as away, and mail is spooled: no client hears of it.
 
 Times are seconds on the monotonic clock.
 """
@@ -78,7 +79,7 @@ class _Logins:
 
     is_proven: bool = False
     pause: float = 0.0
-    until: float = 0.0
+    refused_at: float = 0.0
     detail: str = ""
 
 
@@ -128,9 +129,13 @@ class Security:
 
         Connections that are open stay as they are.
         """
+        is_new = self._material is None or self._material.credentials != material.credentials
         self._material = material
         self._clear_until = float("-inf")
-        self._logins = _Logins()
+        if is_new:
+            self._logins = _Logins()
+        else:
+            self._logins.pause = min(self._logins.pause, LOGIN_PAUSE_MIN)
 
     @property
     def material(self) -> Material:
@@ -167,8 +172,9 @@ class Security:
 
     def login_pause(self) -> tuple[str, float] | None:
         """Why no login may be tried now, and for how many seconds yet; None if one may."""
-        left = self._logins.until - self._clock.monotonic()
-        return (self._logins.detail, left) if self._logins.detail and left > 0.0 else None
+        logins = self._logins
+        left = logins.refused_at + logins.pause - self._clock.monotonic()
+        return (logins.detail, left) if logins.detail and left > 0.0 else None
 
     def note_login(self) -> None:
         """The server has let us in."""
@@ -179,8 +185,8 @@ class Security:
         """The server says that name or password is wrong."""
         is_news = not self._logins.detail
         pause = min(max(2 * self._logins.pause, LOGIN_PAUSE_MIN), LOGIN_PAUSE_MAX)
-        until = self._clock.monotonic() + pause
-        self._logins = _Logins(pause=pause, until=until, detail=detail)
+        now = self._clock.monotonic()
+        self._logins = _Logins(pause=pause, refused_at=now, detail=detail)
         if is_news:
             self._on_login_refused(detail, pause)
 

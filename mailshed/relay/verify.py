@@ -178,7 +178,9 @@ class RecipientVerifier:
         if policy.recipients is not None:
             return self._check_list(client, mailbox)
         if not mailbox.is_ascii:
-            return None  # asked without SMTPUTF8, a server would refuse the script, not the mailbox
+            # Asked without SMTPUTF8, a server would refuse the script and not the mailbox.
+            is_privileged = self._is_privileged(client)
+            return None if self._gate.is_up else self._unverified(None, is_privileged=is_privileged)
         key = key_of(mailbox.raw)
         found = self._cache.look_up(key, self._clock.monotonic())
         if found is KNOWN:

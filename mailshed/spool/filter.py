@@ -13,6 +13,7 @@ the values are alternatives, however they are written: `--class bulk,telework` i
                  that have not ended
 `older-than`,    age since arrival: `10m`, `4h`, `2d`; one value each
 `younger-than`
+`backend`        name of the backend that it is for
 `id`             queue id
 ===============  ===============================================================================
 
@@ -33,7 +34,7 @@ from mailshed.terms import QueueId, SpoolState
 T = TypeVar("T")
 
 NULL_PATH = "<>"
-NAMES = ("class", "state", "from", "rcpt", "older-than", "younger-than", "id")
+NAMES = ("class", "state", "from", "rcpt", "backend", "older-than", "younger-than", "id")
 """Of the conditions, wherever a filter is text."""
 
 VALUES_MAX = 1000
@@ -55,6 +56,7 @@ class QueueFilter:
     """Lower case: `alice@example.org`, `@example.org`, `@.example.org` or `<>`."""
     recipients: tuple[str, ...] = ()
     """The same, without `<>`."""
+    backends: tuple[str, ...] = ()
     older_than: float | None = None
     """Seconds since arrival, at least."""
     younger_than: float | None = None
@@ -80,6 +82,7 @@ class QueueFilter:
             "state": tuple(state.value for state in self.states),
             "from": self.senders,
             "rcpt": self.recipients,
+            "backend": self.backends,
             **{name: (format_duration(age),) for name, age in ages.items() if age is not None},
             "id": self.ids,
         }
@@ -106,6 +109,7 @@ def parse_filter(given: Mapping[str, Sequence[str]]) -> QueueFilter:
         states=_each("state", given, _state),
         senders=_each("from", given, _sender),
         recipients=_each("rcpt", given, _address),
+        backends=_each("backend", given, _backend_name),
         older_than=_age("older-than", given),
         younger_than=_age("younger-than", given),
         ids=_each("id", given, _queue_id),
@@ -141,6 +145,12 @@ def _alternatives(value: str) -> list[str]:
 def _class_name(text: str) -> str:
     if not text or len(text) > CLASS_NAME_MAX or not (text.isascii() and text.isprintable()):
         raise ValueError("expected the name of a traffic class")
+    return text
+
+
+def _backend_name(text: str) -> str:
+    if not text or len(text) > CLASS_NAME_MAX or not (text.isascii() and text.isprintable()):
+        raise ValueError("expected the name of a backend")
     return text
 
 

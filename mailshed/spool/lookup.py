@@ -51,7 +51,7 @@ EXPIRED = """
         in_doubt, report_at, backend, login
     FROM message INDEXED BY message_expiry
     WHERE expires <= ? AND state IN ('queued', 'deferred')
-        AND (? IS NULL OR instr(?, char(10) || backend || char(10)))
+        AND (? IS NULL OR instr(?, '(' || backend || ')'))
     ORDER BY expires, message_id LIMIT ?
 """
 DELAYED = """
@@ -208,7 +208,8 @@ def expired(
     backends: Sequence[str] | None = None,
 ) -> list[SpoolRecord]:
     """See `SpoolStore.expired`."""
-    names = None if backends is None else "".join(f"\n{each}\n" for each in backends)
+    # Names of backends have no brackets, so none is found in the middle of another.
+    names = None if backends is None else "".join(f"({each})" for each in backends)
     rows = connection.execute(EXPIRED, (wall, names, names, limit + len(exclude)))
     return _records(connection, rows.fetchall(), limit, exclude)
 

@@ -50,7 +50,8 @@ RECIPIENTS = """
     SELECT address, state, last_reply FROM recipient WHERE message_id = ? ORDER BY position
 """
 ENVELOPE = """
-    SELECT parameters, expires, client_address, helo, is_trusted, is_generated, in_doubt
+    SELECT parameters, expires, client_address, helo, is_trusted, is_generated, in_doubt,
+        backend
     FROM message WHERE message_id = ?
 """
 PARAMETERS = "SELECT parameters FROM recipient WHERE message_id = ? ORDER BY position"
@@ -122,7 +123,7 @@ def describe(connection: sqlite3.Connection, message_id: int, now: float) -> Ent
     """The whole envelope of one message, and what became of it so far."""
     entry = _message(connection, message_id, now)
     row = connection.execute(ENVELOPE, (message_id,)).fetchone()
-    parameters, expires, client, helo, is_trusted, is_generated, in_doubt = row
+    parameters, expires, client, helo, is_trusted, is_generated, in_doubt, backend = row
     recipients = entry["recipients"]
     assert isinstance(recipients, list)
     for recipient, (each,) in zip(
@@ -139,6 +140,7 @@ def describe(connection: sqlite3.Connection, message_id: int, now: float) -> Ent
         "is_trusted": bool(is_trusted),
         "is_generated": bool(is_generated),
         "in_doubt": in_doubt,
+        "backend": backend,
     }
 
 

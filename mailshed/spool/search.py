@@ -24,6 +24,7 @@ from mailshed.terms import QueueId
 # compared at its end; no address begins like that.
 _CONDITIONS = """
     received > :after AND received <= :before
+    AND (:backends IS NULL OR backend IN (SELECT value FROM json_each(:backends)))
     AND (:senders IS NULL OR EXISTS (
         SELECT 1 FROM json_each(:senders) WHERE value = CASE
             WHEN substr(value, 1, 1) IN ('@', '.')
@@ -114,6 +115,7 @@ def _parameters(wanted: QueueFilter, wall: float) -> _Parameters:
         "recipients": _list([_comparable(each) for each in wanted.recipients]),
         "before": float("inf") if wanted.older_than is None else wall - wanted.older_than,
         "after": float("-inf") if wanted.younger_than is None else wall - wanted.younger_than,
+        "backends": _list(wanted.backends),
         "ids": _list(wanted.ids),
     }
 

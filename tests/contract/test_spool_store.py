@@ -32,6 +32,7 @@ LATER = WALL + 100 * 86400
 KIB = 1024
 PIECE_MAX = 256 * KIB
 CONTENT = b"Subject: test\r\n\r\nHello.\r\n"
+BACKENDS = ("", "exch", "north")
 
 NewStore = Callable[..., SpoolStore]
 
@@ -728,6 +729,126 @@ class TestTotals:
         ]
 
 
+class TestCopies:
+    """One message for several backends: all of its copies, or none."""
+
+    def records(self, count: int = 2, **changes: Any) -> list[SpoolRecord]:
+        return [
+            spool_record(f"{number}@example.net", backend=f"b{number}", **changes)
+            for number in range(count)
+        ]
+
+    @pytest.mark.parametrize("size", [0, 100, PIECE_MAX, 3 * PIECE_MAX + 5])
+    async def test_each_has_its_recipients_and_all_of_the_content(
+        self, store: SpoolStore, size: int
+    ) -> None:
+        records, data = self.records(3), Random(size).randbytes(size)
+        await store.add_copies(records, pieces(data, 100_000))
+        for record in records:
+            found = await store.due(WALL, "personal", 10, backend=record.backend)
+            assert found == [replace(record, size=size)]
+            assert await joined(store.content(record.queue_id)) == data
+        totals = await store.totals()
+        assert (totals.messages, totals.octets) == (3, 3 * size)
+        assert ledger(totals) == {"accepted": 3}
+        assert balance(totals) == 0
+
+    @pytest.mark.parametrize("size", [100, 3 * PIECE_MAX])
+    async def test_none_is_there_if_one_cannot_be(self, store: SpoolStore, size: int) -> None:
+        there = await add(store)
+        records = [*self.records(1), replace(self.records(1)[0], queue_id=there.queue_id)]
+        with pytest.raises(SpoolError):
+            await store.add_copies(records, pieces(bytes(size)))
+        totals = await store.totals()
+        assert totals.messages == 1
+        assert ledger(totals) == {"accepted": 1}
+        await store.add_copies(records[:1], pieces(CONTENT))
+
+    async def test_they_need_room_for_all(self, new_store: NewStore) -> None:
+        store = new_store(messages_max=100, octets_max=100_000)
+        await store.open()
+        with pytest.raises(SpoolFull):
+            await store.add_copies(self.records(98), pieces(CONTENT))
+        with pytest.raises(SpoolFull):
+            await store.add_copies(self.records(2), pieces(bytes(60_000)))
+        await store.add_copies(self.records(2), pieces(bytes(40_000)))
+        totals = await store.totals()
+        assert (totals.messages, totals.octets) == (2, 80_000)
+        with pytest.raises(SpoolFull):
+            await store.add(spool_record(), pieces(bytes(30_000)))
+        await store.add(spool_record(), pieces(bytes(10_000)))
+
+    async def test_cancelled_there_are_all_or_none(self, store: SpoolStore) -> None:
+        records, began = self.records(), asyncio.Event()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield bytes(PIECE_MAX)
+                began.set()
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(store.add_copies(records, endless()))  # noqa: TID251
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await store.totals()).messages == 0
+        await store.add_copies(records, pieces(CONTENT))
+
+
+class TestBackends:
+    async def test_what_is_due_at_one_is_not_due_at_another(self, store: SpoolStore) -> None:
+        mine = [await add(store, backend="exch") for _ in range(2)]
+        other = await add(store, backend="north", wall=WALL - 60)
+        early = await add(store)
+        assert await store.due(WALL, "personal", 10, backend="exch") == mine
+        assert await store.due(WALL, "personal", 10, backend="north") == [other]
+        assert await store.due(WALL, "personal", 10) == [early]
+        assert await store.next_due() == WALL - 60
+        assert await store.beyond(WALL - 30, 1) != [other.queue_id]
+
+    async def test_what_expired_can_be_asked_of_some(self, store: SpoolStore) -> None:
+        mine = await add(store, backend="exch", expires_wall=WALL + 2)
+        other = await add(store, backend="ex", expires_wall=WALL + 1)
+        assert await store.expired(WALL + 5, 10) == [other, mine]
+        assert await store.expired(WALL + 5, 10, backends=["exch", "north"]) == [mine]
+        assert await store.expired(WALL + 5, 10, backends=[]) == []
+
+    async def test_totals_have_what_is_to_be_delivered_to_each(self, store: SpoolStore) -> None:
+        await add(store, "a@example.net", "b@example.net", backend="exch")
+        tried = await add(store, backend="exch", wall=WALL + 1)
+        await store.settle(
+            settlement(tried, deferred={0: "450 busy"}, next_attempt_wall=WALL - 9)
+        )
+        held = await add(store, backend="exch")
+        await store.amend(held.queue_id, QueueAction.HOLD, WALL)
+        await add(store, backend="north", names=BULK, wall=WALL + 7)
+        totals = await store.totals()
+        assert [
+            (row.backend, row.traffic_class, row.messages, row.recipients, row.octets, row.due_wall)
+            for row in totals.by_backend
+        ] == [
+            ("exch", "personal", 2, 3, 2 * len(CONTENT), WALL - 9),
+            ("north", "bulk", 1, 1, len(CONTENT), WALL + 7),
+        ]
+        (row,) = totals.of(["north", "gone"]).by_class
+        assert (row.traffic_class, row.messages, row.oldest_wall) == ("bulk", 1, WALL + 7)
+        assert totals.of([]).by_class == ()
+
+    async def test_a_message_can_be_assigned_to_another(self, store: SpoolStore) -> None:
+        record, rest = await add(store, backend="gone"), await add(store, backend="gone")
+        held = await add(store, backend="gone")
+        await store.amend(held.queue_id, QueueAction.HOLD, WALL)
+        await store.assign({record.queue_id: "exch", queue_id(): "exch", held.queue_id: "exch"})
+        moved = replace(record, backend="exch")
+        assert await store.due(WALL, "personal", 10, backend="exch") == [moved]
+        assert await store.due(WALL, "personal", 10, backend="gone") == [rest]
+        rows = (await store.totals()).by_backend
+        assert [(row.backend, row.messages) for row in rows] == [("exch", 1), ("gone", 1)]
+        await store.amend(held.queue_id, QueueAction.RELEASE, WALL)
+        assert len(await store.due(WALL, "personal", 10, backend="exch")) == 2
+
+
 def spoil(store: SpoolStore) -> Callable[[], object]:
     """Make a store that is closed unfit to be opened; what is returned mends it."""
     if isinstance(store, MemorySpool):
@@ -828,7 +949,11 @@ class _History:
             await self._amend(choose.choice(self.known).queue_id)
         elif kind < 0.93:
             await self._note_delay(choose.choice(self.known))
-        elif kind < 0.96:
+        elif kind < 0.95:
+            chosen = choose.sample(self.known, min(3, len(self.known)))
+            places = {each.queue_id: choose.choice(BACKENDS) for each in chosen}
+            await self.both(lambda store: store.assign(places))
+        elif kind < 0.97:
             queue_id = choose.choice(self.known).queue_id
             await self.both(lambda store: store.quarantine(queue_id))
         else:
@@ -845,10 +970,14 @@ class _History:
             wall=self.wall,
             expires_wall=self.wall + choose.randint(1, 3000),
             report_wall=choose.choice((None, self.wall + choose.randint(1, 500))),
+            backend=choose.choice(BACKENDS),
         )
         data = choose.randbytes(choose.choice((10, 3000, PIECE_MAX, 700_000)))
-        self.known.append(record)
-        await self.both(lambda store: store.add(record, pieces(data, 100_000)))
+        records = [record]
+        if choose.random() < 0.2:
+            records.append(replace(record, queue_id=queue_id(self.wall), backend="north"))
+        self.known += records
+        await self.both(lambda store: store.add_copies(records, pieces(data, 100_000)))
 
     async def _settle(self, record: SpoolRecord) -> None:
         choose = self.random
@@ -892,17 +1021,23 @@ class _History:
         wall = self.wall + self.random.randint(-300, 600)
         exclude = [record.queue_id for record in self.random.sample(self.known, 2)]
         store, model = self.store, self.model
-        for name in ("clinical", "personal", "bulk"):
-            found = await store.due(wall, name, 7, exclude)
-            assert found == await model.due(wall, name, 7, exclude)
+        keys = [(name, each) for name in ("clinical", "personal", "bulk") for each in BACKENDS]
+        for name, backend in keys:
+            found = await store.due(wall, name, 7, exclude, backend=backend)
+            assert found == await model.due(wall, name, 7, exclude, backend=backend)
             for record in found[:2]:
                 content = await joined(store.content(record.queue_id))
                 assert content == model.raw_content(record.queue_id)
         assert await store.next_due() == await model.next_due()
         assert await store.expired(wall, 7, exclude) == await model.expired(wall, 7, exclude)
+        some = self.random.sample(BACKENDS, 2)
+        assert await store.expired(wall, 7, backends=some) == await model.expired(
+            wall, 7, backends=some
+        )
         assert await store.delayed(wall, 7) == await model.delayed(wall, 7)
         expected, totals = await model.totals(), await store.totals()
         assert totals.by_class == expected.by_class
+        assert totals.by_backend == expected.by_backend
         assert (totals.messages, totals.octets) == (expected.messages, expected.octets)
         names = {*totals.ledger, *expected.ledger}
         assert {name: ledger(totals, name) for name in names} == {

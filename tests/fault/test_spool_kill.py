@@ -31,6 +31,11 @@ async def work(spool, chance, worker):
     while True:
         record = spool_record(queue_id=f"{os.getpid()}-{worker}-{chance.getrandbits(60)}")
         data = chance.randbytes(chance.choice((100, 5000, 300_000, 900_000)))
+        if chance.random() < 0.2:
+            copy = spool_record(queue_id=record.queue_id + "-copy")
+            await spool.add_copies((record, copy), pieces(data))
+            say(f"copied {record.queue_id} {__import__('hashlib').sha256(data).hexdigest()}")
+            continue
         await spool.add(record, pieces(data))
         say(f"added {record.queue_id} {__import__('hashlib').sha256(data).hexdigest()}")
         if chance.random() < 0.3:
@@ -65,6 +70,8 @@ async def test_what_was_acknowledged_survives_and_what_was_settled_stays_away(
             match kind:
                 case "added":
                     added[queue_id] = digest[0]
+                case "copied":
+                    added[queue_id] = added[f"{queue_id}-copy"] = digest[0]
                 case "settling":
                     settling.add(queue_id)
                 case "settled":
@@ -74,6 +81,9 @@ async def test_what_was_acknowledged_survives_and_what_was_settled_stays_away(
     found = {record.queue_id: record for record in await spool.due(4e9, "personal", 1_000_000)}
     assert added.keys() - settling <= found.keys(), "lost"
     assert not settled & found.keys(), "settled and yet there"
+    for queue_id in found:
+        if queue_id.endswith("-copy"):
+            assert queue_id.removesuffix("-copy") in found, "one copy without the other"
     for queue_id in found.keys() & added.keys():
         content = await joined(spool.content(queue_id))
         assert sha256(content).hexdigest() == added[queue_id]

@@ -110,7 +110,9 @@ class TestXclient:
                 server.once(stage, rng.choice(faults))
             if rng.random() < 0.1:
                 server.answers[b"XCLIENT"].append(rng.choice([*faults, bye("421 4.3.2 bye")]))
-            delivery = asyncio.ensure_future(backend.deliver(of(who, f"n{number}")))
+            delivery = asyncio.get_running_loop().create_task(
+                backend.deliver(of(who, f"n{number}"))
+            )
             if rng.random() < 0.15:
                 await asyncio.sleep(rng.random() * 0.005)
                 delivery.cancel()
@@ -183,7 +185,7 @@ class TestXclient:
         self, server: ScriptedBackend, backend: SmtpBackend
     ) -> None:
         server.answers[b"XCLIENT"].append(STALL)
-        delivery = asyncio.ensure_future(backend.deliver(of(PEOPLE[0])))
+        delivery = asyncio.get_running_loop().create_task(backend.deliver(of(PEOPLE[0])))
         while not any(c.startswith(b"XCLIENT") for c in server.commands):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         delivery.cancel()

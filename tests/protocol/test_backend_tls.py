@@ -550,7 +550,7 @@ async def test_a_login_that_is_refused_is_not_repeated_by_every_connection(
         credentials(tmp_path)
         security.use(security.read())
         result = await backend.deliver(outbound())
-        assert isinstance(result.recipients[0], Delivered), "a reload tries the new password"
+        assert isinstance(result.recipients[0], Delivered), "the new password is tried at once"
         assert server.logins == 2
         await backend.close()
 
@@ -579,6 +579,24 @@ async def test_a_login_without_an_answer_is_tried_again(
         assert detail in found.detail
         assert found.reply is None
         assert security.login_pause() is None
+
+
+async def test_nobody_waits_long_for_a_turn_to_log_in(
+    authority: Authority, context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """One stalls, and the others do not stall one after the other."""
+    checked = policy(BackendTls.STARTTLS, authority, credentials_file=credentials(tmp_path))
+    security = Security(checked)
+    async with TlsBackend(context, after_tls=AUTH) as server:
+        server.auth = STALL
+        began = asyncio.get_running_loop().time()
+        found = await asyncio.gather(
+            *(open_connection(where(server.port, security), BRIEF) for _ in range(30))
+        )
+        assert asyncio.get_running_loop().time() - began < 15 * BRIEF.command
+        details = [each.detail for each in found if isinstance(each, Deferred)]
+        assert any("no turn to log in" in detail for detail in details)
+        assert not security.proving.locked()
 
 
 async def test_a_server_without_our_mechanisms_is_told(

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from mailshed.listener import protocol, transaction
+from mailshed.listener import conduct, transaction
 from mailshed.listener.reader import BUFFER_LIMIT
 from tests.support.builders import content_store
 from tests.support.front import Front, Peer, ScriptedHandler, is_full, settle, until
@@ -249,7 +249,7 @@ async def test_commands_that_lead_nowhere_are_bounded(command: bytes) -> None:
         await flood(peer, 10 * (command + b"\r\n"), 100)
         await until(lambda: not front.handler.open_sessions, "the session has ended")
         answered = len(front.handler.replies) - 2
-        assert answered == protocol.IDLE_COMMANDS_MAX + 20
+        assert answered == conduct.IDLE_COMMANDS_MAX + 20
         assert front.handler.replies[-1] == ("other", 421)
 
 
@@ -259,8 +259,8 @@ async def test_a_message_makes_up_for_commands_that_led_nowhere() -> None:
         peer = await front.peer()
         await peer.command("HELO client.example.org", 250)
         for _ in range(3):
-            await peer.send((protocol.IDLE_COMMANDS_MAX - 1) * b"NOOP\r\n")
-            for _ in range(protocol.IDLE_COMMANDS_MAX - 1):
+            await peer.send((conduct.IDLE_COMMANDS_MAX - 1) * b"NOOP\r\n")
+            for _ in range(conduct.IDLE_COMMANDS_MAX - 1):
                 assert await peer.reply() == b"250 2.0.0 Ok\r\n"
             await peer.send(b"MAIL FROM:<>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n.\r\n")
             codes = [(await peer.reply())[:3] for _ in range(4)]

@@ -180,7 +180,7 @@ async def rounds(*, is_chunking: bool, is_pipelining: bool, recipients: int) -> 
         count = 0
         receive = connection.wire.receive
 
-        async def counted(timeout: float) -> object:  # noqa: ASYNC109
+        async def counted(timeout: float) -> object:
             nonlocal count
             count += 1
             return await receive(timeout)

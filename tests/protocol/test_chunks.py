@@ -3,6 +3,7 @@
 import random
 import tracemalloc
 from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ MIB = 1 << 20
 def in_chunks(data: bytes, *cuts: int) -> bytes:
     """`data` as BDAT commands, cut at these places; the last says LAST."""
     ends = [0, *sorted(cuts), len(data)]
-    pieces = [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    pieces = [data[start:end] for start, end in pairwise(ends)]
     last = len(pieces) - 1
     return b"".join(
         b"BDAT %d%b\r\n%b" % (len(piece), b" LAST" if number == last else b"", piece)

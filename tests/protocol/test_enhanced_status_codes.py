@@ -46,6 +46,7 @@ def made_in(path: Path) -> Iterator[tuple[str, int, str]]:
         called = ast.unparse(node.func)
         code = node.args[0]
         if called in {"make", "reply.make"} and isinstance(code, ast.Constant):
+            assert isinstance(code.value, int)
             text = ast.unparse(node.args[1]).lstrip("f").strip("\"'")
             yield f"{path}:{node.lineno}", code.value, text
 

@@ -176,7 +176,9 @@ def test_replies_that_break_off_settle_those_who_had_theirs(
     runner.run(story())
 
 
-OUTCOMES: dict[str, Kind] = {"250 2.0.0 ok": Delivered, **{"452 4.2.2 full": Deferred}} | {
+OUTCOMES: dict[str, Kind] = {
+    "250 2.0.0 ok": Delivered,
+    "452 4.2.2 full": Deferred,
     "550 5.7.1 no": Bounced,
     "421 4.3.2 not now": Deferred,
 }
@@ -218,7 +220,7 @@ async def test_a_reply_inside_the_data_is_its_recipients_and_nothing_was_handed_
         data = [b"x" * 70 + b"\r\n"] * 40_000
         message = outbound(data, to=ALL, partial_ok=True, is_streamed=True)
         server.may_read.clear()
-        delivery = asyncio.ensure_future(backend.deliver(message))
+        delivery = asyncio.get_running_loop().create_task(backend.deliver(message))
         await asyncio.sleep(0)
         server.may_read.set()
         result = await delivery

@@ -44,14 +44,16 @@ class SilentWire(WireProtocol):
         self.sent += bytes(data)
         return True
 
-    async def receive(self, timeout: float) -> list[object]:  # type: ignore[override]  # noqa: ASYNC109
+    async def receive(self, timeout: float) -> list[object]:  # type: ignore[override]
         self.abort()
         return []
 
 
 SMUGGLED = st.sampled_from(
-    [b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n.\n"]
-    + [b"\r\n\x00.\r\n", b"\n\x00.\n", b"\r\n..\r\n", b".\r\n", b"\r\n.", b"."]
+    [
+        *(b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n.\n"),
+        *(b"\r\n\x00.\r\n", b"\n\x00.\n", b"\r\n..\r\n", b".\r\n", b"\r\n.", b"."),
+    ]
 )
 BODIES = st.lists(
     st.one_of(SMUGGLED, st.binary(max_size=5), st.text("\r\n.\x00 x", max_size=8).map(str.encode)),

@@ -1,8 +1,9 @@
 """Any sequence of commands, cut anywhere, gets the replies that a model of RFC 5321 gives.
 
 The model is what sections 4.1.4 and 3.3 say about the order of commands, RFC 3030 about chunks and
-nothing else, seventy lines that can be checked by reading. Hypothesis makes up groups of commands, sends each group in
-one or several segments, and compares reply by reply, and at the end message by message.
+nothing else, seventy lines that can be checked by reading. Hypothesis makes up groups of commands,
+sends each group in one or several segments, and compares reply by reply, and at the end message by
+message.
 """
 
 import asyncio
@@ -180,10 +181,11 @@ class Sequences(RuleBasedStateMachine):
         expected: list[int] = []
         for (verb, argument), text in group:
             if verb == b"BDAT":
-                if len(self.model.chunks or b"") + len(text) > 2 * SMALL:
-                    text = b""  # beyond that the session ends
-                octets += b"BDAT %d%b\r\n%b" % (len(text), argument, text)
-                expected.append(self.model.bdat(argument, text))
+                # Beyond that the session ends.
+                room = 2 * SMALL - len(self.model.chunks or b"")
+                chunk = text if len(text) <= room else b""
+                octets += b"BDAT %d%b\r\n%b" % (len(chunk), argument, chunk)
+                expected.append(self.model.bdat(argument, chunk))
                 continue
             octets += verb + (b" " + argument if argument else b"") + b"\r\n"
             expected.append(self.model.code(verb, argument))

@@ -222,17 +222,16 @@ class _Player:
 
     async def _obey(self, where: str, word: str, argument: str) -> None:
         match word:
+            case "password":
+                self._handler.auth_answer = _PASSWORDS[argument]
             case "answer":
                 self._handler.answers.append(None if argument == "gone" else _reply(argument))
             case "refuse":
                 address, _, text = argument.partition(" ")
                 self._refused[address] = _reply(text)
-            case "password":
-                self._handler.auth_answer = _PASSWORDS[argument]
-            case "hold":
-                self._handler.may_answer.clear()
-            case "release":
-                self._handler.may_answer.set()
+            case "hold" | "release":
+                may_answer = self._handler.may_answer
+                (may_answer.set if word == "release" else may_answer.clear)()
             case "working":
                 await until(lambda: self._handler.working > 0, where)
             case "half-close":

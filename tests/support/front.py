@@ -35,6 +35,7 @@ from mailshed.mail.envelope import Client, Recipient, TlsState
 from mailshed.mail.networks import Address
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import AUTH_FAILED, AUTHENTICATED, Reply, make
+from mailshed.mail.xclient import Introduction
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, new_registry
 from mailshed.terms import Stage
@@ -103,6 +104,8 @@ class ScriptedHandler:
     log: StringIO = field(default_factory=StringIO)
     caps: SessionCaps = field(init=False)
     replies: list[tuple[str, int]] = field(default_factory=list)
+    introductions: list[Introduction] = field(default_factory=list)
+    introduction_answer: Reply | None = None
     delays: list[Phase] = field(default_factory=list)
     rejections: list[tuple[Stage, bytes, int]] = field(default_factory=list)
     """Refused commands that were not asked about: their arguments and codes."""
@@ -192,6 +195,15 @@ class ScriptedHandler:
     def replied(self, session: SmtpSession, verb: str, sent: Reply) -> None:
         """Remember a reply."""
         self.replies.append((verb, sent.code))
+
+    def is_proxy(self, session: SmtpSession) -> bool:
+        """Ask the test."""
+        return str(session.arrived.address) in self.proxy_hosts
+
+    def introduced(self, session: SmtpSession, said: Introduction) -> Reply | None:
+        """Believe it."""
+        self.introductions.append(said)
+        return self.introduction_answer
 
     def overdue(self, session: SmtpSession, phase: Phase) -> None:
         """Remember what the client was too slow with."""

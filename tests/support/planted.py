@@ -4,6 +4,7 @@ A story that has never been red proves nothing. These programs are mailshed with
 from outside: the product has no switch for it.
 
 `fifo`: the one door to the backend does not look at classes, so whoever came first goes first.
+`hasty`: a breaker that closes after a second, so that the story of a whole outage is a short one.
 """
 
 import sys
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mailshed.cli.main import main
+from mailshed.control import breaker
 from mailshed.relay.gate import Gate
 from mailshed.terms import TrafficClass
 
@@ -32,7 +34,13 @@ def fifo() -> None:
         setattr(Gate, name, blind(getattr(Gate, name)))
 
 
-FAULTS = {"fifo": fifo}
+def hasty() -> None:
+    """A backend that answers has all mail again after a second without a failure."""
+    breaker.QUIET_SECONDS = 1.0
+    breaker.IDLE_WINDOW_SECONDS = 0.25
+
+
+FAULTS = {"fifo": fifo, "hasty": hasty}
 
 
 if __name__ == "__main__":

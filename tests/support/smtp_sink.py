@@ -28,10 +28,10 @@ class SinkMessage:
 
 
 class SmtpSink:
-    """A sink on a port of 127.0.0.1 that the system chose; a context manager."""
+    """A sink on a port of 127.0.0.1 that the system chose, or on `port`; a context manager."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self.messages: list[SinkMessage] = []
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -66,7 +66,7 @@ class SmtpSink:
     async def _main(self) -> None:
         self._stop = asyncio.Event()
         server = await asyncio.start_server(
-            self._session, "127.0.0.1", 0, limit=_MESSAGE_OCTETS_MAX
+            self._session, "127.0.0.1", self.port, limit=_MESSAGE_OCTETS_MAX
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -74,9 +74,11 @@ class SmtpSink:
             await self._stop.wait()
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self._dialog(reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._dialog(reader, writer)
+        finally:
+            writer.close()
 
     async def _dialog(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         mail = b""

@@ -104,6 +104,8 @@ def busy_snapshot(made_at: float = 1000.0) -> Snapshot:
         config_hash="3f9a2c1d77aa",
         config_loaded_wall=WALL - 7_300,
         sessions=Usage(used=140, limit=5000),
+        tls_handshakes=Usage(used=3, limit=64),
+        certificate_ends_wall=WALL + 61.5 * 86400,
         listeners=("smtp 10.0.0.5:25",),
         backends=(
             BackendSnapshot(

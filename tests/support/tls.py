@@ -62,11 +62,16 @@ class TlsPeer(Peer):
         """None as long as the connection is in clear."""
 
     async def begin_tls(
-        self, context: ssl.SSLContext, *, first: bytes = b"", before: bytes = b""
+        self,
+        context: ssl.SSLContext,
+        *,
+        first: bytes = b"",
+        before: bytes = b"",
+        cuts: tuple[int, ...] = (),
     ) -> None:
         """Do the handshake; `first` goes under TLS in the segment of its last message.
 
-        `before` goes in clear, in the segment of its first one.
+        `before` goes in clear, in the segment of its first one; that is cut at `cuts`.
         """
         assert not self._buffer, f"in clear, and not read: {self._buffer!r}"
         made = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
@@ -74,8 +79,8 @@ class TlsPeer(Peer):
             try:
                 made.do_handshake()
             except ssl.SSLWantReadError:
-                await super().send(before + self._outgoing.read())
-                before = b""
+                await super().send(before + self._outgoing.read(), cuts=cuts)
+                before, cuts = b"", ()
                 if not await super()._read():
                     raise ConnectionResetError("closed in the middle of the handshake") from None
                 self._incoming.write(self._buffer)

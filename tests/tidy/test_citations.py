@@ -67,7 +67,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "5": "The Auto-Submitted header field",
     },
     "3848": {},  # ESMTP and LMTP Transmission Types Registration
-    "4616": {},  # The PLAIN SASL mechanism
+    "4013": {},  # SASLprep: Stringprep Profile for User Names and Passwords
+    "4616": {"2": "PLAIN SASL Mechanism"},  # The PLAIN SASL mechanism
+    "4648": {},  # The Base16, Base32, and Base64 Data Encodings
     "4954": {"4": "The AUTH command", "5": "The AUTH parameter to MAIL", "6": "Status Codes"},
     "5321": {  # SMTP
         "2.3.5": "Domain Names",
@@ -139,6 +141,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "6758": {},  # Tunneling of SMTP Message Transfer Priorities
     "7435": {},  # Opportunistic Security
+    "7628": {},  # A Set of SASL Mechanisms for OAuth
+    "7693": {},  # The BLAKE2 Cryptographic Hash and Message Authentication Code
     "8289": {},  # Controlled Delay Active Queue Management
     "8314": {"3.3": "Implicit TLS for SMTP Submission", "4.3": "TLS information in Received"},
     "8689": {},  # SMTP Require TLS Option

@@ -10,7 +10,7 @@ import pytest
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import FixedLimit, Flight, Limit, SlotEnding
 from mailshed.errors import StateError
-from mailshed.limitmemory import SAVE_SECONDS, LimitMemory
+from mailshed.limitmemory import OLD_FILE_NAME, SAVE_SECONDS, LimitMemory, file_name
 from mailshed.mail.delivery import StageTimes
 from mailshed.maillog import MailLog
 from mailshed.statefile import StateFile
@@ -163,3 +163,36 @@ async def test_a_fault_of_ours_at_the_end_is_told(
     monkeypatch.setattr(limit, "to_document", lambda: {"tail": float("nan")})
     await rig.memory.close()
     assert [(name, type(error)) for name, error in rig.faults] == [("limit memory", ValueError)]
+
+
+@in_virtual_time
+async def test_what_an_older_version_kept_is_read_by_whom_it_is_about(tmp_path: Path) -> None:
+    old = adaptive()
+    first = Rig(tmp_path, old)
+    await first.memory.load()
+    teach(old)
+    await first.memory.close()
+
+    async def begin(backend: str) -> tuple[AdaptiveLimit, LogLines]:
+        limit, log = adaptive(), LogLines()
+        memory = LimitMemory(
+            limit,
+            backend,
+            file=StateFile(tmp_path, file_name(backend)),
+            old_file=StateFile(tmp_path, OLD_FILE_NAME),
+            maillog=MailLog(log, "json", "debug", wall=lambda: 0.0),
+            clock=LoopClock(),
+            on_failure=lambda name, error: None,
+        )
+        await memory.load()
+        await memory.close()
+        return limit, log
+
+    found, log = await begin("exch01")
+    assert found.expected(1000, 1) == pytest.approx(SERVICE, rel=0.05)
+    other, quiet = await begin("north")
+    assert other.expected(1000, 1) is None
+    assert (log.lines, quiet.lines) == ([], []), "that it is about another one is no loss"
+    StateFile(tmp_path, OLD_FILE_NAME).path.unlink()
+    again, _ = await begin("exch01")
+    assert again.expected(1000, 1) == pytest.approx(SERVICE, rel=0.05), "it has its own file now"

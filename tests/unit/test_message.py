@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from mailshed.admission.routing import Share
 from mailshed.classification.classifier import Verdict
 from mailshed.mail.content import Content
 from mailshed.mail.parameters import DeliverBy
-from mailshed.message import Message
-from mailshed.terms import Reason, SpoolState
+from mailshed.message import Message, copies_of, copy_id
+from mailshed.terms import QueueId, Reason, SpoolState
 from tests.support.builders import (
     TELEWORK,
     WALL,
@@ -183,3 +184,25 @@ def test_nobody_is_told_of_a_deadline_who_may_not_be_told_of_anything(tmp_path: 
         reason=Reason.SATURATED, in_doubt=0, lifetime=3600
     )
     assert record.report_wall is None
+
+
+def test_copies_share_all_but_queue_id_recipients_and_backend(tmp_path: Path) -> None:
+    record = replace(message(tmp_path), route="north").record(
+        reason=Reason.SEVERAL_ROUTES, in_doubt=0, lifetime=60.0
+    )
+    assert record.backend == "north"
+    shares = [Share("south", (1,)), Share("north", (0,))]
+    first, second = copies_of(record, shares)
+    assert (first.queue_id, second.queue_id) == (record.queue_id, f"{record.queue_id}02")
+    assert (first.backend, second.backend) == ("south", "north")
+    assert [each.index for each in first.recipients] == [1], "its place in the envelope"
+    assert first.recipients + second.recipients == record.recipients[::-1]
+    same = {"queue_id": record.queue_id, "recipients": record.recipients, "backend": "north"}
+    assert replace(first, **same) == replace(second, **same) == record
+
+
+def test_ids_of_copies_are_queue_ids_that_sort_behind_the_first() -> None:
+    ids = [copy_id(QueueId("01JZX4K7T2M8Q0RB"), number) for number in range(1, 17)]
+    assert sorted(ids) == ids
+    assert len(set(ids)) == 16
+    assert all(each.isalnum() and len(each) <= 32 for each in ids)

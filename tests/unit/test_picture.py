@@ -15,7 +15,6 @@ from mailshed.control.signals.process import ProcessUsage
 from mailshed.mail.reply import make
 from mailshed.metrics import Snapshot, Totals, Usage
 from mailshed.metrics.labels import RESOURCES
-from mailshed.backend_picture import bracketed
 from mailshed.picture import (
     ORDINARY_MESSAGE,
     TOTALS_PATIENCE,
@@ -395,18 +394,3 @@ def test_the_fullest_measure_says_how_full_a_spool_is(changes: dict[str, Any], f
 
 def test_a_spool_that_was_not_asked_yet_is_not_full() -> None:
     assert why_full(SpoolTotals()) == ("", True)
-
-
-@pytest.mark.parametrize(
-    ("target", "shown"),
-    [
-        ("::1:25", "[::1]:25"),
-        ("2001:db8::25:2525", "[2001:db8::25]:2525"),
-        ("[::1]:25", "[::1]:25"),
-        ("10.0.0.9:25", "10.0.0.9:25"),
-        ("exch:25", "exch:25"),
-        ("Maildir /srv/a:b", "Maildir /srv/a:b"),
-    ],
-)
-def test_an_ipv6_address_stands_in_brackets(target: str, shown: str) -> None:
-    assert bracketed(target) == shown

@@ -13,9 +13,10 @@ import pytest
 
 from mailshed.admission.decision import Defer, Reject
 from mailshed.classification.classifier import Classifier
-from mailshed.config.policy import Quota, QuotaPolicy, Rule, SenderRate
-from mailshed.control.breaker import FAILURES_TO_OPEN
+from mailshed.config.policy import Quota, QuotaPolicy, RelayPolicy, Rule, SenderRate
+from mailshed.control.breaker import FAILURES_TO_OPEN, BreakerState
 from mailshed.control.divert import Situation
+from mailshed.control.fallback import FallbackRule
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
@@ -26,6 +27,7 @@ from mailshed.mail.delivery import (
     StageTimes,
     TransactionResult,
 )
+from mailshed.mail.domains import DomainSet
 from mailshed.mail.envelope import Client
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
@@ -1350,3 +1352,194 @@ class TestClassification:
         assert decision is not None
         assert (decision.action, decision.reply) == ("delivered", answer.text)
         assert decision.verdict.rule == middle.log.one("delivered")["rule"]
+
+
+NORTH = "bob@north.example"
+
+
+@pytest.fixture
+def routed(tmp_path: Path) -> Middle:
+    """The default backend, one for the north, and a neighbour that helps the north out."""
+    others = {"north": ("north.example",), "spare": ()}
+    help_out = {"north": FallbackRule(fallback="spare", after=60.0)}
+    return Middle(tmp_path, slots=2, others=others, fallbacks=help_out)
+
+
+def take_over(middle: Middle) -> None:
+    """The north has been away for long."""
+    north = middle.destinations.own("north")
+    north.gate.station.breaker._state = BreakerState.OPEN
+    middle.destinations.tick(0.0)
+    assert middle.destinations.tick(60.0)
+
+
+class TestSeveralBackends:
+    @in_virtual_time
+    async def test_each_recipient_has_his_own(self, routed: Middle) -> None:
+        assert await routed.submit(NORTH) == OK
+        assert await routed.submit("carol@example.net") == OK
+        assert [m.recipients[0][0] for m in routed.backends["north"].asked] == [NORTH.encode()]
+        assert [m.recipients[0][0] for m in routed.backend.asked] == [b"carol@example.net"]
+        assert [line["backend"] for line in routed.log.of("delivered")] == ["north", "fake"]
+
+    @in_virtual_time
+    async def test_one_that_hangs_or_is_away_costs_the_others_nothing(self, routed: Middle) -> None:
+        north = routed.backends["north"]
+        north.before_dot.clear()
+        stuck = [routed.supervisor.spawn(routed.submit(NORTH), "stuck") for _ in range(5)]
+        await settle_down()
+        began = routed.clock.monotonic()
+        assert await routed.submit() == OK
+        assert routed.clock.monotonic() == began
+        assert routed.destinations.own("north").gate.waiting > 0
+        north.always(be_away)
+        north.before_dot.set()
+        await asyncio.gather(*stuck)
+        assert not routed.destinations.own("north").gate.is_up
+        assert routed.gate.is_up
+        assert await routed.submit() == OK
+
+    @in_virtual_time
+    async def test_what_cannot_be_relayed_is_spooled_for_its_own(self, routed: Middle) -> None:
+        routed.backends["north"].always(be_away)
+        assert is_queued(await routed.submit(NORTH))
+        (queue_id,) = routed.spool.added
+        assert routed.spool.record(queue_id).backend == "north"
+
+    @in_virtual_time
+    async def test_over_its_quota_it_gives_way_where_there_is_no_room(self, routed: Middle) -> None:
+        quotas = QuotaPolicy(burst=1.0, per_sender=Quota(hard=0.001))
+        routed.set_admission(quotas=quotas)
+        rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
+        routed.pipeline.policies = replace(
+            routed.pipeline.policies,
+            classifier=Classifier(rules),
+            relay=RelayPolicy(
+                domains=DomainSet(["north.example", "example.net"]), trusted_networks=NetworkSet()
+            ),
+        )
+        routed.backends["north"].before_dot.clear()
+        stuck = [routed.supervisor.spawn(routed.submit(NORTH), "stuck") for _ in range(2)]
+        await settle_down()
+
+        def at_rcpt(to: str) -> Any:
+            return routed.pipeline.on_rcpt(client(), mailbox(to), sender=b"alice@example.org")
+
+        assert at_rcpt("carol@example.net") is None
+        assert at_rcpt(NORTH) == reply.OVER_QUOTA
+        routed.backends["north"].before_dot.set()
+        await asyncio.gather(*stuck)
+
+    def test_a_slow_reply_to_mail_takes_all_of_them_to_be_pressed(self, routed: Middle) -> None:
+        rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
+        routed.pipeline.policies = replace(
+            routed.pipeline.policies, classifier=Classifier(rules)
+        )
+        sheddings = [each.gate.station.shedding for each in routed.destinations]
+        for shedding in sheddings[:2]:
+            for second in range(60):
+                shedding.note_saturation(1.0, float(second), is_away=False)
+        assert routed.pipeline.on_mail(client(), sender=b"list@example.org") == 0.0
+        for second in range(60):
+            sheddings[2].note_saturation(1.0, float(second), is_away=False)
+        assert routed.pipeline.on_mail(client(), sender=b"list@example.org") > 0.0
+
+
+class TestSeveralRoutes:
+    TO = (NORTH, "carol@example.net", "dave@north.example")
+
+    @pytest.mark.parametrize("names", ["clinical", "personal", "bulk"])
+    @in_virtual_time
+    async def test_one_message_becomes_a_copy_for_each_and_one_250(
+        self, routed: Middle, names: str
+    ) -> None:
+        answer = await routed.submit(*self.TO, names=names)
+        first, second = routed.spool.added
+        assert second == f"{first}02"
+        assert answer == reply.queued(first)
+        copies = [routed.spool.record(each) for each in (first, second)]
+        assert [
+            (each.backend, [one.index for one in each.recipients]) for each in copies
+        ] == [("north", [0, 2]), ("fake", [1])]
+        assert routed.spool.raw_content(first) == routed.spool.raw_content(second)
+        lines = [
+            (line["id"], line["backend"], line.get("copy_of"), line["nrcpt"])
+            for line in routed.log.of("spooled")
+        ]
+        assert lines == [(first, "north", None, 2), (second, "fake", first, 1)]
+        assert routed.journal.spooled_count == {names: 1}, "it is one message"
+        async with routed.draining():
+            await until(lambda: not (first in routed.spool or second in routed.spool))
+        assert routed.backends["north"].handed_ids == [first]
+        assert routed.backend.handed_ids == [second]
+        assert routed.spool.balance() == 0
+        ledger = (await routed.spool.totals()).ledger
+        assert ledger == {names: {"accepted": 3, "delivered": 3}}
+
+    @in_virtual_time
+    async def test_of_one_backend_only_it_is_relayed_as_ever(self, routed: Middle) -> None:
+        assert await routed.submit(NORTH, "dave@north.example") == OK
+        assert routed.spool.added == []
+
+    @in_virtual_time
+    async def test_without_the_spool_the_client_keeps_it(self, routed: Middle) -> None:
+        routed.spool.is_full = True
+        assert (await routed.submit(*self.TO)).code == 452
+        routed.spool.is_full = False
+        routed.spool.unhealthy = "disk I/O error"
+        assert (await routed.submit(*self.TO)).code == 451
+        routed.spool.unhealthy = None
+        assert (await routed.spool.totals()).messages == 0
+        assert not routed.backend.asked
+
+    @in_virtual_time
+    async def test_a_spool_that_fills_leaves_it_with_mail_servers(self, routed: Middle) -> None:
+        routed.spool_fill = 0.99
+        answer = await routed.submit(*self.TO, names="telework", client=client())
+        assert answer.is_transient
+        assert is_queued(await routed.submit(*self.TO, names="clinical", client=client()))
+
+    @in_virtual_time
+    async def test_while_observing_it_is_split_all_the_same(self, routed: Middle) -> None:
+        routed.set_admission(is_observing=True)
+        assert is_queued(await routed.submit(*self.TO))
+        assert len(routed.spool.added) == 2
+
+
+class TestNeighbour:
+    @in_virtual_time
+    async def test_it_takes_live_mail_of_one_that_is_away_for_long(self, routed: Middle) -> None:
+        take_over(routed)
+        assert await routed.submit(NORTH) == OK
+        assert len(routed.backends["spare"].handed) == 1
+        assert routed.log.one("delivered")["backend"] == "spare"
+
+    @pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DOT])
+    @in_virtual_time
+    async def test_its_refusal_bounces_nothing(self, routed: Middle, stage: Stage) -> None:
+        """It does not know the mailboxes, or has not been told to relay for us."""
+        take_over(routed)
+        routed.backends["spare"].always(refuse(REFUSED, stage))
+        assert is_queued(await routed.submit(NORTH))
+        (queue_id,) = routed.spool.added
+        assert routed.spool.record(queue_id).backend == "north"
+        async with routed.draining():
+            await until(lambda: len(routed.backends["spare"].asked) >= 3, 7200)
+            assert queue_id in routed.spool
+        (left,) = routed.spool.record(queue_id).recipients
+        assert "spare, which takes its mail meanwhile, refused it" in left.last_reply
+        assert routed.spool.generated() == []
+
+    @in_virtual_time
+    async def test_what_it_cannot_answer_in_time_is_adopted(self, routed: Middle) -> None:
+        take_over(routed)
+        spare = routed.backends["spare"]
+        spare.after_dot.clear()
+        async with routed.draining():
+            answer = await routed.submit(NORTH)
+            assert is_queued(answer)
+            (queue_id,) = routed.spool.added
+            spare.after_dot.set()
+            await until(lambda: queue_id not in routed.spool)
+        assert spare.handed_ids == [queue_id]
+        assert routed.backends["north"].asked == []

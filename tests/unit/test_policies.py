@@ -7,15 +7,18 @@ import pytest
 from mailshed.config.back import Backend
 from mailshed.config.schema import Config
 from mailshed.control.adaptive import AdaptiveLimit
+from mailshed.control.breaker import BreakerState
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.retry import RetryPolicy
 from mailshed.policies import (
     drain_policy,
+    fallbacks_for,
     fingerprint,
     limit_for,
     needs_restart,
     pipeline_policies,
     removed_classes,
+    routes_for,
     stranded,
 )
 from mailshed.spool.store import ClassTotals, SpoolTotals
@@ -176,3 +179,18 @@ def test_clinical_networks_follow_the_rules() -> None:
     rules = [{"name": "ward", "class": "clinical", "client_networks": ["192.0.2.0/24"]}]
     made = pipeline_policies(config(classification={"rules": rules}))
     assert client("192.0.2.9").address in made.clinical_networks
+
+
+def test_routes_and_fallbacks_are_those_of_the_sections() -> None:
+    made = config(
+        backends=[
+            {"name": "north", "host": "n", "domains": ["north.example"], "fallback": "exch"},
+            {"name": "exch", "host": "e"},
+        ]
+    )
+    routes, fallbacks = routes_for(made), fallbacks_for(made)
+    assert (routes.default, routes.of("north.example")) == ("exch", "north")
+    fallbacks.tick(0.0, {"north": BreakerState.OPEN, "exch": BreakerState.CLOSED})
+    (began,) = fallbacks.tick(600.0, {"north": BreakerState.OPEN, "exch": BreakerState.CLOSED})
+    assert (began.backend, began.fallback) == ("north", "exch")
+    assert routes_for(config()).is_single

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mailshed.control.overrides import Override, OverrideKind, Overrides
+from mailshed.control.fallback import FallbackRule
 from mailshed.maillog import MailLog
-from mailshed.metrics import SnapshotHolder
+from mailshed.metrics import BackendSnapshot, SnapshotHolder
+from mailshed.relay.destination import Destination
 from mailshed.steering import Steering
 from tests.support.builders import CLASSES, WALL
 from tests.support.middle import LogLines, Middle
@@ -126,3 +128,102 @@ async def test_the_limit_hears_of_spooled_mail(bench: Bench) -> None:
     bench.has_due_mail = True
     await bench.tick(0.25)
     assert heard == [False, True]
+
+
+class Pair:
+    """A steering of two gates, of which one has the other as its fallback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.middle = Middle(
+            folder,
+            others={"north": ["north.example"]},
+            fallbacks={"north": FallbackRule(fallback="fake", after=60.0)},
+        )
+        self.gates = {each.name: each.gate for each in self.middle.destinations}
+        self.holder = SnapshotHolder()
+        self.log = LogLines()
+        self.moved: list[str] = []
+        self.asked: list[str] = []
+        self.steering = Steering(
+            destinations=self.middle.destinations,
+            holder=self.holder,
+            maillog=MailLog(self.log, "json", "debug", wall=lambda: WALL),
+            clock=self.middle.clock,
+            has_due_mail=self._has_due_mail,
+            on_fallback=self.moved.append,
+        )
+
+    def _has_due_mail(self, destination: Destination) -> bool:
+        self.asked.append(destination.name)
+        return False
+
+    async def tick(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.25)):
+            await asyncio.sleep(0.25)
+            self.steering.tick()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+@in_virtual_time
+async def test_each_gate_is_pressed_by_itself_and_the_worst_level_is_told(pair: Pair) -> None:
+    both = [
+        BackendSnapshot(name="fake", target="", is_up=True, saturation=0.1),
+        BackendSnapshot(name="north", target="", is_up=True, saturation=1.0),
+    ]
+    pair.holder.swap(
+        dataclasses.replace(busy_snapshot(), backends=tuple(both), saturation={"backend": 1.0})
+    )
+    await pair.tick(30.0)
+    pressures = {name: gate.station.shedding.pressure.value for name, gate in pair.gates.items()}
+    assert pressures["fake"] == pytest.approx(0.1, abs=0.01)
+    assert pressures["north"] == pytest.approx(1.0, abs=0.05)
+    assert pair.gates["fake"].station.shedding.level == 0
+    assert [line["level"] for line in pair.log.of("shed_level")] == [1, 2]
+    assert set(pair.asked) == {"fake", "north"}
+
+
+@in_virtual_time
+async def test_a_class_that_diverts_is_told_of_with_its_backend(pair: Pair) -> None:
+    station = pair.gates["north"].station
+    station.shedding.classes = tuple(
+        dataclasses.replace(each, wait_target=0.0) if each.rank else each for each in CLASSES
+    )
+    for _ in range(44):
+        await asyncio.sleep(0.25)
+        now = pair.middle.clock.monotonic()
+        station.shedding.waits.on_served(station.shedding.classes[2], 2.0, now)
+        pair.steering.tick()
+    line = pair.log.one("divert_begun")
+    assert (line["class"], line["backend"]) == ("telework", "north")
+
+
+@in_virtual_time
+async def test_a_fallback_is_told_at_both_ends_and_the_drain_hears_of_it(pair: Pair) -> None:
+    breaker = pair.gates["north"].station.breaker
+    breaker._open(0.0, 0.5)
+    await pair.tick(61.0)
+    began = pair.log.one("fallback_began")
+    assert (began["backend"], began["fallback"], began["away"]) == ("north", "fake", 60.0)
+    assert pair.moved == ["north"]
+    breaker._half_open(pair.middle.clock.monotonic())
+    await pair.tick(10.0)
+    assert pair.log.of("fallback_ended") == []
+    await pair.tick(60.0)
+    ended = pair.log.one("fallback_ended")
+    assert (ended["cause"], ended["fallback"]) == ("back", "fake")
+    assert pair.moved == ["north", "north"]
+
+
+@in_virtual_time
+async def test_fallbacks_work_while_observing_too(pair: Pair) -> None:
+    for gate in pair.gates.values():
+        gate.is_observing = True
+    pair.gates["north"].station.breaker._open(0.0, 0.5)
+    await pair.tick(61.0)
+    pair.gates["fake"].station.breaker._open(pair.middle.clock.monotonic(), 0.5)
+    await pair.tick(1.0)
+    assert pair.log.one("fallback_ended")["cause"] == "fallback_away"

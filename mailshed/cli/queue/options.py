@@ -19,6 +19,7 @@ _HELP = {
     "state": ("STATE", "in this state: queued, deferred, hold or corrupt"),
     "from": ("ADDRESS", "from this address, @example.org, @.example.org (below it), or <>"),
     "rcpt": ("ADDRESS", "with a recipient like that"),
+    "backend": ("NAME", "for this backend"),
     "older-than": ("AGE", "that arrived before this: 10m, 4h, 2d"),
     "younger-than": ("AGE", "that arrived since"),
     "id": ("ID", "with this queue id"),

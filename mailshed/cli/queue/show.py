@@ -64,6 +64,8 @@ def _lines(message: Entry) -> Iterable[str]:
     yield _line("received", f"{message['received']}, {format_age(message['age_seconds'])} ago")
     yield _line("size", f"{format_octets(message['size'])} ({message['size']} octets)")
     yield _line("spooled", message["reason"])
+    if message.get("backend"):
+        yield _line("backend", message["backend"])
     yield _line("attempts", f"{message['attempts']}, next {next_attempt(message)}")
     if message["in_doubt"]:
         yield _line("in doubt", f"{message['in_doubt']} times no answer to the final dot")

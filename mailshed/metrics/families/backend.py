@@ -69,6 +69,18 @@ BACKEND = (
         "Above 0 for long: more mail comes than the backend takes.",
     ),
     gauge(
+        "backend_spooled_messages",
+        "backend",
+        "Messages in the spool that are to be delivered to the backend.",
+        "Of one that is away it grows; with a fallback that takes them, it does not.",
+    ),
+    gauge(
+        "backend_fallback_active",
+        "backend",
+        "Whether another backend takes its mail, since it has been away for long.",
+        "1: `mailshed status` says which one, and since when.",
+    ),
+    gauge(
         "backend_connections",
         "backend state",
         "Open connections to the backend.",

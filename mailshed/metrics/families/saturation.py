@@ -139,13 +139,13 @@ SATURATION = (
     ),
     gauge("smtp_sessions", "", "Open SMTP sessions.", "At the limit, clients get 421."),
     gauge(
-        "tls_handshakes",
+        "tls_open_handshakes",
         "",
         "TLS handshakes with clients that are under way; none without TLS.",
-        "Near `tls_handshakes_limit` somebody begins many and does not finish them.",
+        "Near `tls_open_handshakes_limit` somebody begins many and does not finish them.",
     ),
     gauge(
-        "tls_handshakes_limit",
+        "tls_open_handshakes_limit",
         "",
         "Most of them (`tls.handshakes_max`).",
         "Beyond, STARTTLS gets 454, and connections that begin with TLS are closed.",

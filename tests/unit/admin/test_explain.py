@@ -15,6 +15,7 @@ from mailshed.mail.header import HeaderView
 from mailshed.terms import Reason
 from tests.support.builders import (
     BULK,
+    CLINICAL,
     PERSONAL,
     TELEWORK,
     classification_policy,
@@ -92,7 +93,9 @@ async def test_what_waits_in_the_spool_is_explained_with_the_rules_of_today(
     assert document["message"]["trusted"] is True
 
 
-@pytest.mark.parametrize("sender", [b"", b"Postmaster", b"a@b.example"])
+@pytest.mark.parametrize(
+    "sender", [b"", b"Postmaster", b"a@b.example", "é@bücher.example".encode(), b"\xff@b"]
+)
 async def test_any_message_of_the_spool_can_be_explained(sender: bytes, tmp_path: Path) -> None:
     """Our own reports among them, which no client sent."""
     queue_id = await spooled(
@@ -100,6 +103,17 @@ async def test_any_message_of_the_spool_can_be_explained(sender: bytes, tmp_path
     )
     document = Explainer(DecisionRing(), lambda: NEW, tmp_path).explain(queue_id)
     assert document["class"] == PERSONAL.name
+
+
+async def test_the_priority_is_that_of_the_envelope(tmp_path: Path) -> None:
+    """The listener keeps the parameter only of a peer whose word counts."""
+    by_priority = Classifier(classification_policy(rule("urgent", CLINICAL, priority_min=5)))
+    for parameters, name in (((b"MT-PRIORITY=7",), "clinical"), ((b"mt-priority=x",), "personal")):
+        folder = tmp_path / name
+        folder.mkdir()
+        queue_id = await spooled(folder, parameters=parameters)
+        document = Explainer(DecisionRing(), lambda: by_priority, folder).explain(queue_id)
+        assert document["class"] == name
 
 
 async def test_what_is_in_neither_is_not_known(tmp_path: Path) -> None:

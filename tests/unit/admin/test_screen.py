@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,24 @@ def test_a_backend_that_answers_again_and_has_not_all_mail_yet_says_so() -> None
     backend = dataclasses.replace(snapshot.backends[0], breaker="half_open", limit=6)
     shown = screen(dataclasses.replace(snapshot, backends=(backend,)))
     assert "BACKEND exch01 COMING BACK   in flight 20/6" in shown
+
+
+def test_it_says_whose_mail_goes_elsewhere_and_what_waits_for_whom() -> None:
+    snapshot = busy_snapshot()
+    here, away = snapshot.backends
+    away = dataclasses.replace(
+        away,
+        fallback="exch01",
+        fallback_since_wall=time.mktime((2026, 11, 22, 12, 3, 0, 0, 0, -1)),
+        away_seconds=900.0,
+        queued_messages=1234,
+    )
+    lines = screen(dataclasses.replace(snapshot, backends=(here, away))).splitlines()
+    line = "  mail of exch02 goes to exch01 since 12:03 (exch02 away for 15m)"
+    assert lines[lines.index(line) - 1].startswith("  next probe in 12 s")
+    assert "BACKEND exch02 AWAY   in flight 0/20   waiting 0   queued 1 234   conn 0+0 idle" in lines
+    only = dataclasses.replace(snapshot, backends=(dataclasses.replace(here, queued_messages=9),))
+    assert "queued 9 " not in screen(only), "with one backend the spool's line says it"
 
 
 def test_a_busy_service_looks_like_this() -> None:
@@ -101,6 +120,13 @@ def test_a_picture_that_is_not_current_says_so_loudly() -> None:
     assert "!!! NOT CURRENT: the service made this picture 7s ago" in screen(
         busy_snapshot(), age=7.0
     )
+
+
+def test_stress_says_what_it_means() -> None:
+    assert "STRESS" not in screen(busy_snapshot())
+    stressed = dataclasses.replace(busy_snapshot(), is_stressed=True)
+    line = "STRESS: 140 of 5 000 sessions are open, so strangers have less time"
+    assert line in screen(stressed).splitlines()
 
 
 def test_a_sick_spool_says_what_that_means() -> None:

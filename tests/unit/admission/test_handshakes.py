@@ -1,4 +1,4 @@
-"""Caps on TLS handshakes: for all, for one network, and a share that only clinical networks have."""
+"""Caps on TLS handshakes: for all, for one network, and a share for clinical networks alone."""
 
 from collections import Counter
 from ipaddress import ip_address
@@ -62,7 +62,7 @@ def test_a_network_has_its_own_cap() -> None:
         ("0.0.0.1", "::1", False),
     ],
 )
-def test_what_a_network_is(one: str, other: str, is_same: bool) -> None:  # noqa: FBT001
+def test_what_a_network_is(one: str, other: str, is_same: bool) -> None:
     table, bounds = OpenHandshakes(), policy(100, 1)
     assert table.enter(ip_address(one), bounds, is_clinical=False)
     assert table.enter(ip_address(other), bounds, is_clinical=False) is not is_same
@@ -112,4 +112,4 @@ def test_no_bound_is_ever_passed_and_nothing_is_left(
     for address, _ in inside:
         table.leave(address)  # type: ignore[arg-type]
     assert table.total == 0
-    assert not table._of_network  # noqa: SLF001 - a table that grows would be the fault
+    assert not table._of_network

@@ -18,6 +18,7 @@ from mailshed.admission.policy import (
 from mailshed.admission.quota import Level
 from mailshed.mail import reply
 from mailshed.mail.address import parse_rcpt_argument
+from mailshed.mail.reply import Reply, make
 from mailshed.terms import ClientKind, Reason, TrafficClass
 from tests.support.builders import (
     BULK,
@@ -35,6 +36,7 @@ BUSY = BackendState(may_start=False, is_pressed=True)
 PACKED = BUSY._replace(has_place_to_wait=False)
 KEPT = ROOM._replace(kept_back=Reason.DIVERTED)
 AWAY = BackendState(may_start=False, is_away=True)
+BUSY_REPLY = make(450, "4.2.0 Mailbox busy")
 FILLING = Defer(Reason.SPOOL_FILLING, reply.SPOOL_FILLING)
 EXCESS = Defer(Reason.OVER_QUOTA, reply.OVER_QUOTA)
 
@@ -186,14 +188,23 @@ def test_a_trusted_client_may_send_to_anyone(address: str) -> None:
     assert decide_recipient(mailbox(address), is_trusted=True, policy=POLICY) is None
 
 
-@pytest.mark.parametrize("deferred", [FILLING, EXCESS, Defer(Reason.SPOOL_FULL, reply.SPOOL_FULL)])
-def test_a_deferral_is_told_in_the_terms_of_the_client(deferred: Defer) -> None:
-    """RFC 6710: whoever names a priority hears of it; the reason, which is ours, is the same."""
-    assert in_terms_of(None, deferred) is deferred
+@pytest.mark.parametrize(
+    ("reason", "said", "told"),
+    [
+        (Reason.SPOOL_FILLING, reply.SPOOL_FILLING, reply.PRIORITY_TOO_LOW),
+        (Reason.OVER_QUOTA, reply.OVER_QUOTA, reply.PRIORITY_TOO_LOW),
+        (Reason.SPOOL_FULL, reply.SPOOL_FULL, reply.TOO_BIG_FOR_PRIORITY),
+        (Reason.SPOOL_SICK, reply.INTERNAL, reply.INTERNAL),
+        (Reason.BACKEND_DEFERRED, BUSY_REPLY, BUSY_REPLY),
+        (Reason.LOOP, reply.LOOP, reply.LOOP),
+    ],
+)
+def test_a_deferral_for_load_is_told_in_the_terms_of_the_client(
+    reason: Reason, said: Reply, told: Reply
+) -> None:
+    """RFC 6710: whoever names a priority hears of it; a fault of ours is none of its business."""
+    assert in_terms_of(None, reason, said) is said
     for priority in (-9, 0, 9):
-        told = in_terms_of(priority, deferred)
-        is_full = deferred.reason is Reason.SPOOL_FULL
-        assert told.reply is (reply.TOO_BIG_FOR_PRIORITY if is_full else reply.PRIORITY_TOO_LOW)
-        assert told.reason is deferred.reason
+        assert in_terms_of(priority, reason, said) is told
     assert reply.PRIORITY_TOO_LOW.wire.startswith(b"450 4.7.15 ")
     assert reply.TOO_BIG_FOR_PRIORITY.wire.startswith(b"450 4.7.16 ")

@@ -158,7 +158,8 @@ def test_what_is_counted_is_what_is_open(steps: list[tuple[bool, Visitor]]) -> N
         sessions_per_trusted_address=4,
         sessions_per_network=5,
     )
-    sessions, inside = OpenSessions(), []
+    sessions = OpenSessions()
+    inside: list[Visitor] = []
     for is_leaving, who in steps:
         if is_leaving:
             if who in inside:

@@ -57,3 +57,11 @@ def test_a_quoted_local_part_is_compared_as_it_is_written() -> None:
         Mailbox(b'"x@ward.example"@other.test', "other.test")
     )
     assert NameSet(["@other.example"]).has_mailbox(quoted)
+
+
+def test_other_scripts_are_found_by_their_domain_in_ascii() -> None:
+    """As the configuration has them; a pattern sees the same."""
+    german = mailbox("jürgen@Bücher.example")
+    for entry in ("@xn--bcher-kva.example", "*@xn--bcher-*", "j?rgen@*"):
+        assert NameSet([entry]).has_mailbox(german), entry
+    assert not NameSet(["@bucher.example", "jurgen@*"]).has_mailbox(german)

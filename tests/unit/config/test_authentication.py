@@ -191,6 +191,19 @@ def test_a_file_that_is_not_there_is_a_fault_of_its_key(
     assert "authentication.senders_file" in str(refused.value)
 
 
+def test_a_file_of_authorities_that_is_of_no_use_is_found_by_the_check(
+    tree: dict[str, Any], tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    tree["authentication"]["ca_file"] = str(tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match="no certificate") as refused:
+        load(_written(tree, tmp_path))
+    assert "authentication.ca_file" in str(refused.value)
+
+    tree["authentication"]["ca_file"] = str(pair[0])
+    assert pair[0] in load(_written(tree, tmp_path)).sources.signatures
+
+
 # Reload.
 
 

@@ -234,3 +234,22 @@ def test_a_delay_is_reported_after_the_promise_and_before_the_end(
 
 def test_the_shipped_classes_do_not_forbid_a_short_lifetime() -> None:
     assert paths({"spool": {"path": "spool", "lifetime": "30m", "retry_max": "1m"}}) == []
+
+
+@pytest.mark.parametrize("proxy", ["proxy_protocol", "xclient"])
+def test_a_listener_behind_proxies_needs_to_know_them(proxy: str) -> None:
+    """Else it would believe nobody, or anybody."""
+    listener = {**LISTENER, "proxy": proxy}
+    raw = {"listeners": [LISTENER, {**listener, "name": "proxied", "bind": "127.0.0.1:26"}]}
+    assert paths(raw) == ["listeners.1.proxy"]
+    assert paths({**raw, "trusted_proxies": []}) == ["listeners.1.proxy"]
+    assert paths({**raw, "trusted_proxies": ["10.20.0.1"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "is_fault"),
+    [("0.0.0.0/0", True), ("::/0", True), ("10.0.0.0/7", True), ("10.0.0.0/8", False)],
+)
+def test_strangers_are_no_proxies(network: str, is_fault: bool) -> None:
+    found = paths({"trusted_proxies": ["10.20.0.1", network, "nonsense"]})
+    assert found == (["trusted_proxies.1"] if is_fault else [])

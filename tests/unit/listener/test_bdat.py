@@ -3,7 +3,7 @@
 import pytest
 
 from mailshed.listener.bdat import Chunk, parse
-from mailshed.listener.protocol import IDLE_COMMANDS_MAX
+from mailshed.listener.conduct import IDLE_COMMANDS_MAX
 from tests.support.front import Front, until
 
 MALFORMED = [

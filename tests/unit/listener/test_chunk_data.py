@@ -1,6 +1,7 @@
 """Chunks as mail data in wire form: the same octets as after DATA, wherever the chunks are cut."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -25,7 +26,7 @@ def stuffed(blocks: list[bytes], *, is_normalising: bool = False) -> tuple[bytes
 
 def cut(data: bytes, places: list[float]) -> list[bytes]:
     ends = [0, *sorted(int(place * len(data)) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 @pytest.mark.parametrize(

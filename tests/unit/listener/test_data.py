@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mailshed.listener.data import END_OF_DATA, DataScanner
+from mailshed.listener.data import END_OF_DATA, DataScanner, LineMeter
 
 # What comes after a true end of data; a smuggled message would be seen before it.
 NEXT_COMMAND = b"QUIT\r\n"
@@ -300,3 +300,57 @@ def test_small_blocks_cost_no_more_than_their_number() -> None:
         scanner.feed(bytes([octet]))
         assert len(scanner._carry) <= 4
     assert time.process_time() - started < 5
+
+
+# Long lines.
+
+
+def longest(data: bytes) -> int:
+    """Octets of the longest line, without its ending."""
+    return max(len(line.removesuffix(b"\r")) for line in data.split(b"\n"))
+
+
+LINES = st.lists(
+    st.tuples(st.integers(0, 40), st.sampled_from([b"\r\n", b"\r\n", b"\r\n.", b".\r\n"])),
+    max_size=30,
+)
+
+
+@given(lines=LINES, octets_max=st.integers(1, 40), cuts=st.lists(st.integers(1, 60), max_size=40))
+def test_a_line_is_too_long_however_the_data_is_cut(
+    lines: list[tuple[int, bytes]], octets_max: int, cuts: list[int]
+) -> None:
+    data = b"".join(b"x" * length + ending for length, ending in lines)
+    meter, rest = LineMeter(octets_max), data
+    for cut in cuts:
+        end = cut - 1 if rest[cut - 1 : cut + 1] == b"\r\n" else cut  # the scanner keeps them whole
+        meter.feed(rest[:end])
+        rest = rest[end:]
+    meter.feed(rest)
+    assert meter.is_exceeded is (longest(data) > octets_max)
+
+
+@pytest.mark.parametrize("octets_max", [1, 64, 998, 65536])
+def test_the_limit_itself_is_allowed(octets_max: int) -> None:
+    meter = LineMeter(octets_max)
+    meter.feed(3 * (b"x" * octets_max + b"\r\n"))
+    meter.feed(b"x" * octets_max)
+    assert not meter.is_exceeded
+    meter.feed(b"x")
+    assert meter.is_exceeded
+
+
+def test_without_a_limit_no_line_is_too_long() -> None:
+    meter = LineMeter(0)
+    for _ in range(100):
+        meter.feed(b"x" * 65536)
+    assert not meter.is_exceeded
+
+
+def test_lines_that_are_long_enough_cost_next_to_nothing() -> None:
+    """Of a block only its last line is looked for; the data is not gone through."""
+    meter, block = LineMeter(1 << 20), (b"x" * 76 + b"\r\n") * 840
+    began = time.process_time()
+    for _ in range(20_000):
+        meter.feed(block)
+    assert time.process_time() - began < 0.5

@@ -24,6 +24,7 @@ from mailshed.mail.address import PathArgument
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import Client, Envelope
 from mailshed.mail.networks import NetworkSet
+from mailshed.mail.parameters import DeliverBy, MailParameters
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
 from mailshed.maillog import MailLog
@@ -60,6 +61,7 @@ class ScriptedPipeline:
     rejected: list[tuple[str, Stage, Reply, bytes, bytes | None]] = field(default_factory=list)
     discarded: list[tuple[Envelope, int, Reply | None]] = field(default_factory=list)
     delay: float = 0.0
+    priorities: list[int | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.policies = SimpleNamespace(
@@ -79,13 +81,15 @@ class ScriptedPipeline:
     def on_discarded(self, envelope: Envelope, size: int, answer: Reply | None) -> None:
         self.discarded.append((envelope, size, answer))
 
-    def on_mail(self, client: Client, *, sender: bytes) -> float:
+    def on_mail(self, client: Client, *, sender: bytes, priority: int | None) -> float:
+        self.priorities.append(priority)
         self.asked.append((client, b"", sender))
         return self.delay
 
     def on_rcpt(
-        self, client: Client, mailbox: Any, *, sender: bytes, waited: float
+        self, client: Client, mailbox: Any, *, sender: bytes, waited: float, priority: int | None
     ) -> Reply | None:
+        self.priorities.append(priority)
         self.asked.append((client, mailbox.raw, sender))
         self.waited.append(waited)
         return reply.RELAY_DENIED if mailbox.domain == "elsewhere.example" else None
@@ -443,6 +447,21 @@ async def test_the_pipeline_gets_the_envelope_as_the_session_collected_it(bench:
     assert envelope.received_wall == bench.clock.wall()
     assert (envelope.started_at, envelope.received_at) == (990.0, bench.clock.monotonic())
     assert bench.pipeline.data == [b"Subject: x\r\n"]
+
+
+async def test_what_the_parameters_mean_goes_with_them(bench: Bench) -> None:
+    session = bench.connected()
+    by = DeliverBy(90, is_returned=True)
+    session.envelope.meaning = MailParameters(priority=7, is_utf8=True, deliver_by=by)
+    assert bench.handler.recipient(session, mailbox("bob@example.net")) is None
+    assert bench.pipeline.priorities == [7]
+    await bench.handler.content(session, bench.content())
+    (envelope,) = bench.pipeline.envelopes
+    assert (envelope.priority, envelope.is_utf8, envelope.deliver_by) == (7, True, by)
+
+
+async def test_the_mail_servers_behind_are_asked_what_they_offer(bench: Bench) -> None:
+    assert not bench.handler.is_offered_behind("SMTPUTF8"), "nobody knows"
 
 
 async def test_the_null_reverse_path_and_helo_arrive_as_such(bench: Bench) -> None:

@@ -29,8 +29,8 @@ OF_STREAMS = {"_reader", "_writer"}
 
 OURS = {
     *("handler", "limits", "policy", "is_stopping", "closed"),
-    *("_out", "_errors", "_idle_commands", "_is_closing", "_is_lost", "_was_asked", "_last"),
-    *("visitor", "peer", "timer", "_patient", "auth_failures"),
+    *("_out", "_conduct", "_is_closing", "_is_lost", "_was_asked", "_last", "handshakes"),
+    *("visitor", "peer", "timer", "_patient", "auth_failures", "has_utf8"),
 }
 SHARED = {
     "policy",  # of the listener
@@ -95,7 +95,7 @@ async def test_two_copies_share_nothing_that_changes() -> None:
             if value is two[name] and not isinstance(value, immutable)
         }
         assert same <= SHARED
-        assert one.keys() - vars(constructed()).keys() == OURS | OF_STREAMS | {"client"}
+        assert one.keys() - vars(constructed()).keys() == OURS | OF_STREAMS | {"client", "arrived"}
 
 
 async def test_what_is_shared_is_empty_or_never_changed() -> None:

@@ -134,7 +134,7 @@ def test_a_wrong_value_of_mail_is_501_and_says_what_is_right(given: bytes, text:
         (b"ORCPT=bob@example.net", "ORCPT=type"),
         (b"ORCPT=rfc822;", "ORCPT=type"),
         (b"ORCPT=;bob@example.net", "ORCPT=type"),
-        (b"ORCPT=rfc 822;bob", "ORCPT=type"),
+        (b"ORCPT=x_y;bob", "ORCPT=type"),
         (b"ORCPT=rfc822;bob+", "ORCPT=type"),
         (b"ORCPT=rfc822;bob+0D+0AX", "ORCPT=type"),
         (b"ORCPT=rfc822;" + "é".encode(), "ORCPT=type"),

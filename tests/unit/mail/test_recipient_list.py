@@ -44,6 +44,20 @@ def test_nobody_else_is_in_it(path: bytes) -> None:
     assert path not in parse_recipients(TEXT)[0]
 
 
+def test_other_scripts_are_found_however_their_domain_is_written() -> None:
+    recipients, faults = parse_recipients(
+        "Jürgen@bücher.example\nÄrzte@xn--bcher-kva.example\n@例え.テスト\n"
+    )
+    assert faults == []
+    for path in (
+        *("jürgen@bücher.example", "JÜRGEN@BÜCHER.example", "jürgen@xn--bcher-kva.example"),
+        *("ärzte@Bücher.example", "用户@例え.テスト", "a@xn--r8jz45g.xn--zckzah"),
+    ):
+        assert path.encode() in recipients, path
+    assert "jurgen@bücher.example".encode() not in recipients
+    assert b"jurgen@xn--bcher-kva.example" not in recipients
+
+
 def test_lines_end_as_any_system_ends_them() -> None:
     recipients, faults = parse_recipients("a@example.net\r\nb@example.net\n\r\n")
     assert faults == []
@@ -57,7 +71,8 @@ def test_lines_end_as_any_system_ends_them() -> None:
         ("alice@", "malformed"),
         ("@", "malformed"),
         ("<alice@example.net>", "neither"),
-        ("é@example.net", r"'\xe9@example.net' is neither"),
+        ("é @example.net", "expected one address on a line"),
+        ("é\x80@example.net", r"'\xe9\x80@example.net' is neither"),
         ("alice@example.net OK", "expected one address on a line, not also 'OK'"),
     ],
 )

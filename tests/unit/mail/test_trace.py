@@ -35,6 +35,14 @@ def test_no_recipient_learns_of_another() -> None:
     assert b"example.net" not in line
 
 
+def test_the_line_is_ascii_whatever_the_recipient() -> None:
+    """It may go on where nobody knows SMTPUTF8."""
+    line = received_line(envelope("jürgen@example.net", is_utf8=True), HOST)
+    assert line.isascii()
+    assert b"for" not in line
+    assert b"with UTF8SMTP id" in line
+
+
 @pytest.mark.parametrize(
     ("made", "part"),
     [

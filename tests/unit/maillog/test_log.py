@@ -37,6 +37,15 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "session_ended": lambda: log.session_ended(
             "S1", listener="smtp", client="10.0.0.7", how="quit", seconds=1.5, messages=2
         ),
+        "auth": lambda: log.auth(
+            "S1",
+            result="rejected",
+            listener="submission",
+            client="10.0.0.7",
+            mechanism="PLAIN",
+            login="ali***",
+            detail="it said 535 5.7.8",
+        ),
         "rejected": lambda: log.rejected(
             "S1",
             stage=Stage.RCPT,
@@ -104,10 +113,14 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "reload_refused": lambda: log.reload_refused(error="f.yaml:1:1: unknown key"),
         "backend_away": lambda: log.backend_away("exch01", detail="refused", next_probe_seconds=1),
         "backend_back": lambda: log.backend_back("exch01", away_seconds=12.0),
+        "backend_identity_refused": lambda: log.backend_identity_refused("exch01", detail="no"),
+        "backend_identity_taken": lambda: log.backend_identity_taken("exch01"),
         "backend_restored": lambda: log.backend_restored("exch01", seconds=52.0),
         "baseline_lost": lambda: log.baseline_lost("exch01", detail="limit.json is damaged"),
         "call_ahead_failing": lambda: log.call_ahead_failing(detail="no greeting"),
         "call_ahead_works": lambda: log.call_ahead_works(failed_seconds=7.0),
+        "verifier_failing": lambda: log.verifier_failing(detail="no greeting"),
+        "verifier_works": lambda: log.verifier_works(failed_seconds=7.0),
         "catch_all_found": lambda: log.catch_all_found("hospital.example"),
         "catch_all_gone": lambda: log.catch_all_gone("hospital.example"),
         "spool_sick": lambda: log.spool_sick(detail="disk I/O error"),

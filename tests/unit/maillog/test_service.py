@@ -51,3 +51,13 @@ def test_a_backend_goes_comes_back_and_has_all_mail_again() -> None:
         "warning - event=backend_back backend=exch away=12.3",
         "info - event=backend_restored backend=exch seconds=52.0",
     ]
+
+
+def test_a_backend_that_is_not_to_be_told_is_a_warning_and_its_end_is_not() -> None:
+    log = Log()
+    log.maillog.backend_identity_refused("mx", detail="add this host")
+    log.maillog.backend_identity_taken("mx")
+    assert [line.split(" ", 1)[1] for line in log.lines] == [
+        'warning - event=backend_identity_refused backend=mx detail="add this host"',
+        "info - event=backend_identity_taken backend=mx",
+    ]

@@ -42,6 +42,8 @@ def test_the_snapshot_is_what_is_exported(scrape: Scrape) -> None:
     expected: list[tuple[str, dict[str, str], float]] = [
         ("backend_up", {"backend": "exch01"}, 1),
         ("backend_up", {"backend": "exch02"}, 0),
+        ("backend_fallback_active", {"backend": "exch01"}, 0),
+        ("backend_spooled_messages", {"backend": "exch02"}, 0),
         ("backend_breaker_state", {"backend": "exch01", "state": "closed"}, 1),
         ("backend_breaker_state", {"backend": "exch02", "state": "closed"}, 0),
         ("backend_breaker_state", {"backend": "exch02", "state": "half_open"}, 0),

@@ -25,6 +25,7 @@ from mailshed.relay.build import (
 from mailshed.relay.connection import Address, Timeouts
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
+from mailshed.relay.manner import Identity, Manner
 from mailshed.relay.presets import POSTFIX
 from mailshed.relay.security import BackendTls, SecurityPolicy
 from mailshed.relay.smtp import SmtpBackend
@@ -66,6 +67,7 @@ def fail(name: str, error: BaseException) -> None:
         (section(), "127.0.0.1:25"),
         (section(2526, host="mail.example.org"), "mail.example.org:2526"),
         (section(host="::1"), "[::1]:25"),
+        (Section(name="dovecot", socket=Path("/run/lmtp")), "socket /run/lmtp"),
         (MAILDIR, "Maildir /var/lib/trial"),
     ],
 )
@@ -213,3 +215,50 @@ def test_an_address_says_once_that_mail_goes_in_clear() -> None:
         address.security.note_clear("handshake failed")
     told = log.one("backend_in_clear")
     assert (told["backend"], told["next_try"]) == ("exch", 600.0)
+
+
+async def test_how_a_server_is_spoken_with_comes_of_its_section() -> None:
+    made = section(24, protocol="lmtp", identity="xclient", chunking="auto")
+    backend = build_backend(
+        made,
+        HOSTNAME,
+        where(made),
+        clock=SystemClock(),
+        on_result=lambda _message, _result: None,
+        on_crowded=lambda _connections: None,
+        maillog=MailLog(io.StringIO()),
+    )
+    assert isinstance(backend, SmtpBackend)
+    assert backend._manner == Manner(is_lmtp=True, identity=Identity.XCLIENT, is_chunking=True)
+    assert backend.answers_each_recipient
+    address = where(made)
+    assert address is not None
+    assert (address.protocol, address.socket) == ("lmtp", None)
+
+
+async def test_what_keeps_a_server_from_being_told_is_logged_and_its_end_too() -> None:
+    made, lines = section(identity="xclient"), io.StringIO()
+    backend = build_backend(
+        made,
+        HOSTNAME,
+        where(made),
+        clock=SystemClock(),
+        on_result=lambda _message, _result: None,
+        on_crowded=lambda _connections: None,
+        maillog=MailLog(lines),
+    )
+    assert isinstance(backend, SmtpBackend)
+    backend._on_trouble("not authorised")
+    backend._on_trouble("")
+    refused, taken = lines.getvalue().splitlines()
+    assert "event=backend_identity_refused backend=exch" in refused
+    assert "not authorised" in refused
+    assert "event=backend_identity_taken backend=exch" in taken
+
+
+def test_a_socket_needs_neither_host_nor_tls() -> None:
+    made = Section(name="dovecot", socket=Path("/run/lmtp"), protocol="lmtp")
+    address = where(made)
+    assert address is not None
+    assert address.socket == Path("/run/lmtp")
+    assert address.security.policy.tls is BackendTls.NONE

@@ -52,7 +52,7 @@ def test_nobody_knows_before_the_first_reply(tmp_path: Path) -> None:
     assert known.offers("SMTPUTF8") is None
     assert known.message_size_max is None
     assert known.of("exch") is None
-    assert known.snapshot == {}
+    assert known.lines_of("exch") == ()
 
 
 def test_it_is_what_all_have(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_it_is_what_all_have(tmp_path: Path) -> None:
     two = known.of("two")
     assert two is not None
     assert two.size_max == 10 * MIB
-    assert known.snapshot["two"] == ("SIZE 10485760", "SMTPUTF8")
+    assert known.lines_of("two") == ("SIZE 10485760", "SMTPUTF8")
 
 
 def test_where_nobody_is_asked_everything_goes(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_only_a_change_is_one(tmp_path: Path) -> None:
 def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
     known = Rig(tmp_path, "exch").known
     known.note("exch", [f"X-{number} {'y' * 5000}" for number in range(5000)])
-    assert len(known.snapshot["exch"]) == 100
-    assert max(map(len, known.snapshot["exch"])) == 500
+    assert len(known.lines_of("exch")) == 100
+    assert max(map(len, known.lines_of("exch"))) == 500
 
 
 @in_virtual_time
@@ -124,7 +124,7 @@ async def test_a_restart_knows_what_was_known(tmp_path: Path) -> None:
     assert after.changes == 1
     assert after.known.offers("SMTPUTF8") is True
     assert after.known.message_size_max == 1_000_000 - TRACE_OCTETS
-    assert set(after.known.snapshot) == {"exch"}, "one that is not configured any more is forgotten"
+    assert after.known.lines_of("gone") == (), "it is not configured any more"
     assert after.log.lines == []
 
 

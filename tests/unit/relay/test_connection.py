@@ -3,6 +3,8 @@
 import asyncio
 import socket
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -193,3 +195,36 @@ async def test_quit_does_not_wait_for_a_server_that_does_not_answer(
         assert isinstance(connection, Connection)
         await connection.quit()
         assert not connection.wire.is_idle
+
+
+@pytest.mark.parametrize(("protocol", "hello"), [("smtp", b"EHLO"), ("lmtp", b"LHLO")])
+async def test_a_server_on_this_host_is_reached_over_its_socket(
+    tmp_path: Path, protocol: Literal["smtp", "lmtp"], hello: bytes
+) -> None:
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 local\r\n")
+        heard.append(await reader.readline())
+        writer.write(b"250-local\r\n250 PIPELINING\r\n")
+        heard.append(await reader.readline())
+        writer.write(b"221 bye\r\n")
+        writer.close()
+
+    path = tmp_path / "server.sock"
+    async with await asyncio.start_unix_server(serve, path), asyncio.timeout(DEADLINE):
+        where = Address(host="", port=0, socket=path, protocol=protocol, hostname="relay.test")
+        connection = await open_connection(where, TIMEOUTS)
+        assert isinstance(connection, Connection)
+        assert connection.offers.pipelining
+        await connection.quit()
+    assert heard == [hello + b" relay.test\r\n", b"QUIT\r\n"]
+
+
+async def test_a_socket_that_is_not_there_is_deferred_at_connect(tmp_path: Path) -> None:
+    path = tmp_path / "nobody.sock"
+    where = Address(host="", port=0, socket=path, hostname="relay.test")
+    result = await open_connection(where, TIMEOUTS)
+    assert isinstance(result, Deferred)
+    assert result.stage is Stage.CONNECT
+    assert str(path) in result.detail

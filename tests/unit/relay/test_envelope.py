@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut, Unreachable
-from mailshed.mail.delivery import Bounced, Deferred, NoReply
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, InDoubt, NoReply
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.envelope import (
@@ -14,6 +14,7 @@ from mailshed.relay.envelope import (
     TIME_IS_UP,
     judge,
     mail_command,
+    outcome,
     own_choice,
     rcpt_command,
     refusal,
@@ -230,3 +231,32 @@ class TestJudge:
             Deferred(Stage.RCPT, CLOSING),
             Deferred(Stage.RCPT, CLOSING, "lost"),
         ]
+
+
+SAVED = make(250, "2.0.0 saved")
+GONE = ConnectionLost("gone", Stage.DOT)
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault", "is_dot_sent", "expected"),
+    [
+        (SAVED, None, True, Delivered(SAVED)),
+        (SAVED, GONE, True, Delivered(SAVED)),
+        (make(452, "4.2.2 full"), None, True, Deferred(Stage.DOT, make(452, "4.2.2 full"))),
+        (make(550, "5.7.1 no"), None, True, Bounced(Stage.DOT, make(550, "5.7.1 no"))),
+        (None, GONE, True, InDoubt("gone")),
+        (make(552, "5.3.4 big"), None, False, Bounced(Stage.DATA, make(552, "5.3.4 big"))),
+        (None, GONE, False, Deferred(Stage.DATA, None, "gone", NoReply.NO_CONNECTION)),
+        (None, None, False, Deferred(Stage.DATA, None, OTHERS_REFUSED, NoReply.OUR_CHOICE)),
+    ],
+)
+def test_a_reply_to_the_mail_data_counts_before_the_dot_only_as_a_refusal(
+    reply: Reply | None, fault: BackendError | None, expected: object, *, is_dot_sent: bool
+) -> None:
+    assert outcome(reply, fault, is_dot_sent=is_dot_sent) == expected
+
+
+def test_a_message_that_is_taken_before_its_end_was_not_understood() -> None:
+    early = outcome(SAVED, None, is_dot_sent=False)
+    assert isinstance(early, Deferred)
+    assert (early.reply, early.no_reply) == (None, NoReply.NOT_SMTP)

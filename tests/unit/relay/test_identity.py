@@ -18,8 +18,9 @@ from mailshed.relay.identity import (
 )
 from mailshed.terms import QueueId
 
-XCLIENT = frozenset("NAME ADDR PORT PROTO HELO LOGIN REVERSE_NAME DESTADDR DESTPORT".split())
-XFORWARD = frozenset("NAME ADDR PROTO HELO SOURCE PORT IDENT".split())
+_BOTH = {"NAME", "ADDR", "PORT", "PROTO", "HELO"}
+XCLIENT = frozenset(_BOTH | {"LOGIN", "REVERSE_NAME", "DESTADDR", "DESTPORT"})
+XFORWARD = frozenset(_BOTH | {"SOURCE", "IDENT"})
 QUEUE_ID = QueueId("01HGW2N7EHJV2Q3C")
 
 

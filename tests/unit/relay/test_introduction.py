@@ -1,4 +1,4 @@
-"""XCLIENT on one connection: what is sent, what each answer means, and whose the session is then."""
+"""XCLIENT on one connection: what is sent, what answers mean, and whose the session is then."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,8 +55,10 @@ async def test_the_session_becomes_the_clients(
     assert connection.trouble == ""
     assert server.commands == [
         b"EHLO relay.test",
-        b"XCLIENT ADDR=192.0.2.7 NAME=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=ESMTP"
-        b" HELO=ward7.example.org LOGIN=alice",
+        (
+            b"XCLIENT ADDR=192.0.2.7 NAME=[UNAVAILABLE] PORT=[UNAVAILABLE] PROTO=ESMTP"
+            b" HELO=ward7.example.org LOGIN=alice"
+        ),
         b"EHLO ward7.example.org",
     ]
 

@@ -115,6 +115,31 @@ async def test_a_connection_that_the_server_wants_no_more_of_is_closed(
     await pool.close()
 
 
+async def test_a_connection_that_is_spent_is_closed_politely(
+    pool: Pool, server: ScriptedBackend
+) -> None:
+    """Whose session it is, nobody knows any more."""
+    connection = await opened(pool)
+    connection.is_spent = True
+    pool.give_back(connection)
+    assert pool.take_idle() is None
+    assert pool.connections() == BackendConnections(opened_total=1)
+    await eventually(lambda: b"QUIT" in server.commands)
+    await pool.close()
+
+
+async def test_a_connection_that_does_not_suit_its_message_is_closed_politely(
+    pool: Pool, server: ScriptedBackend
+) -> None:
+    pool.give_back(await opened(pool))
+    connection = pool.take_idle()
+    assert connection is not None
+    pool.retire(connection)
+    assert pool.connections() == BackendConnections(opened_total=1, reused_total=1)
+    await eventually(lambda: b"QUIT" in server.commands)
+    await pool.close()
+
+
 async def test_a_connection_with_an_unread_reply_never_comes_back(pool: Pool) -> None:
     connection = await opened(pool)
     connection.wire.expect((Stage.MAIL,))

@@ -110,11 +110,41 @@ class TestLogin:
         security.note_login_refused("it said 535")
         assert not is_proven(security)
 
-    def test_is_tried_at_once_after_a_reload(self) -> None:
-        security = Security(clock=ManualClock())
+    def test_is_tried_at_once_with_other_credentials(self, tmp_path: Path) -> None:
+        policy = SecurityPolicy(credentials_file=login_file(tmp_path))
+        security = Security(policy, clock=ManualClock())
+        security.use(security.read())
         security.note_login_refused("it said 535")
+        login_file(tmp_path, "n3w")
         security.use(security.read())
         assert security.login_pause() is None
+
+    def test_is_tried_soon_after_a_reload_with_the_same(self, tmp_path: Path) -> None:
+        """Somebody may have mended the server; but lists change often, and each is a reload."""
+        clock = ManualClock()
+        policy = SecurityPolicy(credentials_file=login_file(tmp_path))
+        security = Security(policy, clock=clock)
+        security.use(security.read())
+        for _ in range(4):
+            clock.advance(3600.0)
+            security.note_login_refused("it said 535")
+        clock.advance(100.0)
+        assert security.login_pause() == ("it said 535", 2300.0)
+        for _ in range(5):
+            security.use(security.read())
+            assert security.login_pause() == ("it said 535", 200.0)
+        clock.advance(200.0)
+        assert security.login_pause() is None
+
+    def test_stays_proven_over_a_reload_with_the_same(self, tmp_path: Path) -> None:
+        security = Security(SecurityPolicy(credentials_file=login_file(tmp_path)))
+        security.use(security.read())
+        security.note_login()
+        security.use(security.read())
+        assert is_proven(security)
+        login_file(tmp_path, "n3w")
+        security.use(security.read())
+        assert not is_proven(security)
 
 
 class TestFiles:

@@ -181,6 +181,19 @@ class TestAsked:
         assert bench.registry.get_sample_value(name) == 0.5
 
     @in_virtual_time
+    async def test_not_about_mailboxes_of_other_scripts(self) -> None:
+        """The question is without SMTPUTF8; the delivery tells, if somebody is there to deliver."""
+        bench = Bench()
+        bench.oracle.answer = lambda _: UNKNOWN
+        for who in (STRANGER, TRUSTED):
+            assert await bench.rcpt(who, "jürgen@example.net") == (None, 0.0)
+        bench.lose_backend()
+        ruling, _ = await bench.rcpt(to="jürgen@example.net")
+        assert isinstance(ruling, Defer)
+        assert await bench.rcpt(TRUSTED, "jürgen@example.net") == (None, 0.0)
+        assert bench.oracle.asked == []
+
+    @in_virtual_time
     async def test_a_no_is_the_backends_reply_for_ten_minutes(self) -> None:
         bench = Bench()
         bench.oracle.answer = lambda _: UNKNOWN

@@ -151,6 +151,17 @@ async def test_an_unsolicited_reply_ends_the_connection_and_tells_its_owner() ->
     assert transport.is_aborted
 
 
+async def test_421_for_one_of_several_recipients_leaves_the_others_theirs() -> None:
+    """LMTP answers the mail data once for each; a 421 is the end of the dialog at its end only."""
+    wire, _ = make_wire()
+    wire.expect((Stage.DOT,) * 3)
+    wire.data_received(b"421 4.3.2 not for this one\r\n250 2.0.0 saved\r\n")
+    assert wire.fault is None
+    wire.data_received(b"421 4.3.2 closing\r\n")
+    assert [reply.code for reply in wire.replies] == [421, 250, 421]
+    assert isinstance(wire.fault, ConnectionLost)
+
+
 async def test_421_ends_the_group_without_waiting_for_the_rest() -> None:
     wire, _ = make_wire()
     wire.expect(ENVELOPE)

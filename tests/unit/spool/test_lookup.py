@@ -72,7 +72,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     [
         (lookup.DUE, ("exch", "personal", WALL, 10)),
         (lookup.EXPIRED, (WALL, None, None, 10)),
-        (lookup.EXPIRED, (WALL, "\nexch\n", "\nexch\n", 10)),
+        (lookup.EXPIRED, (WALL, "(exch)", "(exch)", 10)),
         (lookup.DELAYED, (WALL, 10)),
         (lookup.BEYOND, ("exch", "personal", WALL, 10)),
         (lookup.NEXT_DUE, ("exch", "personal")),

@@ -5,13 +5,14 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mailshed.errors import SpoolError
 from mailshed.spool import reader
-from mailshed.spool.filter import EVERYTHING, QueueFilter
+from mailshed.spool.filter import EVERYTHING, QueueFilter, parse_filter
 from mailshed.spool.lock import SpoolLock
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.schema import DATABASE
@@ -137,6 +138,30 @@ async def test_finds_and_counts_what_a_filter_means(tmp_path: Path) -> None:
     assert count_messages(tmp_path, QueueFilter(recipients=("@nowhere.example",))) == []
 
 
+async def test_addresses_of_other_scripts_are_shown_and_found(tmp_path: Path) -> None:
+    spool = sqlite_spool(tmp_path)
+    await spool.open()
+    record = spool_record(reverse_path="Jürgen@bücher.example".encode(), parameters=(b"SMTPUTF8",))
+    recipient = replace(
+        record.recipients[0],
+        address="用户@example.net".encode(),
+        parameters=("ORCPT=utf-8;用户@example.net".encode(),),
+    )
+    await spool.add(replace(record, recipients=(recipient,)), pieces(b"12345"))
+    await spool.close()
+    (shown,) = show_messages(tmp_path, [record.queue_id])
+    assert (shown["sender"], shown["recipients"][0]["address"]) == (
+        "Jürgen@bücher.example",
+        "用户@example.net",
+    )
+    assert shown["recipients"][0]["parameters"] == ["ORCPT=utf-8;用户@example.net"]
+    for text in ("jürgen@bücher.example", "@bücher.example"):
+        wanted = parse_filter({"from": [text]})
+        assert find_ids(tmp_path, wanted, 10) == [record.queue_id]
+    assert find_ids(tmp_path, parse_filter({"rcpt": ["用户@example.net"]}), 10) == [record.queue_id]
+    assert find_ids(tmp_path, parse_filter({"rcpt": ["用@example.net"]}), 10) == []
+
+
 async def test_shows_the_whole_envelope(tmp_path: Path) -> None:
     spool = sqlite_spool(tmp_path)
     await spool.open()
@@ -148,6 +173,7 @@ async def test_shows_the_whole_envelope(tmp_path: Path) -> None:
         ),
         in_doubt=1,
         is_trusted=False,
+        backend="exch",
     )
     await spool.add(record, pieces(b"Subject: secret\r\nX-A: b\r\n\r\nHello.\r\n"))
     await spool.close()
@@ -174,6 +200,7 @@ async def test_shows_the_whole_envelope(tmp_path: Path) -> None:
         "is_trusted": False,
         "is_generated": False,
         "in_doubt": 1,
+        "backend": "exch",
     }
     (with_headers,) = show_messages(tmp_path, [record.queue_id], with_headers=True)
     assert with_headers["headers"] == [

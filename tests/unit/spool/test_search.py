@@ -45,6 +45,7 @@ def records() -> list[SpoolRecord]:
                     for index, address in enumerate(recipients)
                 ),
                 received_wall=NOW - 10.0 * number,
+                backend="exch" if number % 3 else "north",
             )
         )
     return made
@@ -97,6 +98,7 @@ def expected(wanted: QueueFilter) -> list[str]:
             not wanted.recipients
             or matches_address(wanted.recipients, [each.address for each in record.recipients])
         )
+        and (not wanted.backends or record.backend in wanted.backends)
         and (wanted.older_than is None or NOW - record.received_wall >= wanted.older_than)
         and (wanted.younger_than is None or NOW - record.received_wall < wanted.younger_than)
         and (not wanted.ids or record.queue_id in wanted.ids)
@@ -126,6 +128,9 @@ def found(connection: sqlite3.Connection, wanted: QueueFilter, limit: int = 100)
         ({"rcpt": ["@.hospital.example"]}, 8),
         ({"rcpt": ["postmaster"]}, 8),
         ({"rcpt": ["@.example"]}, 16),
+        ({"backend": ["north"]}, 8),
+        ({"backend": ["north", "exch"], "class": ["bulk"]}, 12),
+        ({"backend": ["nort"]}, 0),
         ({"older-than": ["230s"]}, 1),
         ({"younger-than": ["10s"]}, 1),
         ({"older-than": ["10s"], "younger-than": ["30s"]}, 2),
@@ -207,7 +212,7 @@ def test_no_query_reads_more_than_its_stretch(
     connection: sqlite3.Connection, statement: str, index: str
 ) -> None:
     parameters: dict[str, object] = dict.fromkeys(
-        ("class", "state", "classes", "states", "senders", "recipients", "ids"), None
+        ("class", "state", "classes", "states", "senders", "recipients", "backends", "ids"), None
     )
     parameters |= {"after": 0.0, "before": 0.0, "limit": 1}
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]

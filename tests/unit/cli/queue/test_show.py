@@ -32,6 +32,7 @@ def whole(**changes: Any) -> dict[str, Any]:
         is_trusted=True,
         is_generated=False,
         in_doubt=1,
+        backend="exch",
         **changes,
     )
 
@@ -52,6 +53,7 @@ def test_shows_envelope_history_and_prospects(
         "    received    2026-11-21T09:31:02Z, 4m10s ago",
         "    size        12KiB (12345 octets)",
         "    spooled     saturated",
+        "    backend     exch",
         "    attempts    3, next in 4m48s",
         "    in doubt    1 times no answer to the final dot",
         "    expires     2026-11-25T09:31:02Z, in 3d23h",

@@ -1,0 +1,81 @@
+"""The fuzz targets in short: all seeds, some thousands of mutations of them, and a short search."""
+
+import random
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from mailshed.listener import data
+from tests.fuzz import targets
+from tests.fuzz.targets import TARGETS
+
+ROOT = Path(__file__).parents[2]
+SEEDS = Path(__file__).parent / "seeds"
+MUTATIONS = 1500
+SEARCHED = 3000
+# Octets that mean something to one parser or another.
+TOKENS = (
+    *(b"\r\n", b"\r", b"\n", b"\0", b".", b"\r\n.\r\n", b"<", b">", b"@", b'"', b"\\", b" ", b"="),
+    *(b"+", b"FROM:", b"TO:", b"PROXY ", b"250-", b"421 ", b"\xff", b"\xc3\xa9", b"\x7f", b"\x01"),
+)
+
+
+def seeds(name: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((SEEDS / name).iterdir())]
+
+
+def mutated(seed: bytes, rng: random.Random) -> bytes:
+    """One to four changes: octets removed, repeated, replaced, or a token put in."""
+    octets = bytearray(seed)
+    for _ in range(rng.randint(1, 4)):
+        start = rng.randint(0, len(octets))
+        end = min(len(octets), start + rng.choice((0, 1, 2, 8, 64)))
+        match rng.randrange(4):
+            case 0:
+                del octets[start:end]
+            case 1:
+                octets[start:start] = octets[start:end] * rng.choice((1, 2, 50))
+            case 2:
+                octets[start:end] = rng.randbytes(end - start)
+            case _:
+                octets[start:start] = rng.choice(TOKENS)
+    return bytes(octets[:8192])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_and_their_mutations_find_nothing(name: str) -> None:
+    target, found = TARGETS[name], seeds(name)
+    assert len(found) >= 5
+    for seed in found:
+        target(seed)
+    rng = random.Random(zlib.crc32(name.encode()))
+    for _ in range(MUTATIONS):
+        octets = mutated(rng.choice(found), rng)
+        try:
+            target(octets)
+        except Exception as error:
+            raise AssertionError(f"{name}: {octets!r}") from error
+
+
+def test_every_folder_of_seeds_has_its_target() -> None:
+    assert {path.name for path in SEEDS.iterdir()} == set(TARGETS)
+
+
+def test_a_scanner_that_takes_a_false_end_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search itself can tell."""
+    monkeypatch.setattr(data, "END_OF_DATA", b"\n.\r\n")
+    with pytest.raises(AssertionError):
+        targets.mail_data((SEEDS / "mail_data" / "lf_crlf").read_bytes())
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="atheris has a wheel for Python 3.11")
+def test_a_short_search_finds_nothing() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--runs", str(SEARCHED), "--seconds", "20"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("no finding") == len(TARGETS)

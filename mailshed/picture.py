@@ -90,13 +90,13 @@ class Painter:
     contents: ContentStore
     classification: Callable[[], ClassificationPolicy]
     sessions: Callable[[], int]
-    is_stressed: Callable[[], bool]
     lines_dropped: Callable[[], int]
     message_totals: Callable[[str], Totals]
     """Of one class, since the start."""
     process: Callable[[float], ProcessUsage]
     """What the process uses; takes the monotonic time."""
     clock: Clock
+    is_stressed: Callable[[], bool] = lambda: False
     cached_recipients: Callable[[], Usage] = Usage
     remembered_logins: Callable[[], Usage] = Usage
     limit_picture: Callable[[str], LimitPicture | None] = lambda _: None

@@ -36,11 +36,12 @@ _Reference = tuple[KeyPath, ListKind, Path]
 
 
 def gather(
-    config: Config, document: Document, path: Path
+    config: Config, document: Document, path: Path, *, has_secrets: bool
 ) -> tuple[Sources, list[Fault], list[Report]]:
     """Read what `config` names, which was read from `document` at `path`.
 
-    Returns it with the faults of the configuration and those of other files.
+    Returns it with the faults of the configuration and those of other files. Without `has_secrets`
+    keys and logins are left alone.
     """
     rules = config.classification.rules
     references = list(_references(config))
@@ -58,8 +59,11 @@ def gather(
         references += [
             (("classification", "policy"), kind, each) for kind, each in _lists_of(policy or ())
         ]
-    secrets = _signatures_of_secrets(config)  # before they are read, so that no change is missed
-    faults_of_secrets = [*_faults_of_pair(config, document), *_faults_of_ways(config, document)]
+    secrets: dict[Path, Signature | None] = {}
+    faults_of_secrets: list[Fault] = []
+    if has_secrets:
+        secrets = _signatures_of_secrets(config)  # before they are read: no change is missed
+        faults_of_secrets += [*_faults_of_pair(config, document), *_faults_of_ways(config, document)]
     files, more, reports_of_lists = _read_lists(references, document)
     sources = Sources(
         lists={key: each.entries for key, each in files.items()},

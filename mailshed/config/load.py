@@ -55,13 +55,17 @@ __all__ = [
 DATA_RATE_GRACE = 60.0
 
 
-def load(path: Path) -> Config:
-    """Read and check the file at `path`; raises ConfigError whose text lists every fault."""
+def load(path: Path, *, has_secrets: bool = True) -> Config:
+    """Read and check the file at `path`; raises ConfigError whose text lists every fault.
+
+    Who only looks at it need not be able to read keys and logins: without `has_secrets` they are not
+    looked at.
+    """
     document = read(path)
     config, faults = _check(document)
     reports: list[Report] = []
     if config is not None:
-        sources, more, reports = gather(config, document, path)
+        sources, more, reports = gather(config, document, path, has_secrets=has_secrets)
         faults += more
         config._sources = sources  # noqa: SLF001 - the one place that fills it
     if config is None or faults or reports:

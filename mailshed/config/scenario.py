@@ -209,7 +209,7 @@ def load_scenario(path: Path) -> tuple[ScenarioFile, Config]:
         if not file.config.is_file():
             faults.append(_fault(document, ("config",), f"there is no file {file.config}"))
             raise ConfigError(render(path, document.lines, faults))
-        config = load(file.config)
+        config = load(file.config, has_secrets=False)
     faults += _relations(file, config, document)
     if faults:
         raise ConfigError(render(path, document.lines, faults))

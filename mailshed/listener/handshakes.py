@@ -137,5 +137,5 @@ def recorder(metrics: Metrics, maillog: MailLog) -> Callable[[Handshake], None]:
 def _in_words(error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         return "the client left"
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""  # Python's own have none
     return _IN_WORDS.get(reason, reason.lower().replace("_", " ") or "the client left")

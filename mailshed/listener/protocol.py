@@ -386,6 +386,8 @@ class SmtpSession(SMTP):
             elif (extension := extensions.COMMANDS.get(name)) is not None:
                 self._reset_timeout()
                 await extension(self, argument.strip(b" \t"))
+            elif name in _OF_HTTP:
+                self.end(reply.NOT_HTTP)
             else:
                 is_known = name in _REFUSED
                 refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
@@ -562,6 +564,11 @@ _COMMANDS = {
     "QUIT": SmtpSession.smtp_QUIT,
 }
 _REFUSED = frozenset({"EXPN", "HELP", "STARTTLS", "XCLIENT", "ETRN", "TURN"})
+# A web page can make a browser of our own network post commands here, which that network's trust
+# would then count for. So nothing behind a request is read (Postfix: smtpd_forbidden_commands).
+_OF_HTTP = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE"}
+)
 
 
 def _octets(arg: str | None) -> bytes:

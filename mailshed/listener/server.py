@@ -31,6 +31,7 @@ from mailshed.metrics.labels import Shut
 # is what a burst of a few hundred clients overruns.
 BACKLOG = 4096
 
+
 class SessionFactory:
     """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
 

@@ -69,7 +69,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
                 await self._agreed
         except BaseException:
             self._is_closing = True
-            self._below.abort() if not self._agreed.done() else self._below.close()
+            if not self._below.is_closing():  # else there may be an alert on its way
+                self._below.abort()
             raise
         return self._tls
 

@@ -107,6 +107,7 @@ CANNOT_VERIFY = make(252, "2.5.2 Cannot VRFY user, but will accept message and a
 LINE_TOO_LONG = make(500, "5.5.2 Command line too long")
 BARE_LF_IN_COMMAND = make(500, "5.5.2 Command lines end in <CR><LF>")
 UNKNOWN_COMMAND = make(500, "5.5.2 Command not recognized")
+NOT_HTTP = make(554, "5.5.0 This is SMTP and not HTTP, closing connection")
 NOT_IMPLEMENTED = make(502, "5.5.1 Command not implemented")
 HELO_FIRST = make(503, "5.5.1 Send HELO or EHLO first")
 MAIL_FIRST = make(503, "5.5.1 Need MAIL command")

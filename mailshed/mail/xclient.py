@@ -1,8 +1,9 @@
 """What a trusted proxy says with XCLIENT of the client whose connection it passes on.
 
-`NAME=... ADDR=... PORT=... PROTO=... HELO=... LOGIN=... DESTADDR=... DESTPORT=...`, any of them, in
-any order, each once at most; and REVERSE_NAME, which Postfix has and does not write of. A value is xtext; `[UNAVAILABLE]` and `[TEMPUNAVAIL]` stand for what
-the proxy does not know. What is not said stays what it was.
+NAME, ADDR, PORT, PROTO, HELO, LOGIN, DESTADDR and DESTPORT, each with `=` and its value, any of
+them, in any order, once at most; and REVERSE_NAME, which Postfix has and does not write of. A value
+is xtext; `[UNAVAILABLE]` and `[TEMPUNAVAIL]` stand for what the proxy does not know. What is not
+said stays what it was.
 
 All of it is read strictly, since it decides what the client may do: an attribute that we do not
 know, or a value that is none, is a fault of the whole command. ADDR, PORT and LOGIN count here; the

@@ -226,7 +226,7 @@ _SOURCES: dict[str, _Source] = {
     "slow_reply_sessions_limit": _one(lambda s: s.slow_replies.limit),
     "slow_replies_total": _one(lambda s: s.slow_replies_total),
     "smtp_sessions": _one(lambda s: s.sessions.used),
-    "smtp_stress": _one(lambda s: s.is_stressed),
+    "smtp_stress_mode": _one(lambda s: s.is_stressed),
     "smtp_sessions_limit": _one(lambda s: s.sessions.limit),
     "content_memory_bytes": _one(lambda s: s.content_memory.used),
     "content_memory_limit_bytes": _one(lambda s: s.content_memory.limit),

@@ -1,33 +1,43 @@
 """What is fuzzed: a function for each parser of the daemon, and what must hold for any octets.
 
+Those that read a whole dialog are in `dialogs`.
+
 Each raises nothing but AssertionError, for a property that does not hold. The parsers' own errors
 are answers; any other exception is a finding, and so is a call that takes too long (libFuzzer's
 `-timeout`) or much memory (`-rss_limit_mb`).
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from mailshed.authentication import sasl
 from mailshed.errors import AddressSyntaxError, CredentialsError, ProxyHeaderError
 from mailshed.listener import bdat
 from mailshed.listener.chunk_data import ChunkStuffer
 from mailshed.listener.data import END_OF_DATA, DataScanner
+from mailshed.logline import VALUE_MAX, json_line, text_line
 from mailshed.mail import address, xtext
 from mailshed.mail.address import PathArgument
 from mailshed.mail.header import EXCERPT_OCTETS_MAX, HeaderView, priority_in
 from mailshed.mail.parameters import decode_xtext, parse_mail_parameters, parse_rcpt_parameters
 from mailshed.mail.proxy_protocol import ProxyHeader, ProxyHeaderParser
-from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, Reply, from_backend
+from mailshed.mail.reply import LINES_MAX, Reply, from_backend
 from mailshed.mail.trace import is_loop
 from mailshed.mail.xclient import parse_xclient
 from mailshed.relay.bdat import last_chunk
+from mailshed.relay.offers import Offers
+from tests.fuzz import dialogs
+from tests.fuzz.properties import (
+    CONTROL,
+    ENDS_LINE,
+    FALSE_END,
+    check_reply,
+    check_words,
+    pieces,
+)
 
 Target = Callable[[bytes], None]
-
-# Any sequence that some server takes for the end of mail data (SMTP smuggling).
-_FALSE_END = re.compile(rb"[\r\n]\x00?\.[\r\n]")
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def commands(data: bytes) -> None:
@@ -41,7 +51,7 @@ def commands(data: bytes) -> None:
             try:
                 path = parse(argument, is_utf8=is_utf8)
             except AddressSyntaxError as error:
-                _check_words(error)
+                check_words(str(error))
                 continue
             _check_path(path, argument, is_utf8=is_utf8)
 
@@ -50,9 +60,9 @@ def _check_path(path: PathArgument, argument: bytes, *, is_utf8: bool) -> None:
     if path.mailbox is not None:
         raw = path.mailbox.raw
         assert raw in argument, "rewritten"
-        assert not _CONTROL.search(raw)
+        assert not CONTROL.search(raw)
         assert is_utf8 or raw.isascii()
-        assert str(path.mailbox).isprintable()
+        assert not ENDS_LINE.search(str(path.mailbox))
         again = address.parse_rcpt_argument(b"TO:<%b>" % raw, is_utf8=is_utf8)
         assert again.mailbox == path.mailbox
     for parameter in path.parameters:
@@ -64,43 +74,43 @@ def _check_path(path: PathArgument, argument: bytes, *, is_utf8: bool) -> None:
     ):
         if isinstance(values, Reply):
             assert values.is_permanent
-            _check_reply(values)
+            check_reply(values)
 
 
 def mail_data(data: bytes) -> None:
     """Mail data after DATA: one end, wherever it is cut, and nothing that looks like another."""
     for is_normalising in (False, True):
-        whole = _scan(data, (), is_normalising=is_normalising)
-        assert _scan(data, _cuts(data), is_normalising=is_normalising) == whole
+        whole = _scan(data, is_cut=False, is_normalising=is_normalising)
+        assert _scan(data, is_cut=True, is_normalising=is_normalising) == whole
         taken, rest, is_clean = whole
-        if rest is not None:
-            assert data.endswith(rest)
+        # RFC 5321, 4.1.1.4: the one end that there is, and everything behind it.
+        _, end, behind = (b"\r\n" + data).partition(b"\r\n.\r\n")
+        assert rest == (behind if end else None)
         if is_clean or is_normalising:
-            assert not _FALSE_END.search(b"\r\n" + taken)
+            assert not FALSE_END.search(b"\r\n" + taken)
         if is_clean:
             assert (b"\r\n" + data).startswith(b"\r\n" + taken), "altered"
 
 
-def _scan(
-    data: bytes, cuts: tuple[int, ...], *, is_normalising: bool
-) -> tuple[bytes, bytes | None, bool]:
-    scanner, taken, start = DataScanner(is_normalising=is_normalising), b"", 0
-    for cut in (*cuts, len(data)):
-        if cut > start and scanner.rest is None:
-            taken += scanner.feed(data[start:cut])
-            start = cut
-    rest = None if scanner.rest is None else scanner.rest + data[start:]
+def _scan(data: bytes, *, is_cut: bool, is_normalising: bool) -> tuple[bytes, bytes | None, bool]:
+    scanner, taken, behind = DataScanner(is_normalising=is_normalising), b"", b""
+    for piece in pieces(data, is_cut=is_cut):
+        if scanner.rest is None:
+            taken += scanner.feed(piece)
+        else:
+            behind += piece
+    rest = None if scanner.rest is None else scanner.rest + behind
     return taken, rest, scanner.is_clean
 
 
 def chunks(data: bytes) -> None:
     """Mail data in chunks: cut anywhere it is the same, and one message in the form of DATA."""
     for is_normalising in (False, True):
-        whole, is_clean = _stuff(data, (), is_normalising=is_normalising)
-        assert _stuff(data, _cuts(data), is_normalising=is_normalising) == (whole, is_clean)
+        whole, is_clean = _stuff(data, is_cut=False, is_normalising=is_normalising)
+        assert _stuff(data, is_cut=True, is_normalising=is_normalising) == (whole, is_clean)
         if not (is_clean or is_normalising):
             continue
-        assert not _FALSE_END.search(b"\r\n" + whole)
+        assert not FALSE_END.search(b"\r\n" + whole)
         sent = whole + b".\r\n"
         assert (b"\r\n" + sent).find(END_OF_DATA) == len(sent) - 3
         if is_clean:
@@ -108,11 +118,10 @@ def chunks(data: bytes) -> None:
             assert last_chunk(whole) == b"BDAT %d LAST\r\n%b" % (len(ended), ended)
 
 
-def _stuff(data: bytes, cuts: tuple[int, ...], *, is_normalising: bool) -> tuple[bytes, bool]:
-    stuffer, made, start = ChunkStuffer(is_normalising=is_normalising), b"", 0
-    for cut in (*cuts, len(data)):
-        made += stuffer.feed(data[start:cut])
-        start = cut
+def _stuff(data: bytes, *, is_cut: bool, is_normalising: bool) -> tuple[bytes, bool]:
+    stuffer, made = ChunkStuffer(is_normalising=is_normalising), b""
+    for piece in pieces(data, is_cut=is_cut):
+        made += stuffer.feed(piece)
     made += stuffer.finish()
     return made, stuffer.is_clean
 
@@ -127,27 +136,25 @@ def chunk_size(data: bytes) -> None:
 
 def proxy_header(data: bytes) -> None:
     """A PROXY header: the same however it is cut, never more kept than a header may have."""
-    whole, rest = _proxy(data, ())
-    assert _proxy(data, _cuts(data)) == (whole, rest)
+    whole, rest = _proxy(data, is_cut=False)
+    assert _proxy(data, is_cut=True) == (whole, rest)
     if isinstance(whole, ProxyHeader):
         assert data.endswith(rest)
         assert (whole.source is None) == (whole.destination is None)
 
 
-def _proxy(data: bytes, cuts: tuple[int, ...]) -> tuple[ProxyHeader | str | None, bytes]:
-    parser, start = ProxyHeaderParser(), 0
-    for cut in (*cuts, len(data)):
-        if cut == start:
+def _proxy(data: bytes, *, is_cut: bool) -> tuple[ProxyHeader | str | None, bytes]:
+    parser, header, behind = ProxyHeaderParser(), None, b""
+    for piece in pieces(data, is_cut=is_cut):
+        if header is not None:
+            behind += piece
             continue
         try:
-            header = parser.feed(data[start:cut])
+            header = parser.feed(piece)
         except ProxyHeaderError:
             return "refused", b""
-        start = cut
-        if header is not None:
-            return header, parser.rest + data[start:]
-        assert 0 < parser.wanted <= 16 * 1024
-    return None, b""
+        assert header is not None or 0 < parser.wanted <= 16 * 1024
+    return (None, b"") if header is None else (header, parser.rest + behind)
 
 
 def credentials(data: bytes) -> None:
@@ -164,11 +171,11 @@ def credentials(data: bytes) -> None:
                     mechanism, [each for each in responses if each is not None]
                 )
             except CredentialsError as error:
-                _check_words(error)
+                check_words(str(error))
                 continue
             assert found.login.isprintable()
             assert found.login
-            assert [sasl.decoded(each) for each in found.encoded] == said
+            assert [sasl.decoded(each) for each in found.encoded] == responses
             assert "responses" not in repr(found)
 
 
@@ -184,7 +191,7 @@ def introduction(data: bytes) -> None:
     try:
         found = parse_xclient(data)
     except AddressSyntaxError as error:
-        _check_words(error)
+        check_words(str(error))
     else:
         assert repr(found).isprintable()
 
@@ -194,29 +201,34 @@ def backend_reply(data: bytes) -> None:
     lines = [line.removesuffix(b"\r") for line in data.split(b"\n")][: LINES_MAX + 1]
     reply = from_backend(lines)
     if reply is not None:
-        _check_reply(reply)
+        check_reply(reply)
+    offers = Offers.from_extensions([line[4:].decode("latin-1") for line in lines])
+    for number in (offers.size_max, offers.mail_max, offers.rcpt_max):
+        assert number is None or number > 0
 
 
-def _check_reply(reply: Reply) -> None:
-    assert 200 <= reply.code <= 599
-    assert reply.wire.endswith(b"\r\n")
-    lines = reply.wire[:-2].split(b"\r\n")
-    assert len(lines) <= LINES_MAX
-    for index, line in enumerate(lines):
-        assert len(line) <= LINE_OCTETS_MAX
-        assert not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", line)
-        assert line[:3] == b"%d" % reply.code
-        assert (line[3:4] == b"-") == (index < len(lines) - 1)
-    assert reply.text.isprintable()
-    assert re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", reply.enhanced_status)
+def log_line(data: bytes) -> None:
+    """A line of the log: one, in ASCII, and every value comes back out of it."""
+    text = data.decode("utf-8", "backslashreplace")
+    fields = {"from": text, "reply": data.decode("latin-1"), "detail": text[::-1]}
+    for render in (text_line, json_line):
+        line = render("2026-01-01T00:00:00Z", "info", text[:32], "rejected", fields)
+        assert line.endswith("\n")
+        assert re.fullmatch(r"[ -~]*", line[:-1])
+    kept = json.loads(line)
+    for key, value in fields.items():
+        if len(value) <= VALUE_MAX:
+            assert kept[key] == value
+        else:
+            assert len(kept[key]) <= VALUE_MAX
 
 
 def header(data: bytes) -> None:
     """The header section of a message, as far as it is read: bounded, and never in the way."""
     view = HeaderView(data)
     for name, value in view.items():
-        assert "\n" not in name
-        assert value == " ".join(value.split(" "))
+        assert "\r\n" not in name
+        assert not re.search(r"[\t\n\v\f\r]|  |^ | $", value)
     is_loop(view, "mail.example.com")
     priority = priority_in(view)
     assert priority is None or -9 <= priority <= 9
@@ -234,24 +246,6 @@ def xtexts(data: bytes) -> None:
     assert read is None or decode_xtext(xtext.encode(read)) == read
 
 
-def _check_words(error: Exception) -> None:
-    """What a refusal says may go into a reply."""
-    assert str(error).isprintable()
-    assert str(error)
-
-
-def _cuts(data: bytes) -> tuple[int, ...]:
-    """Where to cut: as the octets themselves say, so that the search can learn where it matters."""
-    return tuple(sorted(set(_offsets(data))))
-
-
-def _offsets(data: bytes) -> Iterator[int]:
-    position = 0
-    while position < len(data) and position < 4096:
-        position += 1 + data[position] % 7
-        yield min(position, len(data))
-
-
 TARGETS: dict[str, Target] = {
     each.__name__: each
     for each in (
@@ -265,5 +259,9 @@ TARGETS: dict[str, Target] = {
         backend_reply,
         header,
         xtexts,
+        log_line,
+        dialogs.session,
+        dialogs.backend_dialog,
+        dialogs.dovecot_lines,
     )
 }

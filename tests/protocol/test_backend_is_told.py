@@ -7,13 +7,20 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
+from mailshed.admission.recipients import Known
+from mailshed.clock import SystemClock
+from mailshed.control.breaker import Step
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, TransactionResult
 from mailshed.relay.backend import Origin, OutboundMessage
+from mailshed.relay.call_ahead import CallAhead
+from mailshed.relay.connection import Address, Timeouts, open_connection
 from mailshed.relay.introduction import NOT_AUTHORISED
 from mailshed.relay.manner import Identity, Manner
+from mailshed.relay.probe import Prober
 from mailshed.relay.smtp import SmtpBackend
 from mailshed.relay.transaction import XFORWARD_NOT_OFFERED
 from mailshed.terms import Stage
@@ -42,6 +49,10 @@ OURS = Origin(address="local")
 def of(origin: Origin, name: str = "x") -> OutboundMessage:
     """A message whose only recipient says whose it is."""
     return outbound(to=[name.encode() + b"@example.com"], origin=origin)
+
+
+def fail(name: str, error: BaseException) -> None:
+    raise AssertionError(name) from error
 
 
 def is_from(received: Received, origin: Origin) -> bool:
@@ -193,6 +204,28 @@ class TestXclient:
         assert backend.connections().busy == backend.connections().idle == 0
         await backend.deliver(of(PEOPLE[1]))
         assert is_from(server.messages[0], PEOPLE[1])
+
+    async def test_questions_have_connections_of_their_own_and_our_name(
+        self, server: ScriptedBackend, backend: SmtpBackend
+    ) -> None:
+        """A probe or a question about a mailbox asks for us, whoever was named in the pool."""
+        await backend.deliver(of(PEOPLE[0]))
+        timeouts = Timeouts(connect=DEADLINE, command=DEADLINE, dot=DEADLINE)
+        where = Address(host=server.host, port=server.port, hostname="relay.test")
+        connect = partial(open_connection, where, timeouts)
+        assert await Prober(connect, on_failure=fail).ask(Step.MAIL) is None
+        asking = CallAhead(
+            connect, is_pressed=lambda: False, clock=SystemClock(), on_failure=fail, idle_seconds=0
+        )
+        assert isinstance(await asking.ask(b"n1@example.com"), Known)
+        await asking.close()
+        for session in server.sessions[1:]:
+            assert session.identity == {}
+            assert session.commands[0] == b"EHLO relay.test"
+        assert len(server.sessions) == 3
+        await backend.deliver(of(PEOPLE[0]))
+        assert len(server.sessions) == 3
+        assert is_from(server.messages[-1], PEOPLE[0])
 
     async def test_what_xclient_takes_is_the_connections_and_not_the_messages_time(
         self, server: ScriptedBackend, backend: SmtpBackend

@@ -92,7 +92,8 @@ async def test_a_client_that_does_not_read_is_broken_off() -> None:
 async def test_a_client_that_reads_in_time_is_not() -> None:
     async with front_of(reply_timeout=0.5, errors_max=10**6) as front:
         peer = await front.peer(receive_buffer=2048)
-        make_small(front.session.transport)
+        transport: Any = front.session.transport
+        make_small(transport)
         commands = 2000 * b"EHLO c\r\n" + b"QUIT\r\n"
         blast = asyncio.get_running_loop().create_task(peer.send(commands))
         await until(lambda: is_full(front.session), "our side of the connection is full")

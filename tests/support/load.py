@@ -140,10 +140,12 @@ async def send(
     message: Message,
     helo: str = "workstation.example",
     patience: float = PATIENCE,
+    source: str = "",
 ) -> Outcome:
     """Send one message over its own connection and say what came of it.
 
-    `patience` is how many seconds the client gives the whole of it.
+    `patience` is how many seconds the client gives the whole of it; `source` the address that it
+    has, any by default.
     """
     started = time.time()
     fate = Fate.NOT_SENT
@@ -151,7 +153,9 @@ async def send(
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(patience):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(source, 0) if source else None
+            )
             await _command(reader, writer, b"", 220)
             await _command(reader, writer, f"EHLO {helo}\r\n".encode(), 250)
             await _command(reader, writer, f"MAIL FROM:<{message.sender}>\r\n".encode(), 250)
@@ -185,9 +189,17 @@ async def send(
 class Load:
     """A load that runs in its own thread and loop, while the test does things to the servers."""
 
-    def __init__(self, port: int, messages: Iterable[Message], patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        port: int,
+        messages: Iterable[Message],
+        patience: float = PATIENCE,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """`sources` are the addresses that the clients of a class have, any by default."""
         self._port = port
         self._patience = patience
+        self._sources = sources or {}
         self._messages = sorted(messages, key=lambda message: message.due)
         self.outcomes: list[Outcome] = []
         self.started = 0
@@ -227,7 +239,10 @@ class Load:
                 group.create_task(self._one(message))
 
     async def _one(self, message: Message) -> None:
-        self.outcomes.append(await send(self._port, message, patience=self._patience))
+        source = self._sources.get(message.traffic_class, "")
+        self.outcomes.append(
+            await send(self._port, message, patience=self._patience, source=source)
+        )
 
 
 def book(ledger: Ledger, outcomes: Sequence[Outcome]) -> None:

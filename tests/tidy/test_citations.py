@@ -71,6 +71,10 @@ SECTIONS: dict[str, dict[str, str]] = {
     "4616": {"2": "PLAIN SASL Mechanism"},  # The PLAIN SASL mechanism
     "4648": {},  # The Base16, Base32, and Base64 Data Encodings
     "4954": {"4": "The AUTH command", "5": "The AUTH parameter to MAIL", "6": "Status Codes"},
+    "5280": {  # X.509 certificates
+        "4.1": "Basic Certificate Fields",
+        "4.1.2.5": "Validity",
+    },
     "5321": {  # SMTP
         "2.3.5": "Domain Names",
         "2.3.8": "Lines",
@@ -93,6 +97,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.1.4": "Order of Commands",
         "4.2": "SMTP Replies",
         "4.2.1": "Reply Code Severities and Theory",
+        "4.2.2": "Reply Codes by Function Groups",
         "4.2.4": "Reply Code 502",
         "4.2.5": "Reply Codes after DATA and the Subsequent <CRLF>.<CRLF>",
         "4.4": "Trace Information",
@@ -104,6 +109,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.5.3.1.3": "Path",
         "4.5.3.1.4": "Command Line",
         "4.5.3.1.5": "Reply Line",
+        "4.5.3.1.6": "Text Line",
         "4.5.3.1.8": "Recipients Buffer",
         "4.5.3.1.10": "Too Many Recipients Code",
         "4.5.3.2": "Timeouts",
@@ -133,6 +139,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "3.2": "The SMTPUTF8 Extension",
         "3.3": "Extended Mailbox Address Syntax",
         "3.5": "Non-ASCII Addresses and Reply-Codes",
+        "4.3": "WITH Protocol Types Sub-Registry of the Mail Transmission Types Registry",
     },
     "6532": {},  # Internationalized Email Headers
     "6533": {"3": "UTF-8 Address Type"},  # Internationalized Delivery Status and Disposition Notifications
@@ -144,8 +151,14 @@ SECTIONS: dict[str, dict[str, str]] = {
     "7628": {},  # A Set of SASL Mechanisms for OAuth
     "7693": {},  # The BLAKE2 Cryptographic Hash and Message Authentication Code
     "8289": {},  # Controlled Delay Active Queue Management
-    "8314": {"3.3": "Implicit TLS for SMTP Submission", "4.3": "TLS information in Received"},
+    "8314": {  # Use of TLS for email submission and access
+        "3.3": "Implicit TLS for SMTP Submission",
+        "4.3": 'Recording TLS Ciphersuite in "Received" Header Field',
+    },
+    "8446": {"6.1": "Closure Alerts"},  # TLS 1.3
     "8689": {},  # SMTP Require TLS Option
+    "8996": {},  # Deprecating TLS 1.0 and TLS 1.1
+    "9325": {},  # Recommendations for Secure Use of TLS and DTLS
     "9422": {},  # SMTP LIMITS Extension
     "9525": {},  # Service Identity in TLS
 }

@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import struct
 import threading
 import warnings
@@ -23,15 +25,17 @@ from mailshed.app import Service
 from mailshed.config.admission import EVERYWHERE
 from mailshed.config.load import load
 from mailshed.config.policy import Quota
+from mailshed.config.render import render
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
 from mailshed.linewriter import LineWriter
 from mailshed.mail.networks import NetworkSet
-from mailshed.metrics import Snapshot
+from mailshed.metrics import Snapshot, Usage
 from mailshed.spool.lock import SpoolLock
 from mailshed.spool.reader import count_messages
 from mailshed.systemd import Notifier
 from mailshed.terms import Stage
+from tests.support.certificates import Authority, make_authority, serial_of
 from tests.support.outbound import eventually
 from tests.support.scripted_backend import STALL, ScriptedBackend, Wait, say
 
@@ -801,6 +805,128 @@ async def test_a_list_that_changes_is_read_again(
     assert len(rig.lines("reload_refused")) == 1
     networks = rig.parts.pipeline.policies.clinical_networks
     assert [ip_address(f"10.{net}.0.1") in networks for net in (1, 2, 3)] == [False, False, True]
+
+
+class TestCertificate:
+    @pytest.fixture
+    def authority(self, tmp_path: Path) -> Authority:
+        return make_authority(tmp_path / "authority")
+
+    def rig(self, folder: Path, pair: tuple[Path, Path]) -> Rig:
+        """With TLS before the greeting, and the pair at a place where it can be replaced."""
+        self.put(folder, pair)
+        return Rig(
+            folder,
+            listeners=[{"name": "smtps", "bind": "127.0.0.1:0", "tls": "implicit"}],
+            tls={"certificate": str(folder / "tls.pem"), "key": str(folder / "tls.key")},
+        )
+
+    def put(self, folder: Path, pair: tuple[Path, Path]) -> None:
+        shutil.copy(pair[0], folder / "tls.pem")
+        shutil.copy(pair[1], folder / "tls.key")
+
+    async def shown(self, rig: Rig, authority: Authority) -> str:
+        """The serial number of the certificate that a client is shown."""
+        context = ssl.create_default_context(cafile=authority.ca_file)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", rig.port, ssl=context, server_hostname="localhost"
+        )
+        assert (await reader.readline()).startswith(b"220 ")
+        serial: str = writer.get_extra_info("peercert")["serialNumber"]
+        writer.close()
+        return serial
+
+    async def test_a_reload_takes_up_a_new_one(self, tmp_path: Path, authority: Authority) -> None:
+        old, new = authority.issue(), authority.issue(days=10)
+        rig = self.rig(tmp_path, old)
+        async with rig.running():
+            assert await self.shown(rig, authority) == serial_of(old[0])
+            await rig.service.reload()
+            self.put(tmp_path, new)
+            await rig.service.reload()
+            assert await self.shown(rig, authority) == serial_of(new[0])
+            ends = rig.snapshot.certificate_ends_wall
+            assert ends is not None
+        loaded = rig.lines("certificate_loaded")
+        assert [each["serial"] for each in loaded] == [
+            serial_of(each[0]).lstrip("0") for each in (old, new)
+        ]
+        assert [each["level"] for each in loaded] == ["info", "warning"]
+        assert [each["days"] for each in loaded] == [29, 9]
+
+    async def test_one_that_is_not_fit_for_use_leaves_the_old_one(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        old, new = authority.issue(), authority.issue()
+        rig = self.rig(tmp_path, old)
+        async with rig.running():
+            shutil.copy(new[0], tmp_path / "tls.pem")
+            with pytest.raises(ConfigError, match=r"tls\.key: .* is the key of another"):
+                await rig.service.reload()
+            await eventually(lambda: not rig.snapshot.reload_ok)
+            assert await self.shown(rig, authority) == serial_of(old[0])
+            shutil.copy(new[1], tmp_path / "tls.key")
+            await rig.service.reload()
+            assert await self.shown(rig, authority) == serial_of(new[0])
+        assert len(rig.lines("reload_refused")) == 1
+
+    async def test_new_files_are_taken_up_without_being_told(
+        self, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever renews a certificate need not know of us. The key may come later than it."""
+        monkeypatch.setattr(app, "LISTS_INTERVAL", 0.01)
+        old, new = authority.issue(), authority.issue()
+        rig, file = self.rig(tmp_path, old), tmp_path / "m.yaml"
+        file.write_text(render(rig.config, with_defaults=False))
+        rig.next_config = lambda: load(file)
+        async with rig.running():
+            await rig.service.reload()
+            shutil.copy(new[0], tmp_path / "tls.pem")
+            await eventually(lambda: len(rig.lines("reload_refused")) == 1)
+            assert await self.shown(rig, authority) == serial_of(old[0])
+            shutil.copy(new[1], tmp_path / "tls.key")
+            await eventually(lambda: len(rig.lines("certificate_loaded")) == 2)
+            assert await self.shown(rig, authority) == serial_of(new[0])
+
+    async def test_other_caps_hold_from_a_reload_on(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        rig = self.rig(tmp_path, authority.issue())
+        async with rig.running():
+            assert rig.snapshot.tls_handshakes == Usage(used=0, limit=64)
+            rig.next_config = lambda: rig.make_config(
+                listeners=[{"name": "smtps", "bind": "127.0.0.1:0", "tls": "implicit"}],
+                tls={
+                    "certificate": str(tmp_path / "tls.pem"),
+                    "key": str(tmp_path / "tls.key"),
+                    "handshakes_max": 7,
+                },
+            )
+            await rig.service.reload()
+            await eventually(lambda: rig.snapshot.tls_handshakes == Usage(used=0, limit=7))
+
+    async def test_one_that_has_expired_is_told_at_the_start(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        rig = self.rig(tmp_path, authority.issue(expired=True))
+        async with rig.running():
+            (line,) = rig.lines("start_warning")
+        assert f"the certificate in {tmp_path}/tls.pem ended on 20" in line["detail"]
+
+    async def test_one_that_cannot_be_used_at_the_start_ends_it(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        rig = self.rig(tmp_path, authority.issue())
+        (tmp_path / "tls.key").chmod(0o644)
+        with pytest.raises(StartError, match=r"tls\.key: .*run: chmod o-rwx"):
+            await rig.run()
+        rig.assert_nothing_is_left()
+
+    async def test_without_tls_there_is_nothing_of_it(self, rig: Rig) -> None:
+        async with rig.running():
+            assert rig.snapshot.tls_handshakes is None
+            assert rig.snapshot.certificate_ends_wall is None
+        assert rig.lines("certificate_loaded") == []
 
 
 async def test_signals_reload_and_stop(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:

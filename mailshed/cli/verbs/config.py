@@ -66,7 +66,8 @@ def _test(args: argparse.Namespace) -> int:
 
     file = args.cases or policy_folder() / CASES
     cases = load_cases(file)
-    config = load(config_file(args.config)) if args.cases else shipped_configuration()
+    site = config_file(args.config)
+    config = load(site, has_secrets=False) if args.cases else shipped_configuration()
     classifier = Classifier(classification_policy(config))
     failed = 0
     for case in cases:
@@ -82,7 +83,7 @@ def _test(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from mailshed.config.render import render, render_json
 
-    _, config = _load(args)
+    _, config = _load(args, has_secrets=False)
     if args.json:
         print(render_json(config, with_defaults=args.defaults))
     else:
@@ -97,8 +98,8 @@ def _reference(_args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _load(args: argparse.Namespace) -> "tuple[Path, Config]":
+def _load(args: argparse.Namespace, *, has_secrets: bool = True) -> "tuple[Path, Config]":
     from mailshed.config.load import load
 
     file = config_file(args.file or args.config)
-    return file, load(file)
+    return file, load(file, has_secrets=has_secrets)

@@ -77,7 +77,7 @@ def _of_file(args: argparse.Namespace) -> Document:
     from mailshed.config.load import classification_policy, load
 
     wire = read_file(Path(args.what))
-    config = load(config_file(args.config))
+    config = load(config_file(args.config), has_secrets=False)
     classifier = Classifier(classification_policy(config))
     subject = make_subject(wire, _claims(args), config)
     document = explain(classifier, subject)
@@ -128,7 +128,8 @@ def _of_spool(args: argparse.Namespace, spool: Path) -> Document:
     from mailshed.classification.classifier import Classifier
     from mailshed.config.load import classification_policy, load
 
-    classifier = Classifier(classification_policy(load(config_file(args.config))))
+    config = load(config_file(args.config), has_secrets=False)
+    classifier = Classifier(classification_policy(config))
     return explain_spooled(spool, args.what, classifier)
 
 

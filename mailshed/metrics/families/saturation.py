@@ -151,7 +151,7 @@ SATURATION = (
         "Beyond, STARTTLS gets 454, and connections that begin with TLS are closed.",
     ),
     gauge(
-        "smtp_stress",
+        "smtp_stress_mode",
         "",
         "Whether sessions are scarce, so that strangers have less time.",
         "1 from 80 % of `limits.sessions_max` until below 60 %: `limits.stress_timeout` holds.",

@@ -378,6 +378,25 @@ def test_a_refused_reload_says_what_is_in_force() -> None:
 
 
 @pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        (None, ""),
+        (30.1, ""),
+        (29.5, "The certificate that clients are shown ends in 29d12h."),
+        (0.5, "The certificate that clients are shown ends in 12h."),
+        (-1.5, "!!! The CERTIFICATE has ended 1d12h ago: clients refuse it !!!"),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_named(days: float | None, said: str) -> None:
+    snapshot = busy_snapshot()
+    ends = None if days is None else snapshot.wall + days * 86400
+    shown = screen(dataclasses.replace(snapshot, certificate_ends_wall=ends))
+    assert [line for line in shown.splitlines() if "certificate" in line.lower()] == [said] * bool(
+        said
+    )
+
+
+@pytest.mark.parametrize(
     ("rate", "text"),
     [(0, "0"), (0.054, "0.05"), (3.14, "3.1"), (42.0, "42.0"), (412.4, "412"), (12_345.0, "12345")],
 )

@@ -76,3 +76,9 @@ class TestOriginalRecipient:
         named = (b"ORCPT=utf-8;j\\x{FC}rgen@example.net",)
         assert original_recipient(named, is_utf8=False) == "utf-8; j\\x{FC}rgen@example.net"
         assert original_recipient(named, is_utf8=True) == f"utf-8; {JUERGEN}"
+
+
+def test_an_address_that_is_too_long_is_cut_between_two_escapes() -> None:
+    shown = final_recipient(("\U0001f4e7" * 500).encode(), is_utf8=False).removeprefix("utf-8; ")
+    escape = "\\x{1F4E7}"
+    assert shown == escape * (VALUE_OCTETS_MAX // len(escape))

@@ -65,9 +65,7 @@ class ScriptedPipeline:
 
     def __post_init__(self) -> None:
         self.policies = SimpleNamespace(
-            relay=relay_policy(
-                trusted=("127.0.0.0/8", "10.0.0.0/8"), proxies=("10.9.0.0/16",)
-            ),
+            relay=relay_policy(trusted=("127.0.0.0/8", "10.0.0.0/8"), proxies=("10.9.0.0/16",)),
             clinical_networks=NetworkSet([CLINICAL]),
             is_clinical=lambda client: client.address in CLINICAL,
         )

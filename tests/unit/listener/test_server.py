@@ -20,7 +20,6 @@ from mailshed.listener.server import (
     bind,
     finish_sessions,
 )
-from mailshed.mail import reply
 from tests.support.builders import session_limits
 from tests.support.front import HOSTNAME, Front, settle
 

@@ -3,6 +3,7 @@
 import email
 import email.policy
 import re
+from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailshed.mail.envelope import Envelope, Recipient
+from mailshed.mail.envelope import Envelope, Recipient, TlsState
 from mailshed.mail.header import HeaderView
 from mailshed.mail.trace import RECEIVED_MAX, is_loop, received_line
 from tests.support.builders import WALL, client, envelope, mailbox
@@ -63,6 +64,35 @@ mailboxes = st.sampled_from(
     ["a@b.example", '"a;b (c) \\" by x"@d.example', "a@[192.0.2.1]", '"\\>"@e.example']
 ).map(mailbox)
 addresses = st.ip_addresses()
+
+
+TLS = TlsState(version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384")
+
+
+@pytest.mark.parametrize("is_utf8", [False, True])
+@pytest.mark.parametrize("is_extended", [False, True])
+@pytest.mark.parametrize("user", ["", "alice"])
+@pytest.mark.parametrize("tls", [None, TLS])
+def test_how_the_message_came(
+    tls: TlsState | None, user: str, is_extended: bool, is_utf8: bool
+) -> None:
+    """The eight names of the registry, and SMTP for a client without EHLO."""
+    made = envelope(
+        client=replace(client(), tls=tls, user=user), is_extended=is_extended, is_utf8=is_utf8
+    )
+    name = "SMTP"
+    if is_extended:
+        name = f"{'UTF8SMTP' if is_utf8 else 'ESMTP'}{'S' if tls else ''}{'A' if user else ''}"
+    line = received_line(made, HOST)
+    assert f"(mailshed) with {name} id ".encode() in line
+    assert b"alice" not in line
+    assert (b"\r\n\ttls TLS_AES_256_GCM_SHA384;\r\n" in line) is (tls is not None)
+
+
+def test_the_clause_about_tls_comes_last() -> None:
+    """RFC 5321, 4.4 has registered clauses behind the one about the recipient."""
+    line = received_line(envelope(client=replace(client(), tls=TLS)), HOST)
+    assert b"\r\n\tfor <bob@example.net>\r\n\ttls TLS_AES_256_GCM_SHA384;\r\n\t" in line
 
 
 @settings(deadline=None, max_examples=300)

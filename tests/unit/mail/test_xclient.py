@@ -10,7 +10,6 @@ from mailshed.errors import AddressSyntaxError
 from mailshed.mail import xtext
 from mailshed.mail.xclient import ATTRIBUTES, VALUE_MAX, Introduction, parse_xclient
 
-
 EVERYTHING = (
     b"NAME=c.example REVERSE_NAME=c.example ADDR=192.0.2.7 PORT=7 PROTO=SMTP HELO=c LOGIN=a"
     b" DESTADDR=198.51.100.25 DESTPORT=25"

@@ -32,8 +32,15 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "divert_ended": lambda: log.divert_ended("telework"),
         "shed_level": lambda: log.shed_level(ShedLevel.NORMAL, ShedLevel.BULK_WAITS),
         "session_refused": lambda: log.session_refused(
-            "S1", listener="smtp", client="10.0.0.7", reason=Reason.SHUTDOWN, reply="421 4.3.2 Bye"
+            client="10.0.0.7",
+            cause="address",
+            times=1,
+            listener="smtp",
+            reply="421 4.7.0 Too many",
+            detail=None,
         ),
+        "stress_began": lambda: log.stress_began(sessions=80, limit=100),
+        "stress_ended": lambda: log.stress_ended(seconds=12.34),
         "session_ended": lambda: log.session_ended(
             "S1", listener="smtp", client="10.0.0.7", how="quit", seconds=1.5, messages=2
         ),
@@ -45,6 +52,17 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
             mechanism="PLAIN",
             login="ali***",
             detail="it said 535 5.7.8",
+        ),
+        "tls_failed": lambda: log.tls_failed(
+            "S1",
+            listener="submission",
+            client="10.0.0.7",
+            result="failed",
+            detail="the client does not speak TLS",
+            is_stranger=False,
+        ),
+        "certificate_loaded": lambda: log.certificate_loaded(
+            file="/etc/mailshed/tls/fullchain.pem", serial="3F9A", ends="2027-01-31", days=61
         ),
         "rejected": lambda: log.rejected(
             "S1",

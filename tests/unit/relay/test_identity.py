@@ -109,6 +109,16 @@ class TestXclient:
         assert commands[0].startswith(b"XCLIENT ADDR=192.0.2.7 ")
         assert len(attributes(commands)) == 7
 
+    @pytest.mark.parametrize("length", range(200, 256))
+    def test_a_command_is_as_long_as_it_may_be(self, length: int) -> None:
+        of = origin(helo="h" * 255, login="l" * length)
+        commands = xclient_commands(of, {"ADDR", "HELO", "LOGIN"})
+        whole = b"XCLIENT ADDR=192.0.2.7 HELO=%b LOGIN=%b" % (b"h" * 255, b"l" * length)
+        fits = len(whole + b"\r\n") <= COMMAND_OCTETS_MAX
+        assert commands == (
+            [whole] if fits else whole.replace(b" LOGIN", b"\nXCLIENT LOGIN").split(b"\n")
+        )
+
 
 class TestXforward:
     def test_what_a_backend_is_to_log(self) -> None:

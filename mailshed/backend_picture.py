@@ -55,6 +55,7 @@ class BackendPainter:
         totals: SpoolTotals,
         shared: Mapping[str, float],
         loads: Iterable[Mapping[str, float]],
+        *,
         now: float,
         wall: float,
     ) -> tuple[BackendSnapshot, ...]:

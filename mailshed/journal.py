@@ -164,9 +164,7 @@ class Journal:
             mail = _mail(message)._replace(
                 queue_id=each.queue_id, recipients=[one.address for one in each.recipients]
             )
-            self._log.spooled(
-                mail, reason=reason, delays=delays, backend=each.backend, copy_of=of
-            )
+            self._log.spooled(mail, reason=reason, delays=delays, backend=each.backend, copy_of=of)
         self._note_spooled(message, reason)
 
     def turned_away(
@@ -310,9 +308,7 @@ class Journal:
     def report_lost(self, addressee: bytes, report: Report, detail: str) -> None:
         """A report that belongs to no spooled message could not be stored."""
         identity = report.record.queue_id
-        self._log.report_lost(
-            identity, kind=report.kind.value, addressee=addressee, detail=detail
-        )
+        self._log.report_lost(identity, kind=report.kind.value, addressee=addressee, detail=detail)
 
     def postponed(self, record: SpoolRecord, cause: PostponedLabel, seconds: float) -> None:
         """A spooled message was due and is not tried; it comes back after so many seconds."""

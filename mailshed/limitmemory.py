@@ -1,9 +1,10 @@
 """What an adaptive limit has learned of its backend, kept for the next start.
 
 Without it each start would begin with the lowest limit and learn what an unloaded backend is like
-from one that may be full. Each backend has a file of its own, saved every few minutes and at a stop, in a
-thread. A crash costs a few minutes of learning. What cannot be read, or is about a backend of
-another name, is a line in the log and a new beginning; a fixed limit has nothing to remember.
+from one that may be full. Each backend has a file of its own, saved every few minutes and at a
+stop, in a thread. A crash costs a few minutes of learning. What cannot be read, or is about a
+backend of another name, is a line in the log and a new beginning; a fixed limit has nothing to
+remember.
 
 Versions with one backend wrote one file, without a name (`OLD_FILE_NAME`). It is read by the
 backend that it is about, as long as that has none of its own.

@@ -144,7 +144,7 @@ class Painter:
             sessions=Usage(used=self.sessions(), limit=status.sessions_max),
             is_stressed=self.is_stressed(),
             listeners=status.listeners,
-            backends=backends.snapshots(views, totals, ratios, loads, now, wall),
+            backends=backends.snapshots(views, totals, ratios, loads, now=now, wall=wall),
             classes=self._classes(backends, views, totals, now, wall),
             spool=self._spool(totals),
             content_memory=_usage(self.contents.memory),

@@ -35,7 +35,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import itemgetter
 from typing import assert_never
 
 from mailshed.admission import policy
@@ -190,17 +189,13 @@ class Pipeline:
     def on_mail(self, client: Client, *, sender: bytes, priority: int | None = None) -> float:
         """Seconds by which the reply to MAIL is to be late: under pressure, for bulk mail."""
         policies = self.policies
-        # Nobody knows yet where it goes, so the backend decides that is pressed least.
-        delay, destination = min(
-            ((each.gate.station.shedding.reply_delay, each) for each in self._destinations),
-            key=itemgetter(0),
-        )
+        shedding = self._destinations.calmest.gate.station.shedding
+        delay = shedding.reply_delay
         if delay <= 0.0 or client.kind is not ClientKind.MTA or policies.admission.is_observing:
             return 0.0
         subject = Subject(
             client=client, reverse_path=_mailbox(sender), priority=priority, known=Known.MAIL
         )
-        shedding = destination.gate.station.shedding
         return delay if shedding.can_wait(self._reachable(subject)) else 0.0
 
     def _reachable(self, subject: Subject) -> tuple[TrafficClass, ...]:
@@ -326,8 +321,10 @@ class Pipeline:
             envelope.client, verdict.traffic_class.name, content.size, len(envelope.recipients)
         )
         prefix = received_line(envelope, policies.hostname)
-        shares = self._shares(envelope)
-        route = shares[0].backend if shares else self._destinations.default.name
+        shares = self._destinations.routes.split(
+            [each.mailbox.domain for each in envelope.recipients]
+        )
+        route = shares[0].backend
         message = Message(envelope, content, prefix, verdict, is_client_gone, route)
         if is_loop(header, policies.hostname):
             answer(self._turn_away(message, reply.LOOP, Reason.LOOP, None).reply)
@@ -350,13 +347,6 @@ class Pipeline:
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         """Note that handling a message failed by our own fault; its client hears 451."""
         self._journal.failed(envelope, error)
-
-    def _shares(self, envelope: Envelope) -> Sequence[Share]:
-        """Whose recipients are whose; nothing where all mail has one route."""
-        routes = self._destinations.routes
-        if routes.is_single:
-            return ()
-        return routes.split([each.mailbox.domain for each in envelope.recipients])
 
     async def _enter(
         self, message: Message, destination: Destination, shares: Sequence[Share]
@@ -383,7 +373,7 @@ class Pipeline:
         is_for_many = recipients > 1 and destination.backend.answers_each_recipient
         match decision:
             case Relay() | Wait() if is_for_many:
-                return _Kept(_current(gate, Reason.PER_RECIPIENT, traffic_class))
+                return _Kept(gate.why_not(traffic_class, Reason.PER_RECIPIENT))
             case Relay():
                 slot = gate.try_acquire(
                     traffic_class, message.size, recipients, message.reverse_path
@@ -392,12 +382,12 @@ class Pipeline:
             case Wait(seconds, reason):
                 slot = await self._wait(message, gate, seconds, ruling.penalty)
             case Spool(reason):
-                return _Kept(_current(gate, reason, message.traffic_class))
+                return _Kept(gate.why_not(traffic_class, reason))
             case Defer(reason, answer):
                 return self._turn_away(message, answer, reason, None)
             case _:
                 assert_never(decision)
-        return slot if slot is not None else _Kept(_current(gate, reason, message.traffic_class))
+        return slot if slot is not None else _Kept(gate.why_not(traffic_class, reason))
 
     async def _wait(
         self, message: Message, gate: Gate, seconds: float, penalty: float
@@ -598,15 +588,6 @@ class Pipeline:
             )
         self._journal.turned_away(message, answer, reason, result)
         return _Answered(answer)
-
-
-def _current(gate: Gate, reason: Reason, traffic_class: TrafficClass) -> Reason:
-    """Why there is no slot, as things are now: they may have changed while we waited."""
-    if gate.is_closed:
-        return Reason.SHUTDOWN
-    if gate.is_held(traffic_class):
-        return Reason.OVERRIDE
-    return reason if gate.is_up else Reason.BACKEND_AWAY
 
 
 def _mailbox(sender: bytes) -> Mailbox | None:

@@ -28,8 +28,8 @@ def _nobody(_: str) -> None:
 class Steering:
     """The hand on all gates.
 
-    `has_due_mail` says whether the spool holds mail that may go out through a backend; `on_fallback`
-    is told of which backend the mail goes another way from now on.
+    `has_due_mail` says whether the spool holds mail that may go out through a backend;
+    `on_fallback` is told of which backend the mail goes another way from now on.
     """
 
     def __init__(

@@ -59,7 +59,9 @@ def _fallbacks_exist(backends: Mapping[int, Backend], names: frozenset[str]) -> 
 def _one_is_default(backends: Mapping[int, Backend]) -> Iterator[Finding]:
     default = default_of(backends)
     if default is None:
-        message = "all have domains, so mail for other domains has no place to go; let one have none"
+        message = (
+            "all have domains, so mail for other domains has no place to go; let one have none"
+        )
         yield ("backends",), message
         return
     helpers = {each.fallback for each in backends.values()}

@@ -351,7 +351,9 @@ class Config(Section):
     listeners: tuple[Listener, ...] = Field(min_length=1, description="Where clients connect.")
     tls: Tls = Field(default_factory=Tls, description="How listeners speak TLS.")
     backends: tuple[Backend, ...] = Field(
-        min_length=1, max_length=16, description="The mail servers behind: one, or several by domain."
+        min_length=1,
+        max_length=16,
+        description="The mail servers behind: one, or several by domain.",
     )
     spool: Spool = Field(description="Where acknowledged mail waits.")
     metrics: Metrics = Field(description="The operations port.")

@@ -105,7 +105,7 @@ class Drainer:
             clock=clock,
             rng=rng,
             on_settled=self._settled,
-            on_too_old=lambda: self._overdue.look_for_expired(),
+            on_too_old=self._look_for_expired,
         )
         self._overdue = Overdue(
             spool=spool,
@@ -330,6 +330,8 @@ class Drainer:
         wall = self._clock.wall()
         by_name = self.policy.classification.by_name
         for route, name in sorted(self._stale, key=lambda key: by_name(key[1]).rank):
+            if not (self._destinations.is_single or self._destinations.knows(route)):
+                continue  # it gets its place first, in the next look
             taker = self._destinations.taker(route)
             in_hand = self._hand.ids_of(route, name)
             offered = self._hand.offered_of(route, name)
@@ -393,6 +395,9 @@ class Drainer:
             self.delivered[record.traffic_class] += 1
         for report in settlement.reports:
             self._reported(report)
+
+    def _look_for_expired(self) -> None:
+        self._overdue.look_for_expired()
 
     def _reported(self, report: Report) -> None:
         self._look_at(report.record.backend, report.record.traffic_class)

@@ -563,7 +563,7 @@ _COMMANDS = {
     "VRFY": SmtpSession.smtp_VRFY,
     "QUIT": SmtpSession.smtp_QUIT,
 }
-_REFUSED = frozenset({"EXPN", "HELP", "STARTTLS", "XCLIENT", "ETRN", "TURN"})
+_REFUSED = frozenset({"EXPN", "HELP", "STARTTLS", "ETRN", "TURN"})
 # A web page can make a browser of our own network post commands here, which that network's trust
 # would then count for. So nothing behind a request is read (Postfix: smtpd_forbidden_commands).
 _OF_HTTP = frozenset(

@@ -31,6 +31,12 @@ from mailshed.metrics.labels import Shut
 # is what a burst of a few hundred clients overruns.
 BACKLOG = 4096
 
+# Connections that are accepted in one turn of the event loop. libuv accepts one for each descriptor
+# that listens, so a socket has so many of them; with one, thousands of clients who come while the
+# loop is busy wait for as many turns, which is seconds. More would make the turns long.
+ACCEPTS_PER_TURN = 8
+
+
 
 class SessionFactory:
     """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
@@ -150,7 +156,7 @@ class SmtpServer:
         self.factory = factory
         self._listening = listening
         self._handler = handler
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._is_accepting = True
         self.awaited: set[ProxyHeaderReceiver] = set()
         """Proxies whose header has not come yet."""
@@ -165,9 +171,11 @@ class SmtpServer:
     async def start(self) -> None:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._new_protocol, sock=self._listening, backlog=BACKLOG
-        )
+        twins = [self._listening.dup() for _ in range(ACCEPTS_PER_TURN - 1)]
+        for listening in (self._listening, *twins):
+            self._servers.append(
+                await loop.create_server(self._new_protocol, sock=listening, backlog=BACKLOG)
+            )
 
     def _new_protocol(self) -> asyncio.Protocol:
         return Arrival(self)
@@ -216,9 +224,9 @@ class SmtpServer:
         self._is_accepting = False
         for awaited in list(self.awaited):
             awaited.abort()
-        if self._server is not None:
-            self._server.close()
-        else:
+        for server in self._servers:
+            server.close()
+        if not self._servers:
             self._listening.close()
 
 

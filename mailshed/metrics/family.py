@@ -14,6 +14,8 @@ SECONDS_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
     *(2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
+# A stage of a delivery, for each of several backends: from a fast disk to a backend that hangs.
+STAGE_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 # A question about a mailbox takes one round trip, or as long as a directory is slow.
 QUESTION_BUCKETS = (0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0)
 # What clients wait for, per class and outcome: coarser, since it is the largest family by far.

@@ -70,6 +70,13 @@ class Destinations:
         """Whether there is one backend, which takes all mail."""
         return len(self.all) == 1
 
+    @property
+    def calmest(self) -> Destination:
+        """The one that asks for the least patience, which decides while the route is not known."""
+        if self.is_single:
+            return self.default
+        return min(self.all, key=lambda each: each.gate.station.shedding.reply_delay)
+
     def knows(self, route: str) -> bool:
         """Whether the configuration has a backend of this name."""
         return route in self._by_name

@@ -22,7 +22,7 @@ from mailshed.relay.endings import ending_of, error_of, times_of
 from mailshed.relay.presets import GENERIC, Preset
 from mailshed.relay.probe import Prober
 from mailshed.station import Station
-from mailshed.terms import TrafficClass
+from mailshed.terms import Reason, TrafficClass
 from mailshed.work import Slot, Work
 
 _NO_TIMES = StageTimes()
@@ -223,6 +223,14 @@ class Gate:
     def is_held(self, traffic_class: TrafficClass) -> bool:
         """Whether an operator keeps this class in the spool."""
         return self.station.is_held(traffic_class)
+
+    def why_not(self, traffic_class: TrafficClass, reason: Reason) -> Reason:
+        """Why there is no slot, as things are now; `reason` is why there was none before a wait."""
+        if self.is_closed:
+            return Reason.SHUTDOWN
+        if self.is_held(traffic_class):
+            return Reason.OVERRIDE
+        return reason if self.is_up else Reason.BACKEND_AWAY
 
     def set_overrides(self, overrides: Overrides) -> None:
         """Obey these from now on; live mail of classes that are held is told None."""

@@ -73,6 +73,7 @@ class Changes:
         messages: int,
         recipients: int,
         octets: int,
+        *,
         backend: str = "",
     ) -> None:
         """Add to (or with negative numbers, take from) what a class has in a state."""

@@ -204,7 +204,7 @@ def insert_message(
         connection.execute(INSERT_RECIPIENT, recipient_values(message_id, recipient))
     recipients = len(record.recipients)
     state = liveliest([recipient.state for recipient in record.recipients])
-    changes.hold(record.traffic_class, state, 1, recipients, size, record.backend)
+    changes.hold(record.traffic_class, state, 1, recipients, size, backend=record.backend)
     source = "generated" if record.is_generated else "accepted"
     changes.count(record.traffic_class, source, recipients)
     changes.stored.append(message_id)
@@ -228,7 +228,7 @@ def retract_message(connection: sqlite3.Connection, changes: Changes, message_id
     found = find_message(connection, queue_id)
     assert found is not None, "a message vanished within a transaction"
     recipients = len(found.states)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
+    take_out(changes, found)
     source = "generated" if is_generated else "accepted"
     changes.count(found.traffic_class, source, -recipients)
     delete_message(connection, message_id)
@@ -272,6 +272,18 @@ def find_message(connection: sqlite3.Connection, queue_id: QueueId) -> Found | N
         report_at=report_at,
         states={position: state_from(each) for position, each in recipients},
         backend=backend,
+    )
+
+
+def take_out(changes: Changes, found: Found) -> None:
+    """Take a message out of the sums, as it was found; whoever changes it puts it back."""
+    changes.hold(
+        found.traffic_class,
+        found.state,
+        -1,
+        -len(found.states),
+        -found.size,
+        backend=found.backend,
     )
 
 

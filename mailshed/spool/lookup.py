@@ -193,6 +193,7 @@ def due(
     traffic_class: str,
     limit: int,
     exclude: Sequence[QueueId],
+    *,
     backend: str = "",
 ) -> list[SpoolRecord]:
     """See `SpoolStore.due`. What is excluded stands among the first, so it is read and left out."""

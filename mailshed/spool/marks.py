@@ -24,6 +24,7 @@ from mailshed.spool.jobs import (
     find_message,
     insert_chunk,
     insert_message,
+    take_out,
 )
 from mailshed.spool.rows import LIVE_STATES, liveliest, printable
 from mailshed.spool.store import Report, Settlement
@@ -75,8 +76,7 @@ class Settle(Job):
             for position, state in found.states.items()
             if position not in settlement.endings
         }
-        recipients = len(found.states)
-        changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
+        take_out(changes, found)
         if not remaining:
             delete_message(connection, message_id)
             changes.removed.append(message_id)
@@ -105,7 +105,7 @@ class Settle(Job):
             ),
         )
         changes.hold(
-            found.traffic_class, state, 1, len(remaining), found.size, found.backend
+            found.traffic_class, state, 1, len(remaining), found.size, backend=found.backend
         )
 
 
@@ -201,14 +201,15 @@ class Assign(Job):
                 "UPDATE message SET backend = ? WHERE message_id = ?",
                 (printable(backend), found.message_id),
             )
-            name, state, recipients, size = (
+            take_out(changes, found)
+            changes.hold(
                 found.traffic_class,
                 found.state,
+                1,
                 len(found.states),
                 found.size,
+                backend=backend,
             )
-            changes.hold(name, state, -1, -recipients, -size, found.backend)
-            changes.hold(name, state, 1, recipients, size, backend)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -255,15 +256,15 @@ def _restate(
         (state.value, next_attempt, found.message_id),
     )
     recipients = len(found.states)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
-    changes.hold(found.traffic_class, state, 1, recipients, found.size, found.backend)
+    take_out(changes, found)
+    changes.hold(found.traffic_class, state, 1, recipients, found.size, backend=found.backend)
 
 
 def _remove(connection: sqlite3.Connection, changes: Changes, found: Found) -> None:
     """End all recipients as removed, whatever their state."""
     recipients = len(found.states)
     changes.count(found.traffic_class, Ending.REMOVED.value, recipients)
-    changes.hold(found.traffic_class, found.state, -1, -recipients, -found.size, found.backend)
+    take_out(changes, found)
     delete_message(connection, found.message_id)
     changes.removed.append(found.message_id)
 

@@ -33,6 +33,7 @@ from mailshed.spool.schema import (
     DATABASE,
     check_version,
     open_reader,
+    readable,
 )
 from mailshed.spool.search import count, find
 from mailshed.terms import QueueId
@@ -51,7 +52,7 @@ RECIPIENTS = """
 """
 ENVELOPE = """
     SELECT parameters, expires, client_address, helo, is_trusted, is_generated, in_doubt,
-        backend
+        message.backend
     FROM message WHERE message_id = ?
 """
 PARAMETERS = "SELECT parameters FROM recipient WHERE message_id = ? ORDER BY position"
@@ -122,7 +123,7 @@ def show_messages(
 def describe(connection: sqlite3.Connection, message_id: int, now: float) -> Entry:
     """The whole envelope of one message, and what became of it so far."""
     entry = _message(connection, message_id, now)
-    row = connection.execute(ENVELOPE, (message_id,)).fetchone()
+    row = connection.execute(readable(connection, ENVELOPE), (message_id,)).fetchone()
     parameters, expires, client, helo, is_trusted, is_generated, in_doubt, backend = row
     recipients = entry["recipients"]
     assert isinstance(recipients, list)

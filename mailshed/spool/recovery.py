@@ -69,7 +69,9 @@ def take_stock(connection: sqlite3.Connection) -> Opened:
         """
     )
     for traffic_class, state, messages, recipients, octets, backend in rows:
-        contents.hold(traffic_class, state_from(state), messages, recipients, octets, backend)
+        contents.hold(
+            traffic_class, state_from(state), messages, recipients, octets, backend=backend
+        )
     ledger = connection.execute("SELECT traffic_class, term, recipients FROM ledger")
     for traffic_class, term, recipients in ledger:
         contents.count(traffic_class, term, recipients)

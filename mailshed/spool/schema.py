@@ -209,6 +209,16 @@ def check_version(connection: sqlite3.Connection, database: Path) -> int:
     return version
 
 
+def readable(connection: sqlite3.Connection, query: str) -> str:
+    """Fit a query to a spool that is read as an older version left it: nobody migrates to look.
+
+    Before version 3 there was no `message.backend`, and all mail was for the one there was.
+    """
+    if int(pragma(connection, "user_version")) >= 3:
+        return query
+    return query.replace("message.backend", "''")
+
+
 def _identify(connection: sqlite3.Connection, database: Path) -> None:
     if check_version(connection, database) == 0:
         # Both are fixed once the first table exists.

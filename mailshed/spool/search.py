@@ -18,13 +18,14 @@ from itertools import islice
 
 from mailshed.spool.filter import NULL_PATH, QueueFilter
 from mailshed.spool.rows import BY_LIVELINESS
+from mailshed.spool.schema import readable
 from mailshed.terms import QueueId
 
 # An address is text in UTF-8. One that is compared with '@example.org' or '.example.org' is
 # compared at its end; no address begins like that.
 _CONDITIONS = """
     received > :after AND received <= :before
-    AND (:backends IS NULL OR backend IN (SELECT value FROM json_each(:backends)))
+    AND (:backends IS NULL OR message.backend IN (SELECT value FROM json_each(:backends)))
     AND (:senders IS NULL OR EXISTS (
         SELECT 1 FROM json_each(:senders) WHERE value = CASE
             WHEN substr(value, 1, 1) IN ('@', '.')
@@ -76,9 +77,9 @@ def find(connection: sqlite3.Connection, wanted: QueueFilter, limit: int, wall: 
     """Up to `limit` messages that match at `wall`, oldest first."""
     parameters = {**_parameters(wanted, wall), "limit": limit}
     if wanted.ids:
-        return list(connection.execute(KEYS_OF_NAMED, parameters))
+        return list(connection.execute(readable(connection, KEYS_OF_NAMED), parameters))
     stretches: list[Iterator[Key]] = [
-        connection.execute(KEYS_OF_STRETCH, {**parameters, **stretch})
+        connection.execute(readable(connection, KEYS_OF_STRETCH), {**parameters, **stretch})
         for stretch in _stretches(connection, wanted)
     ]
     return list(islice(merge(*stretches), limit))
@@ -88,11 +89,11 @@ def count(connection: sqlite3.Connection, wanted: QueueFilter, wall: float) -> l
     """How much of each class in each state matches at `wall`; none that are empty."""
     parameters = _parameters(wanted, wall)
     if wanted.ids:
-        return list(connection.execute(SUMS_OF_NAMED, parameters))
+        return list(connection.execute(readable(connection, SUMS_OF_NAMED), parameters))
     return [
         row
         for stretch in _stretches(connection, wanted)
-        for row in connection.execute(SUMS_OF_STRETCH, {**parameters, **stretch})
+        for row in connection.execute(readable(connection, SUMS_OF_STRETCH), {**parameters, **stretch})
     ]
 
 

@@ -29,7 +29,15 @@ from mailshed.spool.intake import take_in
 from mailshed.spool.jobs import ForgetArrival, Job
 from mailshed.spool.lock import SpoolLock, prepare_folder
 from mailshed.spool.lookup import Lookup
-from mailshed.spool.marks import MARK_PRIORITY, Amend, Assign, NoteDelay, Quarantine, Realign, Settle
+from mailshed.spool.marks import (
+    MARK_PRIORITY,
+    Amend,
+    Assign,
+    NoteDelay,
+    Quarantine,
+    Realign,
+    Settle,
+)
 from mailshed.spool.recovery import Opened
 from mailshed.spool.rows import is_damage
 from mailshed.spool.schema import DATABASE
@@ -322,7 +330,7 @@ class SqliteSpool:
         """Messages to try now. See `SpoolStore.due`."""
         return await self._listed(
             lambda connection: lookup.due(
-                connection, wall, traffic_class, limit, exclude, backend
+                connection, wall, traffic_class, limit, exclude, backend=backend
             )
         )
 

@@ -284,7 +284,8 @@ class SpoolStore(Protocol):
     ) -> list[SpoolRecord]:
         """Up to `limit` messages whose `expires_wall` has come, those first that expired first.
 
-        Those for the named `backends`, by default all. As with `due`, held and corrupt recipients are left out.
+        Those for the named `backends`, by default all. As with `due`, held and corrupt recipients
+        are left out.
         """
         ...
 

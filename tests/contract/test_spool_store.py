@@ -817,9 +817,7 @@ class TestBackends:
     async def test_totals_have_what_is_to_be_delivered_to_each(self, store: SpoolStore) -> None:
         await add(store, "a@example.net", "b@example.net", backend="exch")
         tried = await add(store, backend="exch", wall=WALL + 1)
-        await store.settle(
-            settlement(tried, deferred={0: "450 busy"}, next_attempt_wall=WALL - 9)
-        )
+        await store.settle(settlement(tried, deferred={0: "450 busy"}, next_attempt_wall=WALL - 9))
         held = await add(store, backend="exch")
         await store.amend(held.queue_id, QueueAction.HOLD, WALL)
         await add(store, backend="north", names=BULK, wall=WALL + 7)

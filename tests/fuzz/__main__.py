@@ -1,25 +1,17 @@
 """Let atheris (libFuzzer) search for what breaks a parser: `python -m tests.fuzz --seconds 60`.
 
-Each target runs in a process of its own, since libFuzzer ends the process it runs in. It starts
-from the committed seeds, keeps what reaches new branches in `tests/.cache/fuzz`, and stops at the
-first finding, whose octets it leaves in `tests/.cache/fuzz/findings`. To keep a finding from coming
-back, commit its octets as a seed.
+Each target runs in a process of its own (`search`). It starts from the committed seeds, keeps what
+reaches new branches in `tests/.cache/fuzz`, and stops at the first finding, whose octets it leaves
+in `tests/.cache/fuzz/findings`. To keep a finding from coming back, commit its octets as a seed.
 """
 
 import argparse
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+from tests.fuzz.search import FINDINGS
 from tests.fuzz.targets import TARGETS
-
-HERE = Path(__file__).parent
-CACHE = HERE.parent / ".cache" / "fuzz"
-FINDINGS = CACHE / "findings"
-INPUT_OCTETS_MAX = 4096
-INPUT_SECONDS_MAX = 1
-MEMORY_MIB_MAX = 1024
 
 _DONE = re.compile(r"Done (\d+) runs in (\d+) second")
 
@@ -30,10 +22,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--runs", type=int, default=-1, help="at most, for each target")
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # the process of one target
     args = parser.parse_args()
-    if args.only:
-        return _search(args.only, args.seconds, args.runs)
     if unknown := set(args.targets) - TARGETS.keys():
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     failed = [name for name in args.targets or TARGETS if not _run(name, args.seconds, args.runs)]
@@ -44,9 +33,8 @@ def main() -> int:
 
 def _run(name: str, seconds: int, runs: int) -> bool:
     """Search in a process of its own; whether nothing was found."""
-    command = [sys.executable, "-m", "tests.fuzz", "--only", name]
     done = subprocess.run(
-        [*command, "--seconds", str(seconds), "--runs", str(runs)],
+        [sys.executable, "-m", "tests.fuzz.search", name, str(seconds), str(runs)],
         capture_output=True,
         text=True,
         errors="replace",
@@ -63,32 +51,6 @@ def _run(name: str, seconds: int, runs: int) -> bool:
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _search(name: str, seconds: int, runs: int) -> int:
-    import atheris  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 - CPython 3.11
-
-    corpus, prefix = CACHE / name, f"{FINDINGS}/{name}-"
-    corpus.mkdir(parents=True, exist_ok=True)
-    FINDINGS.mkdir(exist_ok=True)
-    # Instrumented from the inside: the modules are loaded, and their functions are known here.
-    atheris.instrument_all()
-    atheris.Setup(
-        [
-            "fuzz",
-            f"-max_total_time={seconds}",
-            f"-runs={runs}",
-            f"-max_len={INPUT_OCTETS_MAX}",
-            f"-timeout={INPUT_SECONDS_MAX}",
-            f"-rss_limit_mb={MEMORY_MIB_MAX}",
-            f"-artifact_prefix={prefix}",
-            str(corpus),
-            str(HERE / "seeds" / name),
-        ],
-        TARGETS[name],
-    )
-    atheris.Fuzz()
-    return 0
 
 
 if __name__ == "__main__":

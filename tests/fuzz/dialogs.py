@@ -95,12 +95,11 @@ class _Bench:
             self._runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
             self._left = DIALOGS_A_LOOP
         self._left -= 1
-        faults: list[BaseException | str] = []
-        self._runner.get_loop().set_exception_handler(
-            lambda _, context: faults.append(context.get("exception") or context["message"])
-        )
+        faults: list[dict[str, Any]] = []
+        self._runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
         outcome = self._runner.run(dialog)
-        assert not faults, faults
+        if faults:
+            raise AssertionError(faults[0]) from faults[0].get("exception")
         return outcome
 
     def close(self) -> None:
@@ -147,9 +146,11 @@ class _NoHandshake:
         """Always."""
         return True
 
-    async def shake(self, *_: object) -> None:
-        """Fail after a while."""
+    async def shake(self, transport: NotedTransport, *_: object) -> None:
+        """Fail after a while; the connection is closed, and the session not told, as in truth."""
         await asyncio.sleep(1.0)
+        transport.protocol = None
+        transport.close()
 
 
 _IN_CLEAR = ListenerPolicy(name="smtp", tls=TlsMode.STARTTLS, auth=AuthMode.OFFERED)
@@ -322,7 +323,8 @@ async def _dovecot(data: bytes, *, is_cut: bool) -> Verdict | None:
     transport.protocol = protocol
     protocol.connection_made(transport)
     loop = asyncio.get_running_loop()
-    link = dovecot._Link(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    link = dovecot._Link(reader, writer)
     for piece in pieces(handshake, is_cut=is_cut):
         reader.feed_data(piece)
     if end is None:

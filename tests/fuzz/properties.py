@@ -24,7 +24,9 @@ def check_reply(reply: Reply) -> None:
         assert line[:3] == b"%d" % reply.code
         assert (line[3:4] == b"-") == (index < len(lines) - 1)
     assert reply.text.isprintable()
-    assert re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", reply.enhanced_status)
+    status = reply.enhanced_status
+    assert re.fullmatch(r"[2-5]\.\d{1,3}\.\d{1,3}", status)
+    assert status[0] == str(reply.code)[0], "contradicts the code"
 
 
 def replies_in(wire: bytes) -> list[Reply]:

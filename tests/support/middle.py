@@ -22,8 +22,8 @@ from mailshed.config.policy import AdmissionPolicy, ClassificationPolicy
 from mailshed.control.fallback import FallbackRule, Fallbacks
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.drainer import Drainer
-from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.matter import ReportPolicy
+from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.journal import Journal
 from mailshed.mail.content import Content

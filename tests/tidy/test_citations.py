@@ -68,6 +68,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "3848": {},  # ESMTP and LMTP Transmission Types Registration
     "4013": {},  # SASLprep: Stringprep Profile for User Names and Passwords
+    "4291": {"2.5.5.2": "IPv4-Mapped IPv6 Address"},  # IP Version 6 Addressing Architecture
     "4616": {"2": "PLAIN SASL Mechanism"},  # The PLAIN SASL mechanism
     "4648": {},  # The Base16, Base32, and Base64 Data Encodings
     "4954": {"4": "The AUTH command", "5": "The AUTH parameter to MAIL", "6": "Status Codes"},

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.backend_picture import BackendPainter, View, bracketed, fullest_level, own_loads, worst
+from mailshed.backend_picture import (
+    BackendPainter,
+    View,
+    bracketed,
+    fullest_level,
+    own_loads,
+    worst,
+)
 from mailshed.control.breaker import BreakerState
 from mailshed.control.fallback import FallbackRule
 from mailshed.control.saturation import Level
@@ -71,7 +78,9 @@ async def test_each_snapshot_has_its_own_mail_and_who_takes_it(middle: Middle) -
     pictures = painter(middle)
     views = pictures.views(totals)
     loads = own_loads(views, CLASSES, 90.0, WALL + 90.0)
-    here, north = pictures.snapshots(views, totals, {"sessions": 0.5}, loads, 90.0, WALL + 90.0)
+    here, north = pictures.snapshots(
+        views, totals, {"sessions": 0.5}, loads, now=90.0, wall=WALL + 90.0
+    )
     assert (here.name, here.queued_messages, here.fallback) == ("fake", 2, "")
     assert (north.queued_messages, north.fallback) == (3, "fake")
     assert (north.away_seconds, north.fallback_since_wall) == (90.0, WALL + 60.0)

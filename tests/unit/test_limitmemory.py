@@ -47,6 +47,10 @@ class Rig:
         )
 
 
+def no_failure(name: str, error: BaseException) -> None:
+    raise AssertionError(name) from error
+
+
 def adaptive() -> AdaptiveLimit:
     return AdaptiveLimit(highest=20)
 
@@ -182,7 +186,7 @@ async def test_what_an_older_version_kept_is_read_by_whom_it_is_about(tmp_path: 
             old_file=StateFile(tmp_path, OLD_FILE_NAME),
             maillog=MailLog(log, "json", "debug", wall=lambda: 0.0),
             clock=LoopClock(),
-            on_failure=lambda name, error: None,
+            on_failure=no_failure,
         )
         await memory.load()
         await memory.close()

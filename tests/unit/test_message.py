@@ -197,8 +197,11 @@ def test_copies_share_all_but_queue_id_recipients_and_backend(tmp_path: Path) ->
     assert (first.backend, second.backend) == ("south", "north")
     assert [each.index for each in first.recipients] == [1], "its place in the envelope"
     assert first.recipients + second.recipients == record.recipients[::-1]
-    same = {"queue_id": record.queue_id, "recipients": record.recipients, "backend": "north"}
-    assert replace(first, **same) == replace(second, **same) == record
+    for each in (first, second):
+        whole = replace(
+            each, queue_id=record.queue_id, recipients=record.recipients, backend="north"
+        )
+        assert whole == record
 
 
 def test_ids_of_copies_are_queue_ids_that_sort_behind_the_first() -> None:

@@ -59,6 +59,7 @@ class Studio:
                 name, Totals(relayed=len(name), spooled=1, drained=2)
             ),
             process=lambda _now: self.process,
+            is_stressed=lambda: False,
             clock=middle.clock,
             held_mailboxes=lambda: middle.drainer.held_mailboxes,
             retry_tokens=lambda: middle.drainer.retry_tokens,

@@ -1432,9 +1432,7 @@ class TestSeveralBackends:
 
     def test_a_slow_reply_to_mail_takes_all_of_them_to_be_pressed(self, routed: Middle) -> None:
         rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
-        routed.pipeline.policies = replace(
-            routed.pipeline.policies, classifier=Classifier(rules)
-        )
+        routed.pipeline.policies = replace(routed.pipeline.policies, classifier=Classifier(rules))
         sheddings = [each.gate.station.shedding for each in routed.destinations]
         for shedding in sheddings[:2]:
             for second in range(60):
@@ -1458,9 +1456,10 @@ class TestSeveralRoutes:
         assert second == f"{first}02"
         assert answer == reply.queued(first)
         copies = [routed.spool.record(each) for each in (first, second)]
-        assert [
-            (each.backend, [one.index for one in each.recipients]) for each in copies
-        ] == [("north", [0, 2]), ("fake", [1])]
+        assert [(each.backend, [one.index for one in each.recipients]) for each in copies] == [
+            ("north", [0, 2]),
+            ("fake", [1]),
+        ]
         assert routed.spool.raw_content(first) == routed.spool.raw_content(second)
         lines = [
             (line["id"], line["backend"], line.get("copy_of"), line["nrcpt"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.control.overrides import Override, OverrideKind, Overrides
 from mailshed.control.fallback import FallbackRule
+from mailshed.control.overrides import Override, OverrideKind, Overrides
 from mailshed.maillog import MailLog
 from mailshed.metrics import BackendSnapshot, SnapshotHolder
 from mailshed.relay.destination import Destination

@@ -4,6 +4,7 @@ from mailshed.metrics.family import (
     QUESTION_BUCKETS,
     SECONDS_BUCKETS,
     SLOT_BUCKETS,
+    STAGE_BUCKETS,
     TRANSACTION_BUCKETS,
     WAIT_BUCKETS,
     counter,
@@ -46,7 +47,7 @@ LATENCY = (
         "Time of deliveries to the backend, by stage.",
         "`service` is from MAIL sent to the reply to the final dot: the backend's own speed. "
         "`connect` only counts new connections.",
-        SECONDS_BUCKETS,
+        STAGE_BUCKETS,
     ),
     histogram(
         "call_ahead_seconds",

@@ -40,7 +40,9 @@ def test_it_says_whose_mail_goes_elsewhere_and_what_waits_for_whom() -> None:
     lines = screen(dataclasses.replace(snapshot, backends=(here, away))).splitlines()
     line = "  mail of exch02 goes to exch01 since 12:03 (exch02 away for 15m)"
     assert lines[lines.index(line) - 1].startswith("  next probe in 12 s")
-    assert "BACKEND exch02 AWAY   in flight 0/20   waiting 0   queued 1 234   conn 0+0 idle" in lines
+    assert (
+        "BACKEND exch02 AWAY   in flight 0/20   waiting 0   queued 1 234   conn 0+0 idle" in lines
+    )
     only = dataclasses.replace(snapshot, backends=(dataclasses.replace(here, queued_messages=9),))
     assert "queued 9 " not in screen(only), "with one backend the spool's line says it"
 

@@ -75,7 +75,7 @@ def test_a_domain_is_listed_once() -> None:
     [
         ("here", "is this backend itself, which is away then; name another one"),
         ("nort", 'unknown backend "nort", did you mean "north"?'),
-        ("zzz", 'unknown backend "zzz"'),
+        ("zzz", 'unknown backend "zzz" (known: here, north)'),
     ],
 )
 def test_a_fallback_is_another_backend(fallback: str, message: str) -> None:

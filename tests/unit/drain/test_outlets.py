@@ -165,9 +165,7 @@ class TestMailOfABackendThatIsGone:
     @in_virtual_time
     async def test_goes_by_its_recipients_and_is_told(self, middle: Middle) -> None:
         north = await middle.keep(record("gone", "a@ward.north.example"))
-        mixed = await middle.keep(
-            spool_record("a@north.example", "b@example.net", backend="gone")
-        )
+        mixed = await middle.keep(spool_record("a@north.example", "b@example.net", backend="gone"))
         early = await middle.keep(record("", "c@north.example"))
         async with middle.draining():
             await until(lambda: not any(i in middle.spool for i in (north, mixed, early)))
@@ -186,6 +184,17 @@ class TestMailOfABackendThatIsGone:
         assert middle.log.one("mail_rerouted")["messages"] == count
         totals = await middle.spool.totals()
         assert {each.backend for each in totals.by_backend} == {"north"}
+
+    @in_virtual_time
+    async def test_gets_its_place_before_it_is_tried_however_much_is_due(
+        self, middle: Middle
+    ) -> None:
+        count = STRAY_BATCH + 40
+        ids = [await middle.keep(record("gone", "a@north.example")) for _ in range(count)]
+        async with middle.draining():
+            await until(lambda: not any(each in middle.spool for each in ids))
+        assert middle.backend.asked_ids == []
+        assert sorted(middle.backends["north"].handed_ids) == sorted(ids)
 
     @in_virtual_time
     async def test_with_one_backend_left_simply_goes_there(self, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "backend_identity_refused": lambda: log.backend_identity_refused("exch01", detail="no"),
         "backend_identity_taken": lambda: log.backend_identity_taken("exch01"),
         "backend_restored": lambda: log.backend_restored("exch01", seconds=52.0),
+        "fallback_began": lambda: log.fallback_began(
+            "exch01", fallback="north", away_seconds=600.04
+        ),
+        "fallback_ended": lambda: log.fallback_ended(
+            "exch01", fallback="north", cause="back", seconds=3600.0
+        ),
+        "mail_rerouted": lambda: log.mail_rerouted("exch02", messages=412),
         "baseline_lost": lambda: log.baseline_lost("exch01", detail="limit.json is damaged"),
         "call_ahead_failing": lambda: log.call_ahead_failing(detail="no greeting"),
         "call_ahead_works": lambda: log.call_ahead_works(failed_seconds=7.0),

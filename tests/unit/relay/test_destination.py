@@ -39,6 +39,15 @@ def test_a_domain_leads_to_the_backend_that_serves_it(middle: Middle) -> None:
     assert not destinations.knows("")
 
 
+def test_the_calmest_is_the_one_that_asks_for_the_least_patience(middle: Middle) -> None:
+    destinations = middle.destinations
+    assert destinations.calmest is destinations.default
+    for destination in destinations.all[:2]:
+        for second in range(60):
+            destination.gate.station.shedding.note_saturation(1.0, float(second), is_away=False)
+    assert destinations.calmest.name == "spare"
+
+
 def test_a_route_that_is_gone_is_the_default(middle: Middle) -> None:
     assert middle.destinations.own("gone") is middle.destinations.default
 

@@ -32,7 +32,7 @@ from mailshed.mail.reply import make
 from mailshed.relay.gate import Gate
 from mailshed.relay.presets import EXCHANGE
 from mailshed.relay.probe import Prober
-from mailshed.terms import Stage, TrafficClass
+from mailshed.terms import Reason, Stage, TrafficClass
 from mailshed.work import Slot
 from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
 from tests.support.clock import ManualClock
@@ -1064,3 +1064,13 @@ async def test_nothing_is_lost_whatever_happens(bench: Bench, seed: int) -> None
     assert (bench.gate.in_flight, bench.gate.waiting) == (0, 0)
     assert sum(traffic.outcomes.values()) <= 500
     assert all(traffic.outcomes.values()), "a run in which everything happens"
+
+
+async def test_why_there_is_no_slot_is_as_things_are_now(bench: Bench) -> None:
+    assert bench.gate.why_not(PERSONAL, Reason.SATURATED) is Reason.SATURATED
+    bench.gate.station.breaker._open(bench.clock.monotonic(), 0.5)
+    assert bench.gate.why_not(PERSONAL, Reason.SATURATED) is Reason.BACKEND_AWAY
+    bench.gate.set_overrides(in_force(hold("personal")))
+    assert bench.gate.why_not(PERSONAL, Reason.SATURATED) is Reason.OVERRIDE
+    bench.gate.close()
+    assert bench.gate.why_not(PERSONAL, Reason.SATURATED) is Reason.SHUTDOWN

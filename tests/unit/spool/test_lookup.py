@@ -56,7 +56,7 @@ def test_a_query_costs_what_it_returns_and_not_what_there_is(
     crowded: sqlite3.Connection, wall: float
 ) -> None:
     counter = steps(crowded)
-    assert lookup.due(crowded, wall, "personal", 4, [], "exch")
+    assert lookup.due(crowded, wall, "personal", 4, [], backend="exch")
     assert lookup.expired(crowded, wall, 4, [])
     assert lookup.delayed(crowded, wall, 4)
     assert lookup.beyond(crowded, WALL - 1, KEYS, 4)

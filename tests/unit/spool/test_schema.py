@@ -12,6 +12,9 @@ import pytest
 
 from mailshed.errors import SpoolSick
 from mailshed.spool import schema
+from mailshed.spool.extract import extract
+from mailshed.spool.filter import EVERYTHING, QueueFilter
+from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.schema import (
     CHUNK_BITS,
     DATABASE,
@@ -144,6 +147,24 @@ async def test_a_spool_of_version_1_works(tmp_path: Path) -> None:
     totals = await spool.totals()
     assert (totals.messages, dict(totals.ledger["bulk"])) == (4, {"accepted": 4})
     await spool.close()
+
+
+@pytest.mark.parametrize("version", range(1, schema.SCHEMA_VERSION))
+def test_a_spool_of_an_older_version_is_looked_at_and_left_as_it_is(
+    tmp_path: Path, version: int
+) -> None:
+    """An update whose service does not start must not hide the mail that waits."""
+    old_version(tmp_path / DATABASE, version)
+    listed = list_messages(tmp_path, EVERYTHING, 10)
+    assert [each["queue_id"] for each in listed] == ["Q1", "Q2", "Q3"]
+    assert sum(int(str(each["messages"])) for each in count_messages(tmp_path)) == 3
+    (shown,) = show_messages(tmp_path, [QueueId("Q2")])
+    assert shown["backend"] == ""
+    assert find_ids(tmp_path, QueueFilter(backends=("exch01",)), 10) == []
+    extracted = extract(tmp_path, QueueId("Q2"), tmp_path)
+    assert extracted is not None
+    assert extracted.is_written
+    assert version_of(tmp_path / DATABASE) == version
 
 
 STEPS = [

@@ -20,7 +20,7 @@ from mailshed.config.policy import ListenerPolicy, ProxyMode, TlsMode
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.proxy_header import ProxyHeaderReceiver
 from mailshed.mail import reply
-from mailshed.mail.networks import normal_address
+from mailshed.mail.networks import NO_ADDRESS, as_told, normal_address
 from mailshed.mail.proxy_protocol import Endpoint, ProxyHeader
 from mailshed.mail.reply import Reply
 from mailshed.metrics.labels import Shut
@@ -113,11 +113,11 @@ def _ask_proxy(stream: asyncio.Transport, door: Door, proxy: Visitor, peer: Endp
         return
 
     def told(header: ProxyHeader) -> None:
-        if header.source is None:  # the proxy itself, which has its place
+        if header.is_own:  # it has its place
             hand_over(stream, door.new_session(proxy, peer))
         else:
             door.leave(proxy)
-            client = header.source
+            client = _client_of(header, peer)
             _let_in(stream, door, door.visitor(client, is_proxied=True), client)
         if door.policy.tls is not TlsMode.IMPLICIT:
             stream.resume_reading()
@@ -130,6 +130,13 @@ def _ask_proxy(stream: asyncio.Transport, door: Door, proxy: Visitor, peer: Endp
     receiver = ProxyHeaderReceiver(told, ended, door.awaited, door.proxy_timeout)
     stream.set_protocol(receiver)
     receiver.connection_made(stream)
+
+
+def _client_of(header: ProxyHeader, proxy: Endpoint) -> Endpoint:
+    if header.source is None:
+        return Endpoint(address=NO_ADDRESS, port=0)
+    address = as_told(header.source.address, proxy.address)
+    return Endpoint(address=address, port=header.source.port)
 
 
 def hand_over(stream: asyncio.Transport, session: SmtpSession) -> None:

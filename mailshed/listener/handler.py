@@ -11,7 +11,6 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 from itertools import count
 
 from mailshed.admission.sessions import Standing, Visitor
@@ -29,7 +28,7 @@ from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import RANDOM_BITS, Client, Envelope, make_queue_id
-from mailshed.mail.networks import Address, normal_address
+from mailshed.mail.networks import Address, as_told, normal_address
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
 from mailshed.mail.xclient import Introduction
@@ -38,9 +37,6 @@ from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, QueueId, Stage
-
-NO_ADDRESS = IPv4Address(0)
-"""Stands for the address of a client that its proxy does not know."""
 
 # A path in an argument that could not be parsed, as far as it looks like one.
 _CLAIMED_PATH = re.compile(rb"<([^>]*)>?")
@@ -134,7 +130,7 @@ class Handler:
         client = session.client
         address, user = client.address, client.user
         if "ADDR" in said.told:
-            address, user = said.address or NO_ADDRESS, ""
+            address, user = as_told(said.address, session.arrived.address), ""
             if (refusal := self._move(session, address)) is not None:
                 return refusal
         if "LOGIN" in said.told:

@@ -13,11 +13,27 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 
+NO_ADDRESS = IPv4Address(0)
+"""Stands for the address of a client that its proxy does not know; no network holds it."""
+
+
 def normal_address(text: str) -> Address:
     """Read the address of a peer; an IPv4 client on an IPv6 socket counts as IPv4."""
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
+    return address
+
+
+def as_told(address: Address | None, proxy: Address) -> Address:
+    """Whose connection a proxy passes on, as far as its word goes.
+
+    A loopback address is of the host that says it. Ours is in `trusted_networks` for our own
+    programs; a client that came to another host over its loopback, perhaps from anywhere through a
+    tunnel, is none of them.
+    """
+    if address is None or (address.is_loopback and not proxy.is_loopback):
+        return NO_ADDRESS
     return address
 
 

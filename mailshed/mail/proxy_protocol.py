@@ -6,8 +6,9 @@ comes from a socket, so it is bounded while it is read, and whatever breaks the 
 connection: there is no way to find the beginning of the mail dialog behind a header that cannot be
 understood.
 
-- `LOCAL`, `UNKNOWN` and what is no IP address (Unix sockets) carry no client: the connection is the
-  proxy's own, such as a health check.
+- `LOCAL` is the proxy's own connection, such as a health check. `UNKNOWN` and what is no IP address
+  (Unix sockets) are connections of a client that nobody can name: not the same, since a proxy may
+  be trusted.
 - The TLV records of version 2 must be well formed, and are not looked at. All of a header after its
   first 16 octets is bounded by `LENGTH_MAX`.
 - An IPv4 address that is mapped into IPv6 is an IPv4 address, as everywhere in mailshed.
@@ -60,10 +61,11 @@ class Endpoint:
 class ProxyHeader:
     """What a proxy says of the connection: where it comes from, and where the client connected to.
 
-    Both are None when the proxy speaks for itself or knows no addresses; then those of its own
-    connection count.
+    Both are None when the proxy speaks for itself or knows no addresses.
     """
 
+    is_own: bool = False
+    """Whether the proxy speaks for itself; then the addresses of its own connection count."""
     source: Endpoint | None = None
     destination: Endpoint | None = None
 
@@ -176,7 +178,7 @@ def _port(digits: bytes) -> int:
 def _version_2(data: bytes) -> ProxyHeader:
     command, kind = data[12], data[13]
     if command == _LOCAL:
-        return ProxyHeader()  # whatever else it says is to be ignored (2.2)
+        return ProxyHeader(is_own=True)  # whatever else it says is to be ignored (2.2)
     if command != _PROXY:
         raise ProxyHeaderError("version 2 has an unknown version or command")
     family, transport = kind >> 4, kind & 0x0F

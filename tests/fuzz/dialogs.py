@@ -23,6 +23,7 @@ from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.envelope import TlsState
 from mailshed.mail.reply import Reply
+from mailshed.metrics import Metrics, new_registry
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
 from tests.fuzz.properties import CONTROL, FALSE_END, check_reply, check_words, pieces, replies_in
@@ -162,6 +163,7 @@ _PROTECTED = ListenerPolicy(
     proxy=ProxyMode.XCLIENT,
 )
 _TLS = TlsState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+_METRICS = Metrics(new_registry())
 _LIMITS = session_limits(message_size_max=65536, recipients_max=5, errors_max=10)
 
 
@@ -190,7 +192,7 @@ def _has_starttls(said: _Said) -> bool:
 async def _session(
     data: bytes, policy: ListenerPolicy, tls: TlsState | None, *, is_cut: bool
 ) -> _Said:
-    handler = _Handler(tls=tls)
+    handler = _Handler(tls=tls, metrics=_METRICS)
     factory = SessionFactory(
         policy=policy,
         hostname=HOSTNAME,
@@ -203,13 +205,13 @@ async def _session(
     transport.protocol = made
     made.connection_made(transport)
     await settle()
-    for piece in pieces(data, is_cut=is_cut):
+    for piece in pieces(data, is_cut=is_cut, octets_max=37):
         if made.timer.is_paused:
             await asyncio.sleep(2.0)  # work of ours, which takes no longer
         if transport.is_closing() or made.closed.done():
             break
         made.data_received(piece)
-        await settle(3)
+        await settle(2)
     await asyncio.sleep(2.0)
     await _leave(made, transport, data[-1:])
     assert made.closed.done()

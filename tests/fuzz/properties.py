@@ -52,14 +52,14 @@ def check_words(text: str) -> None:
     assert text.isprintable()
 
 
-def pieces(data: bytes, *, is_cut: bool) -> Iterator[bytes]:
-    """The octets in one piece, or cut where they themselves say.
+def pieces(data: bytes, *, is_cut: bool, octets_max: int = 7) -> Iterator[bytes]:
+    """The octets in one piece, or cut where they themselves say, into pieces of so many at most.
 
     So the search can learn where it matters.
     """
     start = position = 0
     while is_cut and position < len(data):
-        position = min(position + 1 + data[position] % 7, len(data))
+        position = min(position + 1 + data[position] % octets_max, len(data))
         yield data[start:position]
         start = position
     if start < len(data):

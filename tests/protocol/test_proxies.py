@@ -47,13 +47,15 @@ def client_of(front: Front) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("name", HEADERS)
-async def test_the_client_is_who_the_header_says_or_else_the_proxy(name: str) -> None:
+async def test_the_client_is_who_the_header_says_and_the_proxy_only_for_itself(name: str) -> None:
     header, expected = HEADERS[name]
     async with proxied() as front:
         peer = await through(front, header)
         assert await peer.reply() == GREETING
-        if expected.source is None:
+        if expected.is_own:
             assert client_of(front)[0] == "127.0.0.1"
+        elif expected.source is None:
+            assert client_of(front) == ("0.0.0.0", 0)
         else:
             assert client_of(front) == (str(expected.source.address), expected.source.port)
         await peer.greet()

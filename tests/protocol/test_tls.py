@@ -160,10 +160,15 @@ async def test_what_was_said_in_clear_is_forgotten(pair: Pair, trusting: ssl.SSL
         await peer.command("RCPT TO:<bob@example.net>", 250)
         await peer.command("STARTTLS", 220)
         await peer.begin_tls(trusting)
-        await peer.command("MAIL FROM:<alice@example.org>", 503)  # no EHLO yet
-        await peer.greet()
-        await peer.command("RCPT TO:<bob@example.net>", 503)  # no MAIL
-        await peer.command("DATA", 503)
+        for said in ("RCPT TO:<bob@example.net>", "DATA"):
+            assert b"Need MAIL command" in await peer.command(said, 503)
+        said = "MAIL FROM:<alice@example.org>"
+        assert b"Send HELO or EHLO first" in await peer.command(said, 503)
+        await send_message(peer)
+        assert [each.recipients[0].mailbox.raw for each in front.handler.taken] == [
+            b"bob@example.net"
+        ]
+        assert front.handler.taken[0].reverse_path == b"alice@example.org"
 
 
 async def test_a_second_one_is_refused(pair: Pair, trusting: ssl.SSLContext) -> None:

@@ -221,8 +221,12 @@ class Identities(RuleBasedStateMachine):
         self._runner = asyncio.Runner(loop_factory=type(self).new_loop)
         self._front: Front | None = None
 
-    @initialize(proxy=st.booleans(), needs_tls=st.booleans(), needs_auth=st.booleans())
-    def begin(self, *, proxy: bool, needs_tls: bool, needs_auth: bool) -> None:
+    @initialize(
+        proxy=st.booleans(),
+        needs=st.sampled_from([(False, False), (False, False), (True, False), (True, True)]),
+    )
+    def begin(self, *, proxy: bool, needs: tuple[bool, bool]) -> None:
+        needs_tls, needs_auth = needs
         self.model = Model(proxy, needs_tls, needs_auth)
         handler = Believing(is_trusted=False, proxy_hosts=(HERE,) if proxy else ())
         self._front = Front(handler, errors_max=10**6, auth_failures_max=10**6)
@@ -309,6 +313,19 @@ class Identities(RuleBasedStateMachine):
         assert code == self.model.starttls()
         if code == 220:
             self._runner.run(self.peer.begin_tls(authority()[2]))
+            self._ask_what_is_remembered()
+
+    def _ask_what_is_remembered(self) -> None:
+        """Nothing of the transaction or the greeting."""
+        self.rcpt()
+        self.mail(0.0)
+
+    @rule()
+    def starttls_in_a_transaction(self) -> None:
+        """As who hopes that its beginning counts afterwards."""
+        self.greet(b"EHLO", 0.0)
+        self.message(is_whole=False)
+        self.starttls(0.0)
 
     @rule(injected=st.sampled_from([b"EHLO x\r\n", b"AUTH PLAIN AGEAcmlnaHQ=\r\n", b"RSET\r\n"]))
     def starttls_and_more(self, injected: bytes) -> None:
@@ -334,7 +351,10 @@ class Identities(RuleBasedStateMachine):
     @rule(introduction=st.sampled_from(INTRODUCTIONS), cut=st.floats(0, 0.99))
     def xclient(self, introduction: tuple[bytes, dict[str, str] | None], cut: float) -> None:
         said, told = introduction
-        assert int(self._say(b"XCLIENT " + said, cut)[:3]) == self.model.xclient(told)
+        code = int(self._say(b"XCLIENT " + said, cut)[:3])
+        assert code == self.model.xclient(told)
+        if code == 220:
+            self._ask_what_is_remembered()
 
     def teardown(self) -> None:
         """Nothing more is said, and each message is of whom the model takes it to be."""

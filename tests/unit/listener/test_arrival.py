@@ -12,10 +12,11 @@ from mailshed.config.policy import ListenerPolicy, ProxyMode, TlsMode
 from mailshed.listener.arrival import Arrival
 from mailshed.listener.proxy_header import ProxyHeaderReceiver
 from mailshed.mail import reply
+from mailshed.mail.networks import NO_ADDRESS
 from mailshed.mail.proxy_protocol import Endpoint, build_v2, build_v2_local
 from mailshed.mail.reply import Reply
 
-PROXY, CLIENT = "127.0.0.1", "192.0.2.7"
+PROXY, CLIENT, ELSEWHERE = "127.0.0.1", "192.0.2.7", "198.51.100.1"
 HEADER = build_v2(
     Endpoint(address=ip_address(CLIENT), port=7), Endpoint(address=ip_address("::1"), port=25)
 )
@@ -77,7 +78,7 @@ class Door:
     sessions: list[tuple[str, int, Session]] = field(default_factory=list)
 
     def visitor(self, peer: Endpoint, *, is_proxied: bool) -> Visitor:
-        is_proxy = str(peer.address) == PROXY and not is_proxied
+        is_proxy = str(peer.address) in (PROXY, ELSEWHERE) and not is_proxied
         return Visitor(peer.address, Standing.PROXY if is_proxy else Standing.STRANGER)
 
     def enter(self, visitor: Visitor) -> Reply | None:
@@ -174,6 +175,23 @@ async def test_a_proxy_that_speaks_for_itself_keeps_its_place() -> None:
     tell(stream, build_v2_local())
     assert [each[:2] for each in door.sessions] == [(PROXY, 40000)]
     assert [each.standing for each in door.inside] == [Standing.PROXY]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "header"),
+    [
+        (PROXY, b"PROXY UNKNOWN\r\n"),
+        (ELSEWHERE, b"PROXY TCP4 127.0.0.1 198.51.100.25 7 25\r\n"),
+    ],
+)
+async def test_a_client_that_cannot_be_named_is_not_the_proxy_nor_one_of_ours(
+    proxy: str, header: bytes
+) -> None:
+    """The proxy may be trusted, and loopback mostly is: ours, and not that of the proxy's host."""
+    door, stream = arrive(proxy)
+    tell(stream, header)
+    assert [each[0] for each in door.sessions] == [str(NO_ADDRESS)]
+    assert [each.address for each in door.inside] == [NO_ADDRESS]
 
 
 async def test_without_a_header_the_place_is_free_again() -> None:

@@ -53,7 +53,7 @@ class Rig:
 async def test_the_header_is_taken_and_what_follows_is_left_to_others() -> None:
     rig = Rig()
     assert rig.feed(build_v2_local() + b"\x16\x03\x01") == b"\x16\x03\x01"
-    assert rig.headers == [ProxyHeader()]
+    assert rig.headers == [ProxyHeader(is_own=True)]
     assert (rig.ends, rig.awaited) == ([], set())
     assert rig.wire.is_paused
     assert not rig.wire.is_aborted

@@ -2,10 +2,11 @@
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailshed.mail.networks import NetworkSet
+from mailshed.mail.networks import NO_ADDRESS, NetworkSet, as_told
 
 low_v4 = st.integers(0, 2**16 - 1)
 networks_v4 = st.tuples(low_v4, st.integers(16, 32)).map(
@@ -64,3 +65,21 @@ def test_the_same_addresses_make_the_same_set() -> None:
     assert ip_address("10.200.0.1") in whole
     assert ip_address("11.0.0.1") not in whole
     assert ip_address("::1") not in whole
+
+
+@pytest.mark.parametrize(
+    ("claimed", "proxy", "taken"),
+    [
+        ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
+        ("127.0.0.1", "::1", "127.0.0.1"),
+        ("127.8.0.1", "198.51.100.1", None),
+        ("::1", "2001:db8::1", None),
+        (None, "127.0.0.1", None),
+    ],
+)
+def test_a_proxy_names_clients_but_not_programs_of_our_host(
+    claimed: str | None, proxy: str, taken: str | None
+) -> None:
+    address = None if claimed is None else ip_address(claimed)
+    expected = NO_ADDRESS if taken is None else ip_address(taken)
+    assert as_told(address, ip_address(proxy)) == expected

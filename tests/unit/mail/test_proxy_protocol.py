@@ -23,6 +23,7 @@ from mailshed.mail.proxy_protocol import (
 )
 
 NOBODY = ProxyHeader()
+PROXY_ITSELF = ProxyHeader(is_own=True)
 REST = b"EHLO client.example.org\r\n"
 
 CLIENT = Endpoint(address=ip_address("192.0.2.7"), port=40000)
@@ -73,9 +74,9 @@ HEADERS = {
     "version 2, Unix": (v2(0x21, 0x31, UNIX), NOBODY),
     "version 2, unspecified": (v2(0x21, 0x00), NOBODY),
     "version 2, unspecified with more": (v2(0x21, 0x00, b"\xff" * 50), NOBODY),
-    "version 2, local": (v2(0x20, 0x00), NOBODY),
-    "version 2, local with addresses": (v2(0x20, 0x11, INET), NOBODY),
-    "version 2, local of no family": (v2(0x20, 0xFF, b"junk"), NOBODY),
+    "version 2, local": (v2(0x20, 0x00), PROXY_ITSELF),
+    "version 2, local with addresses": (v2(0x20, 0x11, INET), PROXY_ITSELF),
+    "version 2, local of no family": (v2(0x20, 0xFF, b"junk"), PROXY_ITSELF),
     "version 2, records": (v2(0x21, 0x11, INET + b"\x04\x00\x02no\x20\x00\x00"), TOLD),
     "version 2, longest": (
         v2(
@@ -195,7 +196,7 @@ def test_a_second_header_is_left_to_the_dialog() -> None:
 
 
 def test_a_header_of_our_own_carries_nobody() -> None:
-    assert parsed(build_v2_local()) == (NOBODY, b"")
+    assert parsed(build_v2_local()) == (PROXY_ITSELF, b"")
 
 
 def test_two_families_are_written_as_ipv6() -> None:

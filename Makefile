@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 QUICK := tests/unit tests/contract tests/protocol tests/tidy
 # What only computes runs on all cores; what starts servers, kills and times them runs by itself.
 PARALLEL := $(QUICK) tests/simulation tests/support
-ALONE := tests/e2e tests/fault tests/bench
+ALONE := tests/e2e tests/fault tests/fuzz tests/bench
 
 .PHONY: help
 help: ## Show this list
@@ -70,6 +70,14 @@ test-flapping: $(VENV)/.dev ## Two minutes of a mail server that comes and goes 
 test-planted: $(VENV)/.dev ## Plant faults in a copy; each must turn its test red
 	$(BIN)/python -m tests.support.debian
 	$(BIN)/python -m tests.fault.planted
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Search each parser for SECONDS (60) for what breaks it; Python 3.11
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+.PHONY: test-third-party
+test-third-party: $(VENV)/.dev ## Let nmap, testssl.sh, sslscan, swaks and aiosmtpd's tests at it
+	$(BIN)/python -m tests.third_party
 
 .PHONY: check format lint types layers quick
 check: format lint types layers quick ## Format, lint, types, layers and the quick tests; before every commit

@@ -14,6 +14,7 @@ restart, not at all.
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from dataclasses import replace
 
 import uvloop
 
-from mailshed import __version__
+from mailshed import __version__, garbage
 from mailshed.config.certificate import date_of
 from mailshed.config.front import Listener
 from mailshed.config.load import (
@@ -43,7 +44,7 @@ from mailshed.listener.tls import Loaded
 from mailshed.listener.tls import load as load_certificate
 from mailshed.maillog import configure_logging
 from mailshed.parts import STDERR, Parts
-from mailshed.policies import drain_policy, fingerprint, pipeline_policies
+from mailshed.policies import drain_policy, fingerprint, live_policies
 from mailshed.relay.build import host_port
 from mailshed.relay.security import read_all
 from mailshed.reload import Reloader, in_short
@@ -144,8 +145,8 @@ class Service:
         self.parts.handshakes.certificates.use(loaded)
         if (ends := loaded.certificate.ends) < self.parts.clock.wall():
             self.parts.maillog.start_warning(
-                detail=f"the certificate in {loaded.policy.certificate} ended on {date_of(ends)}, so"
-                " clients refuse it; a new one is taken up as soon as it is in the file"
+                detail=f"the certificate in {loaded.policy.certificate} ended on {date_of(ends)},"
+                " so clients refuse it; a new one is taken up as soon as it is in the file"
             )
 
     async def _read_certificate(self, config: Config) -> Loaded | None:
@@ -227,6 +228,7 @@ class Service:
                 ),
                 group.create_task(parts.capabilities.run(), name="capabilities"),
                 group.create_task(parts.surges.run(), name="surges"),
+                group.create_task(self._collect_garbage(), name="garbage"),
             ]
             await stop.wait()
             unfinished = await self._finish()
@@ -283,6 +285,14 @@ class Service:
         await parts.spool.close()
         parts.operations.stop()
 
+    async def _collect_garbage(self) -> None:
+        parts = self.parts
+        rounds = garbage.Rounds(parts.clock.monotonic())
+        while True:
+            await asyncio.sleep(garbage.INTERVAL)
+            if rounds.is_due(parts.clock.monotonic(), len(parts.handler.open_sessions)):
+                gc.collect()
+
     # Reload.
 
     async def _reload_on(self, hangup: asyncio.Event) -> None:
@@ -324,14 +334,14 @@ class Service:
             parts.status.reload_ok = False
             parts.maillog.reload_refused(error=in_short(error))
             raise
-        for_pipeline, for_drain = pipeline_policies(config), drain_policy(config)
+        for_live, for_drain = live_policies(config), drain_policy(config)
         for_surges = surge_policy(config)
         # From here on nothing fails and nothing waits, so there is no half of a configuration.
         self.config = config
         parts.declare_metrics(config)
-        parts.pipeline.policies = for_pipeline
+        parts.screening.policies = parts.pipeline.policies = for_live
         for each in parts.destinations:
-            each.gate.station.shedding.classes = for_pipeline.classifier.policy.classes
+            each.gate.station.shedding.classes = for_live.classifier.policy.classes
             each.gate.is_observing = config.is_observing
         parts.handler.slow_replies.limit = config.limits.slow_replies_max
         parts.drainer.policy = for_drain
@@ -373,6 +383,7 @@ async def _main(config: Config, reload: Callable[[], Config]) -> int:
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     sink = LineWriter(STDERR)
     service = Service(config, reload=reload, sink=sink, notifier=Notifier(os.environ))
+    garbage.begin()
     try:
         unfinished = await service.run(stop, hangup)
     finally:

@@ -26,6 +26,7 @@ from mailshed.admin.keeper import FILE_NAME as OVERRIDES_FILE
 from mailshed.admin.keeper import OverrideKeeper
 from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
+from mailshed.admission.entrance import Entrance
 from mailshed.authentication.authenticator import Authenticator, Verifier
 from mailshed.authentication.dovecot import DovecotVerifier
 from mailshed.authentication.sasl import KEY_OCTETS
@@ -47,7 +48,9 @@ from mailshed.listener.handler import Handler
 from mailshed.listener.handshakes import Handshakes, recorder
 from mailshed.listener.slow import SlowReplies
 from mailshed.listener.tls import Certificates, Loaded
+from mailshed.livepolicies import LivePolicies
 from mailshed.mail.content import Budget, ContentStore
+from mailshed.mail.envelope import Client
 from mailshed.maillog import MailLog, is_journal
 from mailshed.metrics import (
     Metrics,
@@ -59,11 +62,12 @@ from mailshed.metrics import (
 )
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
-from mailshed.policies import drain_policy, fingerprint, pipeline_policies
+from mailshed.policies import drain_policy, fingerprint, live_policies
 from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
 from mailshed.relay.capabilities import Capabilities
 from mailshed.relay.destination import Destination
 from mailshed.relay.login import LoginVerifier, address_of
+from mailshed.screening import Screening
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
 from mailshed.statefile import StateFile
@@ -120,10 +124,13 @@ class Parts:
         )
         self.drainer = self._build_drainer()
         self.surges = self._build_surges()
-        self.pipeline = self._build_pipeline()
+        self.entrance = Entrance(lambda: self.status.spool_fill)
+        policies = live_policies(config)
+        self.pipeline = self._build_pipeline(policies)
+        self.screening = self._build_screening(policies)
         for each in self.destinations:
             each.gate.is_observing = config.is_observing
-            each.gate.station.shedding.classes = self.pipeline.policies.classifier.policy.classes
+            each.gate.station.shedding.classes = policies.classifier.policy.classes
         self.contents = self._build_contents()
         self.authenticator = self._build_authenticator()
         self.handler = self._build_handler()
@@ -225,9 +232,10 @@ class Parts:
             on_failure=self.task_failed,
         )
 
-    def _build_pipeline(self) -> Pipeline:
+    def _build_pipeline(self, policies: LivePolicies) -> Pipeline:
         return Pipeline(
-            policies=pipeline_policies(self._config),
+            policies=policies,
+            entrance=self.entrance,
             destinations=self.destinations,
             spool=self.spool,
             on_spooled=self.drainer.on_spooled,
@@ -235,9 +243,17 @@ class Parts:
             supervisor=self.supervisor,
             journal=self.journal,
             clock=self.clock,
-            verifier=self.verifier,
-            spool_fill=lambda: self.status.spool_fill,
             count=self.surges.note,
+        )
+
+    def _build_screening(self, policies: LivePolicies) -> Screening:
+        return Screening(
+            policies=policies,
+            entrance=self.entrance,
+            destinations=self.destinations,
+            journal=self.journal,
+            clock=self.clock,
+            verifier=self.verifier,
         )
 
     def _build_contents(self) -> ContentStore:
@@ -274,6 +290,7 @@ class Parts:
     def _build_handler(self) -> Handler:
         config = self._config
         return Handler(
+            screening=self.screening,
             pipeline=self.pipeline,
             contents=self.contents,
             supervisor=self.supervisor,
@@ -294,7 +311,7 @@ class Parts:
         return Handshakes(
             Certificates(self._announce_certificate),
             policy,
-            is_clinical=lambda client: self.pipeline.policies.is_clinical(client),
+            is_clinical=self._is_clinical,
             note=recorder(self.metrics, self.maillog),
         )
 
@@ -365,7 +382,7 @@ class Parts:
         return Painter(
             status=self.status,
             destinations=self.destinations,
-            entrance=self.pipeline.entrance,
+            entrance=self.entrance,
             spool=self.spool,
             contents=self.contents,
             classification=lambda: self.pipeline.policies.classifier.policy,
@@ -390,7 +407,7 @@ class Parts:
     # How one part reaches another.
 
     def _limit_surges(self, quotas: Mapping[str, Quota]) -> None:
-        self.pipeline.entrance.quotas.surges = quotas
+        self.entrance.quotas.surges = quotas
 
     def _obey(self, overrides: Overrides) -> None:
         """Let mail go by these overrides from now on."""
@@ -422,6 +439,9 @@ class Parts:
     def _slow_replies(self) -> tuple[Usage, int]:
         slow = self.handler.slow_replies
         return Usage(used=slow.sleeping, limit=slow.limit), slow.total
+
+    def _is_clinical(self, client: Client) -> bool:
+        return self.pipeline.policies.is_clinical(client)
 
     def _announce_certificate(self, loaded: Loaded) -> None:
         ends = loaded.certificate.ends

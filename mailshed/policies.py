@@ -22,7 +22,7 @@ from mailshed.control.limit import FixedLimit, Limit
 from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
-from mailshed.pipeline import Policies
+from mailshed.livepolicies import LivePolicies
 from mailshed.relay.presets import PRESETS
 from mailshed.spool.store import SpoolTotals
 
@@ -37,10 +37,10 @@ _NEED_RESTART_LIMITS = (
 _SPOOL_POLICY = {"lifetime", "retry_min", "retry_max", "reports_per_minute"}
 
 
-def pipeline_policies(config: Config) -> Policies:
+def live_policies(config: Config) -> LivePolicies:
     """What the path of a message reads."""
     classification = classification_policy(config)
-    return Policies(
+    return LivePolicies(
         hostname=config.hostname,
         classifier=Classifier(classification),
         clinical_networks=classification.clinical_networks,

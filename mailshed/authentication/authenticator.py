@@ -136,15 +136,32 @@ class Authenticator:
 
     async def _judge(self, client: Client, credentials: Credentials) -> Verdict | None:
         """What is true; None if so much was said wrong that it is not looked at."""
+        was_asked = False
         try:
             async with asyncio.timeout(self._timeout), self._questions:
                 # Not before: many sessions may have waited here, all with another password.
                 if self._failures.wait(client.address, credentials.login, self._now) > 0.0:
                     return None
+                was_asked = True
                 verdict = await self._ask(client, credentials)
         except TimeoutError:
             verdict = Unavailable("no answer in time")
+        except asyncio.CancelledError:
+            if was_asked:
+                self._note_left(client, credentials)
+            raise
         return self._learn(client, credentials, verdict)
+
+    def _note_left(self, client: Client, credentials: Credentials) -> None:
+        """Count a client that does not wait for the answer among those who were wrong.
+
+        Whoever knows the password again may be counting, and lock the account; so this must not be
+        the way to have any number of passwords looked at.
+        """
+        digest = credentials.digest(self._key)
+        self._failures.failed(client.address, credentials.login, digest, self._now)
+        detail = "the client left before the answer"
+        self._note(client, "rejected", credentials.mechanism, _cut(credentials.login), detail)
 
     async def _ask(self, client: Client, credentials: Credentials) -> Verdict:
         if self._verifier is None:

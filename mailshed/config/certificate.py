@@ -48,10 +48,12 @@ class Certificate:
 def load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> Certificate:
     """Let `context` show the certificate. Raises CertificateError; then nothing is to be used."""
     octets, _ = _read(certificate, "certificate")
-    _check_key(key)
     pem = _PEM.search(octets)
     if pem is None:
-        raise CertificateError("certificate", f"{certificate} holds no certificate in PEM form")
+        swapped = ", but a key: it belongs to tls.key" if b" PRIVATE KEY-----" in octets else ""
+        message = f"{certificate} holds no certificate in PEM form{swapped}"
+        raise CertificateError("certificate", message)
+    _check_key(key)
     try:
         found = read_certificate(ssl.PEM_cert_to_DER_cert(pem[0].decode("ascii")))
     except ValueError as error:

@@ -63,7 +63,10 @@ def gather(
     faults_of_secrets: list[Fault] = []
     if has_secrets:
         secrets = _signatures_of_secrets(config)  # before they are read: no change is missed
-        faults_of_secrets += [*_faults_of_pair(config, document), *_faults_of_ways(config, document)]
+        faults_of_secrets += [
+            *_faults_of_pair(config, document),
+            *_faults_of_ways(config, document),
+        ]
     files, more, reports_of_lists = _read_lists(references, document)
     sources = Sources(
         lists={key: each.entries for key, each in files.items()},

@@ -58,8 +58,8 @@ DATA_RATE_GRACE = 60.0
 def load(path: Path, *, has_secrets: bool = True) -> Config:
     """Read and check the file at `path`; raises ConfigError whose text lists every fault.
 
-    Who only looks at it need not be able to read keys and logins: without `has_secrets` they are not
-    looked at.
+    Who only looks at it need not be able to read keys and logins: they are left alone without
+    `has_secrets`.
     """
     document = read(path)
     config, faults = _check(document)

@@ -35,6 +35,7 @@ from mailshed.mail.xclient import Introduction
 from mailshed.maillog import MailLog
 from mailshed.metrics.recorder import Metrics
 from mailshed.pipeline import Pipeline
+from mailshed.screening import Screening
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, QueueId, Stage
 
@@ -48,6 +49,7 @@ class Handler:
     def __init__(
         self,
         *,
+        screening: Screening,
         pipeline: Pipeline,
         contents: ContentStore,
         supervisor: Supervisor,
@@ -60,6 +62,7 @@ class Handler:
         offered_behind: Callable[[str], bool] = lambda _keyword: False,
         authenticator: Authenticator | None = None,
     ) -> None:
+        self._screening = screening
         self._pipeline = pipeline
         self._contents = contents
         self._supervisor = supervisor
@@ -90,7 +93,7 @@ class Handler:
             listener=session.listener,
             address=peer.address,
             port=peer.port,
-            is_trusted=peer.address in self._pipeline.policies.relay.trusted_networks,
+            is_trusted=peer.address in self._screening.policies.relay.trusted_networks,
             kind=self._client_kinds[session.listener],
         )
         self._fit(session)
@@ -106,7 +109,7 @@ class Handler:
 
     def visitor(self, address: Address, policy: ListenerPolicy, *, is_proxied: bool) -> Visitor:
         """Say what is known of an address: whose word counts, and who may always send."""
-        policies = self._pipeline.policies
+        policies = self._screening.policies
         may_speak_for_others = policy.proxy is not ProxyMode.NONE and not is_proxied
         if may_speak_for_others and address in policies.relay.trusted_proxies:
             return Visitor(address, Standing.PROXY)
@@ -140,7 +143,7 @@ class Handler:
             address=address,
             port=(said.port or 0) if "PORT" in said.told else client.port,
             user=user,
-            is_trusted=bool(user) or address in self._pipeline.policies.relay.trusted_networks,
+            is_trusted=bool(user) or address in self._screening.policies.relay.trusted_networks,
         )
         self._fit(session)
         return None
@@ -168,7 +171,7 @@ class Handler:
         is_vouched_for = (
             is_proxy
             or session.client.is_trusted
-            or self._pipeline.policies.is_clinical(session.client)
+            or self._screening.policies.is_clinical(session.client)
         )
         session.hurry(is_hurried=self.caps.is_stressed and not is_vouched_for)
 
@@ -208,14 +211,14 @@ class Handler:
         if not self.slow_replies.has_place:
             return None
         priority = session.envelope.meaning.priority
-        seconds = self._pipeline.on_mail(
+        seconds = self._screening.on_mail(
             session.client, sender=_sender(session), priority=priority
         )
         return partial(self.slow_replies.sleep, seconds) if seconds > 0.0 else None
 
     def recipient(self, session: SmtpSession, mailbox: Mailbox) -> Reply | Later | None:
         """Ask whether this client may send there."""
-        return self._pipeline.on_rcpt(
+        return self._screening.on_rcpt(
             session.client,
             mailbox,
             sender=_sender(session),
@@ -227,7 +230,7 @@ class Handler:
         """Have it noted, with the addresses as far as they are known."""
         claimed = _claimed_path(argument)
         is_mail = stage is Stage.MAIL
-        self._pipeline.on_rejected(
+        self._screening.on_rejected(
             session.client,
             stage,
             answer,
@@ -238,7 +241,7 @@ class Handler:
     def discarded(self, session: SmtpSession, octets: int, answer: Reply | None) -> None:
         """Have it noted under the session id: it never became a message with a queue id."""
         envelope = self._envelope(session, QueueId(session.client.session_id))
-        self._pipeline.on_discarded(envelope, octets, answer)
+        self._screening.on_discarded(envelope, octets, answer)
 
     def is_offered_behind(self, keyword: str) -> bool:
         """Ask what the mail servers have said of themselves."""
@@ -246,7 +249,7 @@ class Handler:
 
     def new_content(self, session: SmtpSession) -> Content:
         """Start the mail data of a message; clinical networks may use the reserved room."""
-        is_privileged = self._pipeline.policies.is_clinical(session.client)
+        is_privileged = self._screening.policies.is_clinical(session.client)
         return self._contents.new(is_privileged=is_privileged)
 
     async def content(self, session: SmtpSession, content: Content) -> Reply | None:

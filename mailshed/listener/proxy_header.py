@@ -49,7 +49,7 @@ class ProxyHeaderReceiver(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._awaited.add(self)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._timeout, self._end, "no complete header in time")
+        self._timer = loop.call_later(self._timeout, self._be_late)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         """Offer room for what belongs to the header for certain, and no more."""
@@ -85,6 +85,12 @@ class ProxyHeaderReceiver(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """End the connection: the service is stopping."""
         self._end("")
+
+    def _be_late(self) -> None:
+        if self._has_begun:
+            self._end("no complete header in time")
+        else:
+            self._end("no header came: does the proxy send one (in HAProxy send-proxy-v2)?")
 
     def _leave(self) -> None:
         self._end("closed in the middle of the header" if self._has_begun else "")

@@ -71,6 +71,10 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._is_closing = True
             if not self._below.is_closing():  # else there may be an alert on its way
                 self._below.abort()
+            # The error knows us by its traceback. If we went on to know it, both would stay until
+            # the garbage collector comes by, with the session and its buffers.
+            self._agreed = asyncio.get_running_loop().create_future()
+            self._agreed.cancel()
             raise
         return self._tls
 

@@ -210,6 +210,8 @@ def _take_over(client: aiosmtplib.SMTP, address: Address) -> WireProtocol | Defe
     if stock._buffer:  # noqa: SLF001 - WireProtocol must not start in the middle of a reply
         client.close()
         said = f"{_name(address)} sent more than a greeting"
+        if address.proxy_protocol:
+            said += " (proxy_protocol is set; does it expect a PROXY header?)"
         return Deferred(Stage.CONNECT, None, said, NoReply.NOT_SMTP)
     wire = WireProtocol(asyncio.get_running_loop())
     transport.set_protocol(wire)
@@ -258,7 +260,7 @@ async def say_hello(
     if reply is not None and reply.code == _OK and wire.fault is None:
         return tuple(line[4:] for line in reply.wire.decode("latin-1").split("\r\n")[1:-1])
     if reply is not None and reply.code != _OK:
-        return unready.unwelcome(_name(address), reply)
+        return unready.unwelcome(_name(address), reply, verb)
     return unready.silent(_name(address), wire.fault, verb)
 
 

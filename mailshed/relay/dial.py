@@ -13,6 +13,7 @@ equal part of the time that is left, so that one which swallows packets does not
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -73,7 +74,7 @@ async def _connect(
     try:
         connection.setblocking(False)
         watch_over(connection, idle_max)
-        await loop.sock_connect(connection, address)
+        await _reach(connection, address)
         if proxy_protocol:
             here, there = connection.getsockname(), connection.getpeername()
             await loop.sock_sendall(connection, build_v2(_endpoint(here), _endpoint(there)))
@@ -81,6 +82,16 @@ async def _connect(
         connection.close()
         raise
     return connection
+
+
+async def _reach(connection: socket.socket, address: SocketAddress) -> None:
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, address)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The loop repeats the address in place of the system's word for what is wrong.
+        raise OSError(error.errno, os.strerror(error.errno)) from None
 
 
 def watch_over(connection: socket.socket, idle_max: float) -> None:

@@ -17,6 +17,11 @@ from mailshed.relay.tls import fault_of
 from mailshed.terms import Stage
 
 _SAID_MAX = 200
+_UNKNOWN_COMMAND = frozenset({500, 502})
+_OTHER_PROTOCOL = {
+    "EHLO": " (if it speaks LMTP, set protocol to lmtp)",
+    "LHLO": " (if it speaks SMTP, set protocol to smtp, or port to that where it speaks LMTP)",
+}
 
 
 def closed(name: str, stage: Stage, text: str) -> Deferred:
@@ -57,11 +62,14 @@ def not_connected(name: str, error: Exception, certificate_name: str) -> Deferre
     return closed(f"{name}:", Stage.CONNECT, text)
 
 
-def unwelcome(name: str, reply: Reply) -> Deferred:
-    """A reply to EHLO that was not positive."""
+def unwelcome(name: str, reply: Reply, command: str = "EHLO") -> Deferred:
+    """A reply to EHLO, or to LHLO, that was not positive."""
     kept = reply if reply.is_transient else None
     why = NoReply.NO_CONNECTION if kept is None else NoReply.UNKNOWN
-    return Deferred(Stage.EHLO, kept, f"{name} said: {reply.text[:_SAID_MAX]}", why)
+    said = f"{name} said: {reply.text[:_SAID_MAX]}"
+    if reply.code in _UNKNOWN_COMMAND:
+        said += _OTHER_PROTOCOL[command]
+    return Deferred(Stage.EHLO, kept, said, why)
 
 
 def silent(name: str, fault: BackendError | None, command: str) -> Deferred:

@@ -33,7 +33,7 @@ _SHEDDABLE = frozenset(
         Reason.OVER_QUOTA,
     }
 )
-"""As in `mailshed.pipeline`."""
+"""As in `mailshed.outcome`."""
 
 
 class Front:

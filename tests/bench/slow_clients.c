@@ -245,17 +245,19 @@ static void report(double seconds)
     fflush(stdout);
 }
 
+/* Each kind comes from all networks. */
 static uint32_t address_of(long number, const char *places)
 {
-    uint32_t loopback = 127u << 24;
+    uint32_t loopback = 127u << 24, first = loopback | 1u << 16;
     if (strcmp(places, "one") == 0)
-        return loopback | 1u << 16 | 1u << 8 | 1u;
+        return first | 1u << 8 | 1u;
     if (strcmp(places, "network") == 0)
-        return loopback | 1u << 16 | 1u << 8 | (uint32_t)(1 + number % 250);
+        return first | 1u << 8 | (uint32_t)(1 + number % 250);
     if (strcmp(places, "wide") != 0)
         number %= atol(places);
-    long row = number / NETWORKS;
-    return loopback | (uint32_t)(1 + row / 250) << 16 | (uint32_t)(number % NETWORKS) << 8
+    long kind_count = (long)strlen(kinds), each = number / kind_count;
+    long row = each / NETWORKS * kind_count + number % kind_count;
+    return loopback | (uint32_t)(1 + row / 250) << 16 | (uint32_t)(each % NETWORKS) << 8
            | (uint32_t)(1 + row % 250);
 }
 

@@ -77,7 +77,7 @@ FAULTS = (
         name="250 although the commit failed",
         edits=(
             Edit(
-                path="mailshed/pipeline.py",
+                path="mailshed/outcome.py",
                 old="            answer = _NOT_KEPT.get(kept.reason, reply.INTERNAL)\n",
                 new="            answer = reply.queued(message.envelope.queue_id)\n",
             ),
@@ -147,9 +147,9 @@ FAULTS = (
         name="in doubt counts as not sent, and the client keeps its mail too",
         edits=(
             Edit(
-                path="mailshed/pipeline.py",
-                old="                return _Kept(Reason.IN_DOUBT, in_doubt=1, result=result)\n",
-                new="                return _Answered(reply.NO_ANSWER)\n",
+                path="mailshed/outcome.py",
+                old="                return Kept(Reason.IN_DOUBT, in_doubt=1, result=result)\n",
+                new="                return Answered(reply.NO_ANSWER)\n",
             ),
         ),
         test=_FLAPPING,

@@ -120,7 +120,7 @@ class _Handler(ScriptedHandler):
 
     __slots__ = ()
 
-    def recipient(
+    def recipient(  # type: ignore[override]
         self, session: SmtpSession, mailbox: Mailbox
     ) -> Reply | Callable[[], Awaitable[Reply | None]] | None:
         """By the first letter of the address."""

@@ -211,6 +211,7 @@ def log_line(data: bytes) -> None:
     """A line of the log: one, in ASCII, and every value comes back out of it."""
     text = data.decode("utf-8", "backslashreplace")
     fields = {"from": text, "reply": data.decode("latin-1"), "detail": text[::-1]}
+    line = ""
     for render in (text_line, json_line):
         line = render("2026-01-01T00:00:00Z", "info", text[:32], "rejected", fields)
         assert line.endswith("\n")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mailshed.listener import data
+from mailshed.mail.reply import BACKEND_AWAY, from_backend
+from mailshed.relay.wire import WireProtocol
 from tests.fuzz import dialogs, targets
 from tests.fuzz.targets import TARGETS
 
@@ -74,6 +76,25 @@ def test_a_scanner_that_takes_a_false_end_is_found_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(data, "END_OF_DATA", b"\n.\r\n")
     with pytest.raises(AssertionError):
         targets.mail_data((SEEDS / "mail_data" / "lf_crlf").read_bytes())
+
+
+def test_a_session_that_fails_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(dialogs, "_nobody_objects", fail)
+    with pytest.raises(AssertionError):
+        dialogs.session((SEEDS / "session" / "recipients").read_bytes())
+
+
+def test_a_client_that_takes_any_reply_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(wire: WireProtocol, lines: list[bytes]) -> bool:
+        wire.replies.append(from_backend(lines) or BACKEND_AWAY)
+        return True
+
+    monkeypatch.setattr(WireProtocol, "_take", take)
+    with pytest.raises(AssertionError):
+        dialogs.backend_dialog((SEEDS / "backend_dialog" / "more").read_bytes())
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="atheris has a wheel for Python 3.11")

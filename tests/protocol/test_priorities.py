@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.admission.entrance import Entrance
 from mailshed.classification.classifier import Classifier
 from mailshed.config.policy import AdmissionPolicy
 from tests.support.builders import BULK, CLINICAL, away, classification_policy, relay_policy, rule
@@ -21,8 +20,8 @@ RULES = (rule("urgent", CLINICAL, priority_min=5), rule("no-hurry", BULK, priori
 def live_path(folder: Path, *, is_trusted: bool) -> LivePath:
     trusted = ("127.0.0.0/8",) if is_trusted else ()
     path = LivePath(folder, relay=relay_policy(trusted=trusted))
-    path.pipeline.policies = replace(
-        path.pipeline.policies,
+    path.policies = replace(
+        path.policies,
         classifier=Classifier(classification_policy(*RULES)),
         admission=AdmissionPolicy(lowest_defer_fill=0.5),
     )
@@ -78,7 +77,7 @@ async def test_what_is_shed_hears_of_its_level_before_the_upload(
 ) -> None:
     """No rule but that of the priority can name its class any more."""
     path = live_path(tmp_path, is_trusted=True)
-    path.pipeline.entrance = Entrance(lambda: 0.7)
+    path.spool_fill = 0.7
     path.backend.results.extend([away()] * 20)
     async with Front(path.handler) as front:
         peer = await front.peer()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from mailshed.admission.entrance import Entrance
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock, SystemClock
 from mailshed.config.policy import RelayPolicy, VerificationPolicy
@@ -19,19 +20,21 @@ from mailshed.control.limit import FixedLimit
 from mailshed.errors import ClientGone
 from mailshed.journal import Journal
 from mailshed.listener.handler import Handler
+from mailshed.livepolicies import LivePolicies
 from mailshed.mail.content import ContentStore
 from mailshed.mail.delivery import TransactionResult
 from mailshed.mail.networks import NetworkSet
 from mailshed.maillog import MailLog
 from mailshed.message import Message
 from mailshed.metrics import Metrics, new_registry
-from mailshed.pipeline import Pipeline, Policies
+from mailshed.pipeline import Pipeline
 from mailshed.relay.backend import BackendConnections, OutboundMessage
 from mailshed.relay.call_ahead import CallAhead, question_timeouts
 from mailshed.relay.connection import Address, open_connection
 from mailshed.relay.destination import Destination, Destinations
 from mailshed.relay.gate import Gate
 from mailshed.relay.verify import RecipientVerifier, is_pressed
+from mailshed.screening import Screening
 from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, QueueId, TrafficClass
@@ -142,32 +145,46 @@ class LivePath:
         self.verifier: RecipientVerifier | None = None
         if verification is not None:
             self.verifier = self._verifier(verification, asked, clock, rng)
+        policies = LivePolicies(
+            hostname=HOSTNAME,
+            classifier=Classifier(classification_policy()),
+            relay=relay or relay_policy(),
+            clinical_networks=NetworkSet(),
+            lifetime=4 * 86400.0,
+            retry_pause=30.0,
+            respond_by=60.0,
+            respond_by_user_agent=20.0,
+        )
+        self.spool_fill = 0.0
+        entrance = Entrance(lambda: self.spool_fill)
+        destinations = Destinations([Destination(gate=self.gate, backend=self.backend)])
+        journal = Journal(
+            maillog=MailLog(self.log),
+            metrics=self.metrics,
+            clock=clock,
+            on_failure=lambda name, error: self.failures.append((name, error)),
+        )
+        self.screening = Screening(
+            policies=policies,
+            entrance=entrance,
+            destinations=destinations,
+            journal=journal,
+            clock=clock,
+            verifier=self.verifier,
+        )
         self.pipeline = Pipeline(
-            policies=Policies(
-                hostname=HOSTNAME,
-                classifier=Classifier(classification_policy()),
-                relay=relay or relay_policy(),
-                clinical_networks=NetworkSet(),
-                lifetime=4 * 86400.0,
-                retry_pause=30.0,
-                respond_by=60.0,
-                respond_by_user_agent=20.0,
-            ),
-            destinations=Destinations([Destination(gate=self.gate, backend=self.backend)]),
+            policies=policies,
+            entrance=entrance,
+            destinations=destinations,
             spool=self.spool,
             on_spooled=lambda traffic_class, _: self.spooled.append(traffic_class),
             custody=self.custody,
             supervisor=self.supervisor,
-            verifier=self.verifier,
-            journal=Journal(
-                maillog=MailLog(self.log),
-                metrics=self.metrics,
-                clock=clock,
-                on_failure=lambda name, error: self.failures.append((name, error)),
-            ),
+            journal=journal,
             clock=clock,
         )
         self.handler = Handler(
+            screening=self.screening,
             pipeline=self.pipeline,
             contents=self.contents,
             supervisor=self.supervisor,
@@ -177,6 +194,15 @@ class LivePath:
             rng=rng,
             client_kinds={"smtp": kind},
         )
+
+    @property
+    def policies(self) -> LivePolicies:
+        """What live mail goes by."""
+        return self.pipeline.policies
+
+    @policies.setter
+    def policies(self, policies: LivePolicies) -> None:
+        self.screening.policies = self.pipeline.policies = policies
 
     def _verifier(
         self,

@@ -15,6 +15,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from mailshed.admission.entrance import Entrance
 from mailshed.admission.routing import Routes
 from mailshed.classification.classifier import Classifier
 from mailshed.clock import Clock
@@ -26,15 +27,17 @@ from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
 from mailshed.journal import Journal
+from mailshed.livepolicies import LivePolicies
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Envelope
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
-from mailshed.pipeline import Pipeline, Policies
+from mailshed.pipeline import Pipeline
 from mailshed.relay.destination import Destination, Destinations
 from mailshed.relay.gate import Gate
+from mailshed.screening import Screening
 from mailshed.spool.store import SpoolRecord
 from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueId, SpoolState
@@ -147,7 +150,7 @@ class Middle:
         self.spool = spool or MemorySpool()
         self.contents = content_store(folder)
         self.spool_fill = 0.0
-        """How full the pipeline thinks that the spool is."""
+        """How full the spool is said to be."""
         rng = random.Random(seed)
         self.backends = {
             each.name: each for each in (self.backend, *map(FakeBackend, others or ()))
@@ -176,18 +179,28 @@ class Middle:
             clock=self.clock,
             rng=rng,
         )
+        policies = LivePolicies(
+            hostname=HOSTNAME,
+            classifier=Classifier(classification_policy(*BY_HEADER)),
+            relay=relay_policy(),
+            clinical_networks=NetworkSet(),
+            lifetime=LIFETIME,
+            retry_pause=30.0,
+            respond_by=60.0,
+            respond_by_user_agent=20.0,
+            admission=AdmissionPolicy(lowest_defer_fill=0.5),
+        )
+        self.entrance = Entrance(lambda: self.spool_fill)
+        self.screening = Screening(
+            policies=policies,
+            entrance=self.entrance,
+            destinations=self.destinations,
+            journal=self.journal,
+            clock=self.clock,
+        )
         self.pipeline = Pipeline(
-            policies=Policies(
-                hostname=HOSTNAME,
-                classifier=Classifier(classification_policy(*BY_HEADER)),
-                relay=relay_policy(),
-                clinical_networks=NetworkSet(),
-                lifetime=LIFETIME,
-                retry_pause=30.0,
-                respond_by=60.0,
-                respond_by_user_agent=20.0,
-                admission=AdmissionPolicy(lowest_defer_fill=0.5),
-            ),
+            policies=policies,
+            entrance=self.entrance,
             destinations=self.destinations,
             spool=self.spool,
             on_spooled=self.drainer.on_spooled,
@@ -195,13 +208,21 @@ class Middle:
             supervisor=self.supervisor,
             journal=self.journal,
             clock=self.clock,
-            spool_fill=lambda: self.spool_fill,
         )
+
+    @property
+    def policies(self) -> LivePolicies:
+        """What live mail goes by."""
+        return self.pipeline.policies
+
+    @policies.setter
+    def policies(self, policies: LivePolicies) -> None:
+        self.screening.policies = self.pipeline.policies = policies
 
     def set_admission(self, **changes: Any) -> None:
         """Change the terms of admission, as a reload does."""
-        terms = replace(self.pipeline.policies.admission, **changes)
-        self.pipeline.policies = replace(self.pipeline.policies, admission=terms)
+        terms = replace(self.policies.admission, **changes)
+        self.policies = replace(self.policies, admission=terms)
         for each in self.destinations:
             each.gate.is_observing = terms.is_observing
 

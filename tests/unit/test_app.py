@@ -590,7 +590,7 @@ class TestSurges:
                 await eventually(lambda: sum(each.messages for each in counts) == 1)
             quotas = {"bulk": Quota(hard=1.0)}
             rig.parts.surges._on_quotas(quotas)
-            assert rig.parts.pipeline.entrance.quotas.surges is quotas
+            assert rig.parts.entrance.quotas.surges is quotas
 
     async def test_can_be_switched_off_while_the_service_runs(self, rig: Rig) -> None:
         async with rig.running():

@@ -49,10 +49,10 @@ class Studio:
         self.painter = Painter(
             status=self.status,
             destinations=middle.destinations,
-            entrance=middle.pipeline.entrance,
+            entrance=middle.entrance,
             spool=middle.spool,
             contents=middle.contents,
-            classification=lambda: middle.pipeline.policies.classifier.policy,
+            classification=lambda: middle.policies.classifier.policy,
             sessions=lambda: self.sessions,
             lines_dropped=lambda: 5,
             message_totals=lambda name: self.totals.get(
@@ -301,7 +301,7 @@ async def test_mail_of_a_class_that_is_not_configured_is_in_it_as_one_of_the_def
     record = replace(spool_record(wall=WALL - 700), traffic_class="lost")
     await studio.middle.keep(record, b"x" * 30)
     snapshot = await studio.take()
-    default = studio.middle.pipeline.policies.classifier.policy.default
+    default = studio.middle.policies.classifier.policy.default
     classes = {each.name: each for each in snapshot.classes}
     lost = classes["lost"]
     assert not lost.is_configured

@@ -90,16 +90,16 @@ class TestRecipient:
     @in_virtual_time
     async def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
         bob = mailbox("bob@example.net")
-        assert middle.pipeline.on_rcpt(client(), bob, sender=b"alice@example.org") is None
+        assert middle.screening.on_rcpt(client(), bob, sender=b"alice@example.org") is None
         assert middle.log.lines == []
 
     @in_virtual_time
     async def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
         elsewhere = mailbox("bob@elsewhere.example")
         sender = b"alice@example.org"
-        refused = middle.pipeline.on_rcpt(client(), elsewhere, sender=sender)
+        refused = middle.screening.on_rcpt(client(), elsewhere, sender=sender)
         assert refused == reply.RELAY_DENIED
-        assert middle.pipeline.on_rcpt(TRUSTED, elsewhere, sender=sender) is None
+        assert middle.screening.on_rcpt(TRUSTED, elsewhere, sender=sender) is None
         line = middle.log.one("rejected")
         assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
         assert (line["from"], line["to"]) == ("<alice@example.org>", "<bob@elsewhere.example>")
@@ -139,8 +139,8 @@ class TestVerifiedRecipient:
     async def rcpt(
         self, middle: Middle, verifier: Verifier, to: str = "bob@example.net"
     ) -> Reply | None:
-        middle.pipeline._verifier = cast("RecipientVerifier", verifier)
-        said = middle.pipeline.on_rcpt(client(), mailbox(to), sender=b"a@example.org", waited=1.5)
+        middle.screening._verifier = cast("RecipientVerifier", verifier)
+        said = middle.screening.on_rcpt(client(), mailbox(to), sender=b"a@example.org", waited=1.5)
         assert callable(said) == (verifier.is_slow and bool(verifier.asked))
         return await said() if callable(said) else said
 
@@ -699,7 +699,7 @@ class TestGateCloses:
 class TestPolicy:
     @in_virtual_time
     async def test_a_loop_is_refused_before_anything_else(self, middle: Middle) -> None:
-        hop = f"from x by {middle.pipeline.policies.hostname} (mailshed) with SMTP id 1; now"
+        hop = f"from x by {middle.policies.hostname} (mailshed) with SMTP id 1; now"
         data = f"Received: {hop}\r\nReceived: {hop}\r\nSubject: round\r\n\r\n".encode()
         assert await middle.submit(data=data) == reply.LOOP
         assert middle.backend.asked == []
@@ -711,7 +711,7 @@ class TestPolicy:
         holders = await hold_slots(middle, 4)
         waits = middle.supervisor.spawn(middle.submit(names="telework"), "waits")
         await settle_down()
-        middle.pipeline.policies = replace(middle.pipeline.policies, hostname="other.example.org")
+        middle.policies = replace(middle.policies, hostname="other.example.org")
         middle.backend.before_dot.set()
         await waits
         (handed,) = [each for each in middle.backend.handed if b"telework" in each.content]
@@ -935,7 +935,7 @@ class TestKeptBack:
         classifier = Classifier(
             replace(classification_policy(), classes=shedding.classes, default=shedding.classes[1])
         )
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
         waiting = [middle.supervisor.spawn(middle.submit(), f"w{n}") for n in range(4)]
         began = middle.clock.monotonic()
         while not all(each.done() for each in waiting):
@@ -970,7 +970,7 @@ class TestSlowReplies:
         made = Middle(tmp_path)
         rules = (rule("news", BULK, sender_domains=("news.example.org",)),)
         classifier = Classifier(classification_policy(*rules))
-        made.pipeline.policies = replace(made.pipeline.policies, classifier=classifier)
+        made.policies = replace(made.policies, classifier=classifier)
         return made
 
     def press(self, middle: Middle, saturation: float = 1.0) -> None:
@@ -978,26 +978,26 @@ class TestSlowReplies:
             middle.gate.station.shedding.note_saturation(saturation, float(second), is_away=False)
 
     def test_come_to_mail_servers_under_pressure(self, middle: Middle) -> None:
-        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == 0.0
+        assert middle.screening.on_mail(client(), sender=self.NEWS) == 0.0
         self.press(middle, 0.7)
-        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == pytest.approx(2.0)
+        assert middle.screening.on_mail(client(), sender=self.NEWS) == pytest.approx(2.0)
         self.press(middle)
-        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == pytest.approx(5.0)
+        assert middle.screening.on_mail(client(), sender=self.NEWS) == pytest.approx(5.0)
 
     @pytest.mark.parametrize("sender", [b"alice@example.org", b""])
     def test_not_to_what_may_still_be_better(self, middle: Middle, sender: bytes) -> None:
         self.press(middle)
-        assert middle.pipeline.on_mail(client(), sender=sender) == 0.0
+        assert middle.screening.on_mail(client(), sender=sender) == 0.0
 
     @pytest.mark.parametrize("who", [USER_AGENT, DEVICE])
     def test_not_to_who_does_not_try_again(self, middle: Middle, who: Client) -> None:
         self.press(middle)
-        assert middle.pipeline.on_mail(who, sender=self.NEWS) == 0.0
+        assert middle.screening.on_mail(who, sender=self.NEWS) == 0.0
 
     def test_not_while_observing(self, middle: Middle) -> None:
         self.press(middle)
         middle.set_admission(is_observing=True)
-        assert middle.pipeline.on_mail(client(), sender=self.NEWS) == 0.0
+        assert middle.screening.on_mail(client(), sender=self.NEWS) == 0.0
 
 
 class TestClientsThatForget:
@@ -1019,7 +1019,7 @@ class TestClientsThatForget:
         sender = middle.envelope().reverse_path
         assert sender is not None
         again = mailbox("1@example.net")
-        assert middle.pipeline.on_rcpt(client(), again, sender=sender.raw) is None
+        assert middle.screening.on_rcpt(client(), again, sender=sender.raw) is None
         assert await middle.submit() is BUSY
 
 
@@ -1029,10 +1029,10 @@ class TestEarlyReply:
 
     def classify_by(self, middle: Middle, *rules: Rule) -> None:
         classifier = Classifier(classification_policy(*rules))
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
 
     def at_rcpt(self, middle: Middle, sender: bytes = b"x@news.example.org") -> Reply | None:
-        answer = middle.pipeline.on_rcpt(client(), mailbox("bob@example.net"), sender=sender)
+        answer = middle.screening.on_rcpt(client(), mailbox("bob@example.net"), sender=sender)
         assert not callable(answer)
         return answer
 
@@ -1072,12 +1072,12 @@ class TestPriority:
     def middle(self, tmp_path: Path) -> Middle:
         made = Middle(tmp_path)
         classifier = Classifier(classification_policy(*self.RULES))
-        made.pipeline.policies = replace(made.pipeline.policies, classifier=classifier)
+        made.policies = replace(made.policies, classifier=classifier)
         return made
 
     def believe_header(self, middle: Middle) -> None:
-        policies = replace(middle.pipeline.policies, reads_priority_header=True)
-        middle.pipeline.policies = policies
+        policies = replace(middle.policies, reads_priority_header=True)
+        middle.policies = policies
 
     @in_virtual_time
     async def test_names_the_class(self, middle: Middle) -> None:
@@ -1121,7 +1121,7 @@ class TestPriority:
         holders = await hold_slots_by_priority(middle)
 
         def at_rcpt(priority: int | None) -> object:
-            return middle.pipeline.on_rcpt(
+            return middle.screening.on_rcpt(
                 TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example", priority=priority
             )
 
@@ -1148,13 +1148,13 @@ class TestPriority:
     def test_nobody_is_slowed_down_whose_header_may_still_say_it(self, middle: Middle) -> None:
         news = rule("news", BULK, sender_domains=("b.example",))
         classifier = Classifier(classification_policy(*self.RULES, news))
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
         shedding = middle.gate.station.shedding
         for second in range(60):
             shedding.note_saturation(1.0, float(second), is_away=False)
 
         def delay(priority: int | None) -> float:
-            return middle.pipeline.on_mail(TRUSTED, sender=b"a@b.example", priority=priority)
+            return middle.screening.on_mail(TRUSTED, sender=b"a@b.example", priority=priority)
 
         assert (delay(9), delay(None) > 0.0, delay(-1) > 0.0) == (0.0, True, True)
         self.believe_header(middle)
@@ -1166,12 +1166,12 @@ class TestPriority:
     ) -> None:
         news = rule("news", BULK, sender_domains=("b.example",))
         classifier = Classifier(classification_policy(*self.RULES, news))
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
         middle.spool_fill = 0.6
         holders = await hold_slots_by_priority(middle)
 
         def at_rcpt() -> object:
-            return middle.pipeline.on_rcpt(
+            return middle.screening.on_rcpt(
                 TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example"
             )
 
@@ -1263,7 +1263,7 @@ class TestObserving:
     async def test_nobody_is_deferred_early(self, middle: Middle) -> None:
         holders = await hold_slots(middle, 4)
         bob = mailbox("bob@example.net")
-        assert middle.pipeline.on_rcpt(client(), bob, sender=b"a@example.org") is None
+        assert middle.screening.on_rcpt(client(), bob, sender=b"a@example.org") is None
         middle.backend.before_dot.set()
         await asyncio.gather(*holders)
 
@@ -1282,9 +1282,9 @@ class TestObserving:
     @in_virtual_time
     async def test_open_relays_and_loops_are_refused_all_the_same(self, middle: Middle) -> None:
         elsewhere = mailbox("bob@elsewhere.example")
-        refused = middle.pipeline.on_rcpt(client(), elsewhere, sender=b"a@example.org")
+        refused = middle.screening.on_rcpt(client(), elsewhere, sender=b"a@example.org")
         assert refused == reply.RELAY_DENIED
-        hop = f"from x by {middle.pipeline.policies.hostname} (mailshed) with SMTP id 1; now"
+        hop = f"from x by {middle.policies.hostname} (mailshed) with SMTP id 1; now"
         data = f"Received: {hop}\r\nReceived: {hop}\r\nSubject: round\r\n\r\n".encode()
         assert await middle.submit(data=data) == reply.LOOP
 
@@ -1292,13 +1292,13 @@ class TestObserving:
 class TestBeforeThereIsAMessage:
     def test_what_is_wrong_with_a_command_is_noted(self, middle: Middle) -> None:
         answer = make(555, "5.5.4 MAIL parameter not recognized")
-        middle.pipeline.on_rejected(client(), Stage.MAIL, answer, sender=b"a@b", recipient=None)
+        middle.screening.on_rejected(client(), Stage.MAIL, answer, sender=b"a@b", recipient=None)
         line = middle.log.one("rejected")
         assert (line["stage"], line["from"], line["reply"]) == ("mail", "<a@b>", answer.text)
 
     @in_virtual_time
     async def test_what_became_of_mail_data_is_noted(self, middle: Middle) -> None:
-        middle.pipeline.on_discarded(middle.envelope(), 7, reply.BARE_LINE_ENDING)
+        middle.screening.on_discarded(middle.envelope(), 7, reply.BARE_LINE_ENDING)
         assert middle.log.one("refused")["reason"] == "content"
 
 
@@ -1327,7 +1327,7 @@ class TestClassification:
         rate = SenderRate(recipients=3, messages=3, within=600.0)
         by_rate = rule("much", BULK, sender_rate=rate)
         classifier = Classifier(classification_policy(by_rate))
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
         for _ in range(4):
             await middle.submit()
         assert [line["rule"] for line in middle.log.of("delivered")] == ["default"] * 3 + ["much"]
@@ -1339,7 +1339,7 @@ class TestClassification:
     async def test_the_size_is_that_of_the_mail_data(self, middle: Middle) -> None:
         large = rule("large", BULK, size_min=5000)
         classifier = Classifier(classification_policy(large))
-        middle.pipeline.policies = replace(middle.pipeline.policies, classifier=classifier)
+        middle.policies = replace(middle.policies, classifier=classifier)
         await middle.submit(data=wire("x" * 4000))
         await middle.submit(data=wire("x" * 5000))
         assert [line["rule"] for line in middle.log.of("delivered")] == ["default", "large"]
@@ -1411,8 +1411,8 @@ class TestSeveralBackends:
         quotas = QuotaPolicy(burst=1.0, per_sender=Quota(hard=0.001))
         routed.set_admission(quotas=quotas)
         rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
-        routed.pipeline.policies = replace(
-            routed.pipeline.policies,
+        routed.policies = replace(
+            routed.policies,
             classifier=Classifier(rules),
             relay=RelayPolicy(
                 domains=DomainSet(["north.example", "example.net"]), trusted_networks=NetworkSet()
@@ -1423,7 +1423,7 @@ class TestSeveralBackends:
         await settle_down()
 
         def at_rcpt(to: str) -> Any:
-            return routed.pipeline.on_rcpt(client(), mailbox(to), sender=b"alice@example.org")
+            return routed.screening.on_rcpt(client(), mailbox(to), sender=b"alice@example.org")
 
         assert at_rcpt("carol@example.net") is None
         assert at_rcpt(NORTH) == reply.OVER_QUOTA
@@ -1432,15 +1432,15 @@ class TestSeveralBackends:
 
     def test_a_slow_reply_to_mail_takes_all_of_them_to_be_pressed(self, routed: Middle) -> None:
         rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
-        routed.pipeline.policies = replace(routed.pipeline.policies, classifier=Classifier(rules))
+        routed.policies = replace(routed.policies, classifier=Classifier(rules))
         sheddings = [each.gate.station.shedding for each in routed.destinations]
         for shedding in sheddings[:2]:
             for second in range(60):
                 shedding.note_saturation(1.0, float(second), is_away=False)
-        assert routed.pipeline.on_mail(client(), sender=b"list@example.org") == 0.0
+        assert routed.screening.on_mail(client(), sender=b"list@example.org") == 0.0
         for second in range(60):
             sheddings[2].note_saturation(1.0, float(second), is_away=False)
-        assert routed.pipeline.on_mail(client(), sender=b"list@example.org") > 0.0
+        assert routed.screening.on_mail(client(), sender=b"list@example.org") > 0.0
 
 
 class TestSeveralRoutes:

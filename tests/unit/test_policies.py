@@ -15,8 +15,8 @@ from mailshed.policies import (
     fallbacks_for,
     fingerprint,
     limit_for,
+    live_policies,
     needs_restart,
-    pipeline_policies,
     removed_classes,
     routes_for,
     stranded,
@@ -45,9 +45,9 @@ def spool(**changes: Any) -> dict[str, Any]:
     return {"spool": BASE["spool"] | changes}
 
 
-def test_the_pipeline_gets_name_rules_relay_and_lifetime() -> None:
+def test_live_mail_gets_name_rules_relay_and_lifetime() -> None:
     rules = [{"name": "lab", "class": "clinical", "sender_domains": ["lab.example.org"]}]
-    made = pipeline_policies(config(classification={"rules": rules}, **spool(lifetime="2d")))
+    made = live_policies(config(classification={"rules": rules}, **spool(lifetime="2d")))
     assert (made.hostname, made.lifetime) == ("mx.example.org", 2 * 86400.0)
     verdict = made.classifier.classify(subject(sender="x@lab.example.org"))
     assert (verdict.traffic_class.name, verdict.rule) == ("clinical", "lab")
@@ -137,6 +137,7 @@ def test_every_setting_is_either_policy_or_needs_a_restart() -> None:
     policy = {
         *("version", "postmaster", "domains", "trusted_networks", "limits", "classes"),
         *("classification", "normalize_networks", "verification", "mode", "quotas", "surge"),
+        *("trusted_proxies", "tls", "authentication"),
     }
     fixed = {"hostname", "listeners", "backends", "spool", "metrics", "admin", "log"}
     assert policy | fixed == set(Config.model_fields)
@@ -177,7 +178,7 @@ class TestRemovedClasses:
 
 def test_clinical_networks_follow_the_rules() -> None:
     rules = [{"name": "ward", "class": "clinical", "client_networks": ["192.0.2.0/24"]}]
-    made = pipeline_policies(config(classification={"rules": rules}))
+    made = live_policies(config(classification={"rules": rules}))
     assert client("192.0.2.9").address in made.clinical_networks
 
 

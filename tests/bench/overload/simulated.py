@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mailshed.config.load import load
 from mailshed.config.schema import Config
-from mailshed.policies import drain_policy, limit_for, pipeline_policies
+from mailshed.policies import drain_policy, limit_for, live_policies
 from mailshed.simulation.arrivals import Arrivals, Letter
 from mailshed.simulation.clients import senders
 from mailshed.simulation.engine import LimitFactory, Simulation
@@ -171,7 +171,7 @@ def _configuration(kind: Kind, peer: str, folder: Path) -> Config:
 
 
 def _scenario(kind: Kind, plan: Plan, config: Config, names: Sequence[str]) -> Scenario:
-    policies, drain = pipeline_policies(config), drain_policy(config)
+    policies, drain = live_policies(config), drain_policy(config)
     section = config.backends[0]
     client = ClientBehaviour(kind=ClientKind.USER_AGENT, patience=CLIENT_PATIENCE)
     size = len(plan.messages(1.0)[0].wire)

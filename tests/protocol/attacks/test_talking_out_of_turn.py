@@ -1,9 +1,9 @@
 """Clients that do not wait, and clients that speak something else.
 
-Who talks before the greeting, or behind a command that ends a group (RFC 2920, 3.1), is answered in
-order and by the same rules: each octet has one meaning, wherever it was cut, so nothing is gained by
-haste. Only behind STARTTLS haste is an attack (`test_tls`). A browser is another matter: a web page
-can make it post SMTP commands from within a trusted network.
+Who talks before the greeting, or behind a command that ends a group (RFC 2920, 3.1), is answered
+in order and by the same rules: each octet has one meaning, wherever it was cut, so nothing is
+gained by haste. Only behind STARTTLS haste is an attack (`test_tls`). A browser is another matter:
+a web page can make it post SMTP commands from within a trusted network.
 """
 
 import asyncio

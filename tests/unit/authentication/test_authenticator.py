@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -329,9 +330,23 @@ async def test_a_client_that_leaves_ends_the_question() -> None:
 
     assert bench.verifier.most == 1
     assert bench.verifier.under_way == 0
-    assert bench.log.lines == []
+    assert bench.counted("accepted") == 0
     bench.verifier.may_answer.set()
     assert isinstance(await bench.try_(said("bob")), Client)
+
+
+@in_virtual_time
+async def test_who_leaves_before_the_answer_has_no_more_tries_than_others() -> None:
+    bench = Bench(failures_per_address=2)
+    for number in range(4):
+        bench.verifier.may_answer.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await bench.try_(said(secret=b"%d" % number))
+        bench.verifier.may_answer.set()
+    assert len(bench.verifier.asked) == 2
+    assert bench.counted("rejected") == 2
+    assert bench.log.of("auth")[0]["detail"] == "the client left before the answer"
 
 
 async def test_as_whom_a_user_may_send_is_the_policys() -> None:

@@ -47,7 +47,7 @@ CLINICAL = ip_network("10.1.0.0/16")
 
 @dataclass
 class ScriptedPipeline:
-    """A pipeline whose outcome is the test's."""
+    """Screening and pipeline in one, whose outcome is the test's."""
 
     outcome: Reply | BaseException = OK
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -187,6 +187,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     supervisor = Supervisor(lambda _name, error: failures.append(error))
     metrics = Metrics(new_registry())
     handler = Handler(
+        screening=cast("Any", pipeline),
         pipeline=cast("Any", pipeline),
         contents=store,
         supervisor=supervisor,
@@ -247,6 +248,7 @@ async def test_session_ids_are_short_and_not_given_out_again_after_a_restart(ben
 def replace_handler(bench: Bench, clock: ManualClock) -> Handler:
     """The handler of the next run, with its own clock."""
     return Handler(
+        screening=cast("Any", bench.pipeline),
         pipeline=cast("Any", bench.pipeline),
         contents=bench.store,
         supervisor=bench.supervisor,

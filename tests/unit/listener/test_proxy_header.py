@@ -85,6 +85,14 @@ async def test_a_proxy_that_leaves_without_an_octet_only_looked(
 
 
 @in_virtual_time
+async def test_a_proxy_that_says_nothing_has_perhaps_not_been_told_to() -> None:
+    rig = Rig()
+    await asyncio.sleep(5.1)
+    assert rig.ends == ["no header came: does the proxy send one (in HAProxy send-proxy-v2)?"]
+    assert rig.wire.is_aborted
+
+
+@in_virtual_time
 async def test_it_is_not_awaited_for_ever_however_it_drips() -> None:
     rig = Rig()
     loop = asyncio.get_running_loop()

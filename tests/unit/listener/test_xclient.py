@@ -91,7 +91,7 @@ async def test_a_reload_that_trusts_the_proxy_no_more_holds_at_once(path: LivePa
         peer = await front.peer()
         await peer.command("XCLIENT ADDR=192.0.2.7", 220)
         relay = relay_policy("example.net", trusted=("10.0.0.0/8",))
-        path.pipeline.policies = replace(path.pipeline.policies, relay=relay)
+        path.policies = replace(path.policies, relay=relay)
         await peer.command("XCLIENT ADDR=10.2.3.4", 550)
         (session,) = path.handler.open_sessions
         assert session.client.address_text == "192.0.2.7"

@@ -131,6 +131,13 @@ def everything(log: MailLog) -> dict[str, Callable[[], None]]:
         "reload_refused": lambda: log.reload_refused(error="f.yaml:1:1: unknown key"),
         "backend_away": lambda: log.backend_away("exch01", detail="refused", next_probe_seconds=1),
         "backend_back": lambda: log.backend_back("exch01", away_seconds=12.0),
+        "backend_in_clear": lambda: log.backend_in_clear(
+            "exch01", detail="bad record", next_try_seconds=600.0
+        ),
+        "backend_login_refused": lambda: log.backend_login_refused(
+            "exch01", detail="535 5.7.8", next_try_seconds=300.0
+        ),
+        "capabilities_lost": lambda: log.capabilities_lost(detail="not JSON"),
         "backend_identity_refused": lambda: log.backend_identity_refused("exch01", detail="no"),
         "backend_identity_taken": lambda: log.backend_identity_taken("exch01"),
         "backend_restored": lambda: log.backend_restored("exch01", seconds=52.0),

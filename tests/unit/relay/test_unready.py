@@ -29,6 +29,15 @@ def test_only_a_transient_reply_is_kept() -> None:
     assert unready.unwelcome(NAME, make(550, "5.7.1 not you")).reply is None
 
 
+@pytest.mark.parametrize(("command", "other"), [("EHLO", "lmtp"), ("LHLO", "smtp")])
+def test_who_does_not_know_the_greeting_may_speak_the_other_protocol(
+    command: str, other: str
+) -> None:
+    unknown = unready.unwelcome(NAME, make(502, "5.5.2 Error: command not recognized"), command)
+    assert f"set protocol to {other}" in unknown.detail
+    assert "protocol" not in unready.unwelcome(NAME, make(550, "no"), command).detail
+
+
 @pytest.mark.parametrize(
     ("error", "detail", "why"),
     [

@@ -56,7 +56,12 @@ def signature_of(path: Path) -> Signature | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return _signature(found)
+
+
+def _signature(found: os.stat_result) -> Signature:
+    # The mode and the owner count, too: who was told to change them wants to see that it helped.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def read_list(path: Path, kind: ListKind) -> ListFile:
@@ -67,7 +72,7 @@ def read_list(path: Path, kind: ListKind) -> ListFile:
             octets = file.read(OCTETS_MAX + 1)
     except OSError as error:
         return ListFile(path=path, unreadable=f"cannot be read: {error.strerror or error}")
-    signature = (found.st_mtime_ns, found.st_size, found.st_ino)
+    signature = _signature(found)
     if len(octets) > OCTETS_MAX:
         return ListFile(
             path=path, signature=signature, unreadable=f"is larger than {OCTETS_MAX} octets"

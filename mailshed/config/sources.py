@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mailshed.config.schema import RuleSection
 
 ListKind = Literal["networks", "addresses", "users", "sender_logins"]
-Signature = tuple[int, int, int]
-"""Time of change in nanoseconds, size and inode of a file."""
+Signature = tuple[int, int, int, int]
+"""Times of change of a file's content and of its mode or owner in nanoseconds, size and inode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

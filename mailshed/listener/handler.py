@@ -24,6 +24,7 @@ from mailshed.listener.deadlines import Phase
 from mailshed.listener.interface import Later
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.slow import SlowReplies
+from mailshed.listener.sweep import Sweep
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
@@ -75,8 +76,9 @@ class Handler:
         self._authenticator = authenticator
         self.open_sessions: set[SmtpSession] = set()
         """Sessions of all listeners, since their number is bounded together."""
+        self._sweep = Sweep(self.open_sessions, self._fit_if_known)
         self.caps = SessionCaps(
-            metrics=metrics, maillog=maillog, now=clock.monotonic, on_stress=self._fit_all
+            metrics=metrics, maillog=maillog, now=clock.monotonic, on_stress=self._sweep.begin
         )
         # A restart must not give out the same ids again: they begin with the time of the start, as
         # queue ids do with theirs, but of its ten digits only the six from decades to seconds.
@@ -159,11 +161,10 @@ class Handler:
             session.visitor = visitor
         return refusal
 
-    def _fit_all(self) -> None:
+    def _fit_if_known(self, session: SmtpSession) -> None:
         """Stress has begun or ended."""
-        for session in self.open_sessions:
-            if hasattr(session, "client"):  # else it is told when it is known who speaks
-                self._fit(session)
+        if hasattr(session, "client"):  # else it is told when it is known who speaks
+            self._fit(session)
 
     def _fit(self, session: SmtpSession) -> None:
         """Give the session as much time as its client may have now."""

@@ -60,6 +60,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """
         self._below.set_protocol(self)
         if self._below.is_closing():
+            self._agreed.cancel()  # nobody waits for it when the loss is told
             raise ConnectionResetError
         self._below.resume_reading()
         if early:

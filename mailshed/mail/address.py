@@ -21,6 +21,8 @@ in nobody's list.
 import re
 import unicodedata
 from dataclasses import dataclass
+from encodings.idna import nameprep
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from mailshed.errors import AddressSyntaxError
@@ -59,6 +61,8 @@ _UTF8_PATH = _path_pattern(
 _UNICODE_CONTROL = re.compile("[\x80-\x9f\u2028\u2029]")
 # IDNA takes these for the dot between two labels (RFC 3490, 3.1).
 _OTHER_DOT = re.compile("[\u3002\uff0e\uff61]")
+_ACE = "xn--"
+_LABEL_OCTETS_MAX = 63
 _POSTMASTER = re.compile(rb"<postmaster>", re.IGNORECASE)
 # RFC 5321, 4.1.2: esmtp-keyword ["=" esmtp-value]; the value excludes '=', space and controls.
 # Real ENVID and ORCPT values are xtext, which may not hold '=' either (RFC 3461, 4).
@@ -164,13 +168,43 @@ def comparable(domain: str) -> str:
     lower = domain.lower()
     if lower.isascii():
         return lower
+    return _in_a_labels(lower)
+
+
+@lru_cache(maxsize=1000)
+def _in_a_labels(lower: str) -> str:
+    """The same in A-labels, or as it is where they would lead back to another name, or to none.
+
+    Strangers choose the name, so it is cheap first: the codec of the standard library takes tens of
+    milliseconds for some names of a few letters, which are not in normal form, and nearly as long
+    for names that are too long.
+    """
     unicode = unicodedata.normalize("NFC", lower)
+    if not unicodedata.is_normalized("NFKC", unicode) or _OTHER_DOT.search(unicode):
+        return lower
+    labels = unicode.removesuffix(".").split(".")
+    octets = sum(len(each) + (0 if each.isascii() else len(_ACE)) + 1 for each in labels)
+    if octets > DOMAIN_OCTETS_MAX + 1:
+        return lower
     try:
-        ascii_form = unicode.encode("idna")
-        returned = ascii_form.decode("idna")
+        ascii_form = ".".join(map(_a_label, labels))
     except UnicodeError:
         return lower
-    return ascii_form.decode("ascii").lower() if returned == unicode else lower
+    return ascii_form + unicode[len(unicode.removesuffix(".")) :]
+
+
+def _a_label(label: str) -> str:
+    """RFC 3490, 4.1, of what nameprep leaves as it is; raises UnicodeError."""
+    if not 0 < len(label) <= _LABEL_OCTETS_MAX or label.startswith(_ACE):
+        raise UnicodeError
+    if label.isascii():
+        return label
+    if nameprep(label) != label:
+        raise UnicodeError
+    ascii_form = _ACE + label.encode("punycode").decode("ascii").lower()
+    if len(ascii_form) > _LABEL_OCTETS_MAX:
+        raise UnicodeError
+    return ascii_form
 
 
 def is_non_ascii(argument: bytes) -> bool:

@@ -29,6 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=names, help="may be repeated")
     parser.add_argument("--seconds", type=float, metavar="N", help="length of the attack")
     parser.add_argument("--before", type=float, metavar="N", default=Phases().before)
+    parser.add_argument("--favoured", action="store_true", help="go before other work (root)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     return parser.parse_args()
 
@@ -49,7 +50,12 @@ def main() -> int:
             continue
         chosen = replace(scenario, seconds=arguments.seconds or scenario.seconds)
         with tempfile.TemporaryDirectory(prefix="mailshed-bench-") as folder:
-            found = measure(chosen, Phases(before=arguments.before), Path(folder) / scenario.name)
+            found = measure(
+                chosen,
+                Phases(before=arguments.before),
+                Path(folder) / scenario.name,
+                is_favoured=arguments.favoured,
+            )
         results.append(found)
         load = " ".join(f"{value:.1f}" for value in os.getloadavg())
         sys.stdout.write(f"{table(found)}  (load average {load})\n\n")

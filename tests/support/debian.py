@@ -29,6 +29,7 @@ PACKAGES: Mapping[str, str] = {
     "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
     "nmap": "nmap",
     "swaks": "swaks",
+    "libnet-ssleay-perl": "/usr/share/doc/libnet-ssleay-perl/copyright",  # TLS for swaks
     "curl": "curl",
     "strace": "strace",
     "prometheus": "promtool",
@@ -36,6 +37,9 @@ PACKAGES: Mapping[str, str] = {
     "gcc": "cc",
     "openssl": "openssl",
 }
+
+# Scanners of `make test-third-party`; no other test needs them.
+SCANNERS: Mapping[str, str] = {"sslscan": "sslscan", "testssl.sh": "testssl"}
 
 # What a package is of no use without, and only recommends.
 _ALSO: Mapping[str, Sequence[str]] = {"gcc": ("libc6-dev",), "npm": ("ca-certificates",)}
@@ -48,17 +52,19 @@ _APT_SECONDS = 600.0
 
 
 def program(name: str) -> Path | None:
-    """Where a program is, in the PATH or among the administrator's programs."""
+    """Where a program is, in the PATH or among the administrator's programs; or a file, as said."""
+    if name.startswith("/"):
+        return Path(name) if Path(name).exists() else None
     found = shutil.which(name, path=_SEARCH_PATH)
     return Path(found) if found else None
 
 
 def require(package: str, *, binary: str | None = None) -> Path:
-    """The path of the package's program `binary` (by default as listed in PACKAGES).
+    """The path of the package's program `binary` (by default as listed above).
 
     Installs the package if that is possible; else skips the test, or fails it when CI=true.
     """
-    name = binary or PACKAGES[package]
+    name = binary or PACKAGES.get(package) or SCANNERS[package]
     found = program(name)
     if found is None and _can_install():
         failure = _install_once(package)

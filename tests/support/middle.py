@@ -7,12 +7,13 @@ In front stands the test, which submits messages as the listener would; behind s
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from mailshed.admission.entrance import Entrance
@@ -43,6 +44,7 @@ from mailshed.supervisor import Supervisor
 from mailshed.terms import QueueId, SpoolState
 from tests.support.builders import (
     CLASSES,
+    OK,
     WALL,
     classification_policy,
     client,
@@ -305,11 +307,27 @@ TRUSTED = client(is_trusted=True)
 """A mail server that may send anywhere and may be sent reports."""
 
 
-async def hold_slots(middle: Middle, count: int) -> list["asyncio.Task[Reply]"]:
-    """Let clinical messages take `count` slots and stand before their dot."""
+def is_queued(answer: Reply) -> bool:
+    """Whether it promises that the spool has the message."""
+    return answer.code == 250 and b"queued as" in answer.wire and answer != OK
+
+
+def break_spool(middle: Middle, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let every commit fail."""
+
+    async def add(record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
+        raise error
+
+    monkeypatch.setattr(middle.spool, "add", add)
+
+
+async def hold_slots(
+    middle: Middle, count: int, names: str = "clinical", **changes: Any
+) -> list["asyncio.Task[Reply]"]:
+    """Let messages, clinical ones by default, take `count` slots and stand before their dot."""
     middle.backend.before_dot.clear()
     tasks = [
-        middle.supervisor.spawn(middle.submit(names="clinical"), f"holder {number}")
+        middle.supervisor.spawn(middle.submit(names=names, **changes), f"holder {number}")
         for number in range(count)
     ]
     for _ in range(20):

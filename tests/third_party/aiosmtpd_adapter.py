@@ -34,11 +34,11 @@ from mailshed.mail.envelope import TlsState
 from mailshed.mail.reply import AUTH_FAILED, AUTHENTICATED, Reply, make
 from tests.support.builders import session_limits
 from tests.support.front import ScriptedHandler
+from tests.third_party.aiosmtpd_outcomes import VARIABLE
 
-OUTCOMES = "MAILSHED_TEST_OUTCOMES"
-"""Environment variable: the file for what became of each test."""
 ANY_SIZE = 1 << 30
 
+_AUTH_OPTIONS = {"auth_callback", "authenticator", "auth_require_tls"}
 _Envelope = aiosmtpd.smtp.Envelope
 _TLS = TlsState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
@@ -48,7 +48,11 @@ class _Bridge(ScriptedHandler):
 
     def __init__(self, handler: Any, options: dict[str, Any]) -> None:
         is_clear = options.get("auth_require_tls", True)
-        super().__init__(tls=None if is_clear else _TLS)
+        is_utf8 = options.get("enable_SMTPUTF8", False)
+        super().__init__(
+            tls=None if is_clear else _TLS,
+            offered_behind=frozenset({"SMTPUTF8"} if is_utf8 else ()),
+        )
         self.theirs = handler
         self.options = options
 
@@ -79,7 +83,8 @@ class _Bridge(ScriptedHandler):
         """Ask its callback, old or new."""
         if isinstance(said, CredentialsError):
             return AUTH_FAILED
-        name, secret = said.responses[-1].split(b"\0")[1:] if len(said.responses) == 1 else said.responses
+        fields = b"\0".join(said.responses).split(b"\0")  # of PLAIN and LOGIN
+        name, secret = fields[-2:]
         callback = self.options.get("auth_callback")
         authenticator = self.options.get("authenticator")
         if callback is not None:
@@ -102,7 +107,7 @@ class Server:
         """Make a session of ours."""
         bridge = _Bridge(handler, options)
         context = options.get("tls_context")
-        auth = AuthMode.OFFERED if {"auth_callback", "authenticator"} & set(options) else AuthMode.NONE
+        auth = AuthMode.OFFERED if not _AUTH_OPTIONS.isdisjoint(options) else AuthMode.NONE
         if options.get("auth_required"):
             auth = AuthMode.REQUIRED
         factory = SessionFactory(
@@ -156,4 +161,4 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish() -> None:
     """Hand the outcomes over."""
-    Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes, indent=1))
+    Path(os.environ[VARIABLE]).write_text(json.dumps(_outcomes, indent=1))

@@ -7,31 +7,22 @@ from collections.abc import AsyncIterable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from mailshed.admission.decision import Defer, Reject
 from mailshed.classification.classifier import Classifier
-from mailshed.config.policy import Quota, QuotaPolicy, RelayPolicy, Rule, SenderRate
+from mailshed.config.policy import Quota, QuotaPolicy, SenderRate
 from mailshed.control.breaker import FAILURES_TO_OPEN, BreakerState
 from mailshed.control.divert import Situation
 from mailshed.control.fallback import FallbackRule
 from mailshed.errors import ClientGone, SpoolFull, SpoolSick
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
 from mailshed.mail.delivery import (
-    Bounced,
     Deferred,
-    DeliveryResult,
-    StageTimes,
-    TransactionResult,
 )
-from mailshed.mail.domains import DomainSet
 from mailshed.mail.envelope import Client
 from mailshed.mail.networks import NetworkSet
 from mailshed.mail.reply import Reply, make
-from mailshed.relay.verify import RecipientVerifier
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
 from mailshed.work import Work
@@ -56,10 +47,8 @@ from tests.support.fake_backend import (
     fail,
     refuse,
     sort_out,
-    take,
-    vanish,
 )
-from tests.support.middle import TRUSTED, Middle, hold_slots
+from tests.support.middle import TRUSTED, Middle, break_spool, hold_slots, is_queued
 from tests.support.overrides import hold, in_force, limit
 from tests.support.virtual_time import in_virtual_time, settle_down, until
 
@@ -73,39 +62,6 @@ def middle(tmp_path: Path) -> Middle:
     return Middle(tmp_path)
 
 
-def is_queued(answer: Reply) -> bool:
-    return answer.code == 250 and b"queued as" in answer.wire and answer != OK
-
-
-def break_spool(middle: Middle, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Let every commit fail."""
-
-    async def add(record: SpoolRecord, content: AsyncIterable[bytes]) -> None:
-        raise error
-
-    monkeypatch.setattr(middle.spool, "add", add)
-
-
-class TestRecipient:
-    @in_virtual_time
-    async def test_of_our_domains_may_be_sent_to_by_anyone(self, middle: Middle) -> None:
-        bob = mailbox("bob@example.net")
-        assert middle.screening.on_rcpt(client(), bob, sender=b"alice@example.org") is None
-        assert middle.log.lines == []
-
-    @in_virtual_time
-    async def test_elsewhere_is_for_trusted_clients(self, middle: Middle) -> None:
-        elsewhere = mailbox("bob@elsewhere.example")
-        sender = b"alice@example.org"
-        refused = middle.screening.on_rcpt(client(), elsewhere, sender=sender)
-        assert refused == reply.RELAY_DENIED
-        assert middle.screening.on_rcpt(TRUSTED, elsewhere, sender=sender) is None
-        line = middle.log.one("rejected")
-        assert (line["stage"], line["reason"]) == ("rcpt", Reason.RELAY_DENIED.value)
-        assert (line["from"], line["to"]) == ("<alice@example.org>", "<bob@elsewhere.example>")
-        assert (line["listener"], line["id"]) == (client().listener, client().session_id)
-
-
 @in_virtual_time
 async def test_each_message_that_has_its_class_is_counted_once(middle: Middle) -> None:
     counted: list[tuple[Client, str, int, int]] = []
@@ -117,55 +73,6 @@ async def test_each_message_that_has_its_class_is_counted_once(middle: Middle) -
     assert who.session_id == client().session_id
     assert (name, recipients) == ("bulk", 1)
     assert size > 0
-
-
-class Verifier:
-    """In place of `RecipientVerifier`: rules as the test says, at once or later."""
-
-    def __init__(self, ruling: Reject | Defer | None, *, is_slow: bool) -> None:
-        self.ruling, self.is_slow = ruling, is_slow
-        self.asked: list[tuple[bytes, float]] = []
-
-    def check(self, client: Client, mailbox: Mailbox, waited: float) -> Any:
-        self.asked.append((mailbox.raw, waited))
-        return self._later if self.is_slow else self.ruling
-
-    async def _later(self) -> Reject | Defer | None:
-        return self.ruling
-
-
-@pytest.mark.parametrize("is_slow", [False, True])
-class TestVerifiedRecipient:
-    async def rcpt(
-        self, middle: Middle, verifier: Verifier, to: str = "bob@example.net"
-    ) -> Reply | None:
-        middle.screening._verifier = cast("RecipientVerifier", verifier)
-        said = middle.screening.on_rcpt(client(), mailbox(to), sender=b"a@example.org", waited=1.5)
-        assert callable(said) == (verifier.is_slow and bool(verifier.asked))
-        return await said() if callable(said) else said
-
-    async def test_that_is_known_is_accepted(self, middle: Middle, *, is_slow: bool) -> None:
-        verifier = Verifier(None, is_slow=is_slow)
-        assert await self.rcpt(middle, verifier) is None
-        assert verifier.asked == [(b"bob@example.net", 1.5)]
-        assert middle.log.lines == []
-
-    async def test_that_is_not_is_refused_and_logged(
-        self, middle: Middle, *, is_slow: bool
-    ) -> None:
-        verifier = Verifier(Reject(Reason.UNKNOWN_RECIPIENT, REFUSED), is_slow=is_slow)
-        assert await self.rcpt(middle, verifier) == REFUSED
-        line = middle.log.one("rejected")
-        assert (line["stage"], line["reason"]) == ("rcpt", "unknown_recipient")
-        assert (line["to"], line["reply"]) == ("<bob@example.net>", REFUSED.text)
-
-    async def test_that_may_not_be_sent_to_is_not_looked_for(
-        self, middle: Middle, *, is_slow: bool
-    ) -> None:
-        verifier = Verifier(None, is_slow=is_slow)
-        refused = await self.rcpt(middle, verifier, "bob@elsewhere.example")
-        assert refused == reply.RELAY_DENIED
-        assert verifier.asked == []
 
 
 class TestSlotFree:
@@ -393,193 +300,7 @@ class TestPatienceOver:
         assert record.size == len(stored)
 
 
-class TestCommitImpossible:
-    @pytest.mark.parametrize(
-        ("error", "code", "reason"),
-        [
-            (SpoolFull("full"), 452, Reason.SPOOL_FULL),
-            (SpoolSick("disk I/O error"), 451, Reason.SPOOL_SICK),
-        ],
-    )
-    @in_virtual_time
-    async def test_the_client_keeps_the_message(
-        self,
-        middle: Middle,
-        monkeypatch: pytest.MonkeyPatch,
-        error: Exception,
-        code: int,
-        reason: Reason,
-    ) -> None:
-        middle.backend.always(be_away)
-        break_spool(middle, monkeypatch, error)
-        answer = await middle.submit()
-        assert answer.code == code
-        line = middle.log.one("deferred")
-        assert (line["reason"], line["reply"]) == (reason.value, answer.text)
-        labels = {"class": "personal", "action": "defer", "reason": reason.value}
-        assert middle.book.count("decisions_total", **labels) == 1
-        assert middle.journal.spooled_count == {}
-
-    @in_virtual_time
-    async def test_a_client_is_told_that_it_was_the_backend_that_was_away(
-        self, middle: Middle
-    ) -> None:
-        middle.spool.unhealthy = "disk I/O error"
-        middle.backend.always(be_away)
-        assert await middle.submit() == reply.BACKEND_AWAY
-
-    @in_virtual_time
-    async def test_relaying_goes_on_with_a_sick_spool(self, middle: Middle) -> None:
-        middle.spool.unhealthy = "disk I/O error"
-        assert await middle.submit() == OK
-
-    @in_virtual_time
-    async def test_an_unforeseen_fault_is_the_boundary_s_business(
-        self, middle: Middle, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        middle.backend.always(be_away)
-        break_spool(middle, monkeypatch, RuntimeError("bug"))
-        with pytest.raises(RuntimeError, match="bug"):
-            await middle.submit()
-        assert middle.gate.in_flight == 0
-
-
-class TestBackendDefers:
-    @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT])
-    @in_virtual_time
-    async def test_a_mail_server_gets_the_4xx_as_it_came(
-        self, middle: Middle, stage: Stage
-    ) -> None:
-        middle.backend.always(defer(BUSY, stage))
-        assert await middle.submit("bob@example.net", "eve@example.net") is BUSY
-        assert middle.spool.added == []
-        line = middle.log.one("deferred")
-        assert (line["reason"], line["reply"]) == ("backend_deferred", BUSY.text)
-
-    @pytest.mark.parametrize("who", [USER_AGENT, DEVICE], ids=["user agent", "device"])
-    @in_virtual_time
-    async def test_a_client_that_does_not_retry_gets_250_after_a_commit(
-        self, middle: Middle, who: Any
-    ) -> None:
-        middle.backend.always(defer(BUSY, Stage.DOT))
-        assert is_queued(await middle.submit(client=who))
-        line = middle.log.one("spooled")
-        assert (line["reason"], line["reply"]) == ("backend_deferred", BUSY.text)
-        (queue_id,) = middle.spool.added
-        assert middle.spool.record(queue_id).in_doubt == 0
-
-    @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.MAIL, Stage.DOT])
-    @in_virtual_time
-    async def test_a_421_never_reaches_the_client(self, middle: Middle, stage: Stage) -> None:
-        """It would tell the client that our session ends, which it does not."""
-        middle.backend.always(defer(LATER, stage))
-        assert is_queued(await middle.submit())
-        assert middle.log.one("spooled")["reply"] == LATER.text, "the log says what it was"
-        middle.spool.is_full = True
-        assert (await middle.submit()).code == 452
-
-    @in_virtual_time
-    async def test_a_broken_connection_before_the_dot_is_spooled(self, middle: Middle) -> None:
-        broken = TransactionResult(
-            recipients=(Deferred(Stage.DATA, None, "connection lost"),),
-            times=StageTimes(service=2.0),
-        )
-        middle.backend.always(lambda _: broken)
-        middle.backend.seconds = 2.0
-        assert is_queued(await middle.submit())
-        line = middle.log.one("spooled")
-        assert "reply" not in line
-        assert line["detail"] == "connection lost"
-        assert line["delays"] == "0.00/0.00/0.00/2.00", "the dialog was no waiting"
-        (queue_id,) = middle.spool.added
-        assert middle.spool.record(queue_id).reason is Reason.BACKEND_AWAY
-        assert middle.spool.record(queue_id).in_doubt == 0
-
-    @in_virtual_time
-    async def test_a_backend_that_is_away_is_not_waited_for(self, middle: Middle) -> None:
-        middle.backend.always(be_away)
-        for _ in range(FAILURES_TO_OPEN):
-            assert is_queued(await middle.submit())
-        assert not middle.gate.is_up
-        began = middle.clock.monotonic()
-        assert is_queued(await middle.submit(names="clinical"))
-        assert middle.clock.monotonic() == began
-        assert len(middle.backend.asked) == FAILURES_TO_OPEN, "the last one did not try"
-
-
-class TestBackendRefuses:
-    @pytest.mark.parametrize("stage", [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT])
-    @in_virtual_time
-    async def test_the_5xx_is_passed_on_as_it_came(self, middle: Middle, stage: Stage) -> None:
-        middle.backend.always(refuse(REFUSED, stage))
-        for who in (TRUSTED, USER_AGENT, client()):
-            assert await middle.submit("a@example.net", "b@example.net", client=who) is REFUSED
-        assert middle.spool.added == []
-        assert [line["reason"] for line in middle.log.of("refused")] == ["backend_refused"] * 3
-
-
 TO = ("good@example.net", "busy@example.net", "bad@example.net")
-VERDICTS: dict[bytes, DeliveryResult] = {
-    b"busy@example.net": Deferred(Stage.RCPT, BUSY),
-    b"bad@example.net": Bounced(Stage.RCPT, REFUSED),
-}
-
-
-class TestMixedRecipients:
-    @in_virtual_time
-    async def test_of_a_trusted_client_are_kept_whole(self, middle: Middle) -> None:
-        middle.backend.always(sort_out(VERDICTS))
-        assert is_queued(await middle.submit(*TO, client=TRUSTED))
-        assert middle.backend.handed == [], "nothing was sent while the client waited"
-        (queue_id,) = middle.spool.added
-        record = middle.spool.record(queue_id)
-        assert len(record.recipients) == 3
-        assert record.reason is Reason.MIXED_RECIPIENTS
-        assert record.is_trusted
-
-    @in_virtual_time
-    async def test_are_sorted_out_by_the_drain_one_by_one_with_a_report(
-        self, middle: Middle
-    ) -> None:
-        middle.backend.always(sort_out(VERDICTS))
-        await middle.submit(*TO, client=TRUSTED)
-        (queue_id,) = middle.spool.added
-        async with middle.draining():
-            await until(lambda: len(middle.backend.handed) == 2)
-            content, report = sorted(middle.backend.handed, key=lambda each: each.queue_id)
-            assert content.queue_id == queue_id
-            assert content.recipients == (b"good@example.net",)
-            assert report.recipients == (b"alice@example.org",)
-            assert b"bad@example.net" in report.content
-            assert b"busy@example.net" not in report.content
-            await until(lambda: middle.spool.generated() == [])
-            record = middle.spool.record(queue_id)
-            assert [each.address for each in record.recipients] == [b"busy@example.net"]
-            middle.backend.always(take)
-            await until(lambda: queue_id not in middle.spool)
-        assert middle.spool.balance() == 0
-        everyone = [path for each in middle.backend.handed for path in each.recipients]
-        assert sorted(everyone) == [b"alice@example.org", b"busy@example.net", b"good@example.net"]
-        assert middle.log.one("bounced")["to"] == "<bad@example.net>"
-
-    @in_virtual_time
-    async def test_of_a_stranger_stay_with_it_if_one_was_refused_for_good(
-        self, middle: Middle
-    ) -> None:
-        """It may not be sent a report, and nobody may be lost in silence."""
-        middle.backend.always(sort_out(VERDICTS))
-        answer = await middle.submit(*TO)
-        assert answer == reply.MIXED_RECIPIENTS
-        assert answer.code == 451
-        assert middle.spool.added == []
-        assert middle.log.one("deferred")["reason"] == "mixed_recipients"
-
-    @in_virtual_time
-    async def test_of_a_stranger_are_kept_if_none_was_refused_for_good(
-        self, middle: Middle
-    ) -> None:
-        middle.backend.always(sort_out({b"busy@example.net": Deferred(Stage.RCPT, BUSY)}))
-        assert is_queued(await middle.submit("good@example.net", "busy@example.net"))
 
 
 class TestBackendThatAnswersEachRecipient:
@@ -636,42 +357,6 @@ class TestBackendThatAnswersEachRecipient:
         break_spool(middle, monkeypatch, SpoolSick("disk I/O error"))
         assert (await middle.submit(*TO, client=TRUSTED)).code == 451
         assert await middle.submit("good@example.net", client=TRUSTED) == OK
-
-
-class TestDotSentAndNoAnswer:
-    @in_virtual_time
-    async def test_a_copy_in_doubt_is_kept_and_counted(self, middle: Middle) -> None:
-        middle.backend.always(vanish)
-        assert is_queued(await middle.submit())
-        (queue_id,) = middle.spool.added
-        record = middle.spool.record(queue_id)
-        assert (record.in_doubt, record.reason) == (1, Reason.IN_DOUBT)
-        assert middle.log.one("in_doubt")["held"] == "no"
-        labels = {"class": "personal"}
-        assert middle.book.count("in_doubt_total", **labels) == 1
-
-    @in_virtual_time
-    async def test_it_is_kept_though_the_client_has_left(self, middle: Middle) -> None:
-        """The backend may have it or not; only the copy makes sure."""
-        is_gone = False
-        middle.backend.always(vanish)
-        middle.backend.after_dot.clear()
-        work = middle.supervisor.spawn(middle.submit(is_client_gone=lambda: is_gone), "in doubt")
-        await settle_down()
-        is_gone = True
-        middle.backend.after_dot.set()
-        assert is_queued(await work)
-        assert len(middle.spool.added) == 1
-
-    @in_virtual_time
-    async def test_if_nothing_can_be_stored_the_client_keeps_it_and_it_is_counted(
-        self, middle: Middle
-    ) -> None:
-        middle.spool.unhealthy = "disk I/O error"
-        middle.backend.always(vanish)
-        assert await middle.submit() == reply.NO_ANSWER
-        assert middle.book.count("in_doubt_total", **{"class": "personal"}) == 1
-        assert middle.log.events == ["in_doubt", "deferred"]
 
 
 class TestGateCloses:
@@ -732,54 +417,6 @@ class TestPolicy:
         middle.backend.before_dot.set()
         assert await clinical == OK
         await asyncio.gather(*first)
-
-
-class TestSpoolFills:
-    """What would be spooled stays with senders that can keep it, a class at a time."""
-
-    @in_virtual_time
-    async def test_a_class_whose_mark_is_reached_stays_with_mail_servers(
-        self, middle: Middle
-    ) -> None:
-        middle.spool_fill = 0.6
-        holders = await hold_slots(middle, 3)
-        assert await middle.submit(names="bulk") == reply.SPOOL_FILLING
-        assert is_queued(await middle.submit(names="bulk", client=USER_AGENT))
-        assert is_queued(await middle.submit(names="bulk", client=DEVICE))
-        line = middle.log.one("deferred")
-        assert (line["reason"], line["class"]) == ("spool_filling", "bulk")
-        labels = {"class": "bulk", "action": "defer", "reason": "spool_filling"}
-        assert middle.book.count("decisions_total", **labels) == 1
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
-    @in_virtual_time
-    async def test_what_waited_in_vain_does_so_too(self, middle: Middle) -> None:
-        middle.spool_fill = 0.7
-        holders = await hold_slots(middle, 4)
-        began = middle.clock.monotonic()
-        assert await middle.submit(names="telework") == reply.SPOOL_FILLING
-        assert middle.clock.monotonic() - began == pytest.approx(5.0)
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
-    @in_virtual_time
-    async def test_and_what_the_backend_failed(self, middle: Middle) -> None:
-        middle.spool_fill = 0.95
-        middle.backend.always(be_away)
-        assert await middle.submit() == reply.SPOOL_FILLING
-        assert is_queued(await middle.submit(names="clinical"))
-
-    @in_virtual_time
-    async def test_with_a_slot_it_is_relayed_all_the_same(self, middle: Middle) -> None:
-        middle.spool_fill = 1.0
-        assert await middle.submit(names="bulk") == OK
-
-    @in_virtual_time
-    async def test_a_copy_in_doubt_is_kept_all_the_same(self, middle: Middle) -> None:
-        middle.spool_fill = 1.0
-        middle.backend.always(vanish)
-        assert is_queued(await middle.submit(names="bulk"))
 
 
 class TestFewPlacesToWait:
@@ -962,44 +599,6 @@ class TestKeptBack:
         assert noted == [("telework", 1), ("bulk", 2)]
 
 
-class TestSlowReplies:
-    NEWS = b"x@news.example.org"
-
-    @pytest.fixture
-    def middle(self, tmp_path: Path) -> Middle:
-        made = Middle(tmp_path)
-        rules = (rule("news", BULK, sender_domains=("news.example.org",)),)
-        classifier = Classifier(classification_policy(*rules))
-        made.policies = replace(made.policies, classifier=classifier)
-        return made
-
-    def press(self, middle: Middle, saturation: float = 1.0) -> None:
-        for second in range(60):
-            middle.gate.station.shedding.note_saturation(saturation, float(second), is_away=False)
-
-    def test_come_to_mail_servers_under_pressure(self, middle: Middle) -> None:
-        assert middle.screening.on_mail(client(), sender=self.NEWS) == 0.0
-        self.press(middle, 0.7)
-        assert middle.screening.on_mail(client(), sender=self.NEWS) == pytest.approx(2.0)
-        self.press(middle)
-        assert middle.screening.on_mail(client(), sender=self.NEWS) == pytest.approx(5.0)
-
-    @pytest.mark.parametrize("sender", [b"alice@example.org", b""])
-    def test_not_to_what_may_still_be_better(self, middle: Middle, sender: bytes) -> None:
-        self.press(middle)
-        assert middle.screening.on_mail(client(), sender=sender) == 0.0
-
-    @pytest.mark.parametrize("who", [USER_AGENT, DEVICE])
-    def test_not_to_who_does_not_try_again(self, middle: Middle, who: Client) -> None:
-        self.press(middle)
-        assert middle.screening.on_mail(who, sender=self.NEWS) == 0.0
-
-    def test_not_while_observing(self, middle: Middle) -> None:
-        self.press(middle)
-        middle.set_admission(is_observing=True)
-        assert middle.screening.on_mail(client(), sender=self.NEWS) == 0.0
-
-
 class TestClientsThatForget:
     @in_virtual_time
     async def test_are_spooled_for_instead(self, middle: Middle) -> None:
@@ -1021,43 +620,6 @@ class TestClientsThatForget:
         again = mailbox("1@example.net")
         assert middle.screening.on_rcpt(client(), again, sender=sender.raw) is None
         assert await middle.submit() is BUSY
-
-
-class TestEarlyReply:
-    BULK_BY_SENDER = rule("news", BULK, sender_domains=("news.example.org",))
-    LABORATORY = rule("lab", CLINICAL, headers=(("x-lab", ()),))
-
-    def classify_by(self, middle: Middle, *rules: Rule) -> None:
-        classifier = Classifier(classification_policy(*rules))
-        middle.policies = replace(middle.policies, classifier=classifier)
-
-    def at_rcpt(self, middle: Middle, sender: bytes = b"x@news.example.org") -> Reply | None:
-        answer = middle.screening.on_rcpt(client(), mailbox("bob@example.net"), sender=sender)
-        assert not callable(answer)
-        return answer
-
-    @in_virtual_time
-    async def test_saves_the_upload_of_what_would_be_deferred_anyway(self, middle: Middle) -> None:
-        self.classify_by(middle, self.BULK_BY_SENDER)
-        middle.spool_fill = 0.6
-        assert self.at_rcpt(middle) is None, "there is a slot"
-        holders = await hold_slots(middle, 4)
-        assert self.at_rcpt(middle) == reply.SPOOL_FILLING
-        assert self.at_rcpt(middle, b"alice@example.org") is None
-        assert self.at_rcpt(middle, b"") is None
-        line = middle.log.one("rejected")
-        assert (line["stage"], line["reason"]) == ("rcpt", "spool_filling")
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
-    @in_virtual_time
-    async def test_is_not_for_what_may_be_clinical(self, middle: Middle) -> None:
-        self.classify_by(middle, self.LABORATORY, self.BULK_BY_SENDER)
-        middle.spool_fill = 1.0
-        holders = await hold_slots(middle, 4)
-        assert self.at_rcpt(middle) is None
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
 
 
 class TestPriority:
@@ -1101,7 +663,7 @@ class TestPriority:
     @in_virtual_time
     async def test_without_a_slot_too(self, middle: Middle) -> None:
         middle.spool_fill = 0.6
-        holders = await hold_slots_by_priority(middle)
+        holders = await hold_slots(middle, 4, priority=9)
         assert await middle.submit(priority=-4) == reply.PRIORITY_TOO_LOW
         middle.backend.before_dot.set()
         await asyncio.gather(*holders)
@@ -1116,24 +678,6 @@ class TestPriority:
         assert await middle.submit() == reply.SPOOL_FULL
 
     @in_virtual_time
-    async def test_is_heard_at_rcpt_already(self, middle: Middle) -> None:
-        middle.spool_fill = 0.6
-        holders = await hold_slots_by_priority(middle)
-
-        def at_rcpt(priority: int | None) -> object:
-            return middle.screening.on_rcpt(
-                TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example", priority=priority
-            )
-
-        assert at_rcpt(-4) == reply.PRIORITY_TOO_LOW
-        assert at_rcpt(5) is None, "it will be clinical"
-        assert at_rcpt(None) is None, "personal mail has room left"
-        self.believe_header(middle)
-        assert at_rcpt(-4) == reply.PRIORITY_TOO_LOW
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
-    @in_virtual_time
     async def test_may_stand_in_the_header_if_the_site_says_so(self, middle: Middle) -> None:
         """RFC 6758; of trusted clients, and the parameter counts before the field."""
         data = wire(MT_Priority="9")
@@ -1144,51 +688,6 @@ class TestPriority:
         await middle.submit(data=data)
         classes = [line["class"] for line in middle.log.of("delivered")]
         assert classes == ["personal", "clinical", "bulk", "personal"]
-
-    def test_nobody_is_slowed_down_whose_header_may_still_say_it(self, middle: Middle) -> None:
-        news = rule("news", BULK, sender_domains=("b.example",))
-        classifier = Classifier(classification_policy(*self.RULES, news))
-        middle.policies = replace(middle.policies, classifier=classifier)
-        shedding = middle.gate.station.shedding
-        for second in range(60):
-            shedding.note_saturation(1.0, float(second), is_away=False)
-
-        def delay(priority: int | None) -> float:
-            return middle.screening.on_mail(TRUSTED, sender=b"a@b.example", priority=priority)
-
-        assert (delay(9), delay(None) > 0.0, delay(-1) > 0.0) == (0.0, True, True)
-        self.believe_header(middle)
-        assert (delay(9), delay(None), delay(-1) > 0.0) == (0.0, 0.0, True)
-
-    @in_virtual_time
-    async def test_what_may_still_be_clinical_by_its_header_hears_no_early_4xx(
-        self, middle: Middle
-    ) -> None:
-        news = rule("news", BULK, sender_domains=("b.example",))
-        classifier = Classifier(classification_policy(*self.RULES, news))
-        middle.policies = replace(middle.policies, classifier=classifier)
-        middle.spool_fill = 0.6
-        holders = await hold_slots_by_priority(middle)
-
-        def at_rcpt() -> object:
-            return middle.screening.on_rcpt(
-                TRUSTED, mailbox("bob@example.net"), sender=b"a@b.example"
-            )
-
-        assert at_rcpt() == reply.SPOOL_FILLING
-        self.believe_header(middle)
-        assert at_rcpt() is None
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
-
-async def hold_slots_by_priority(middle: Middle) -> "list[asyncio.Task[Reply]]":
-    """Let urgent messages take all slots and stand before their dot."""
-    middle.backend.before_dot.clear()
-    tasks = [middle.supervisor.spawn(middle.submit(priority=9), "holder") for _ in range(4)]
-    await asyncio.sleep(0.1)
-    assert middle.gate.in_flight == 4
-    return tasks
 
 
 class TestObserving:
@@ -1259,14 +758,6 @@ class TestObserving:
             assert is_queued(await middle.submit(names="bulk"))
         assert self.would(middle, "bulk", "defer", "spool_filling") == 1, "when it was known"
 
-    @in_virtual_time
-    async def test_nobody_is_deferred_early(self, middle: Middle) -> None:
-        holders = await hold_slots(middle, 4)
-        bob = mailbox("bob@example.net")
-        assert middle.screening.on_rcpt(client(), bob, sender=b"a@example.org") is None
-        middle.backend.before_dot.set()
-        await asyncio.gather(*holders)
-
     @pytest.mark.parametrize(("network", "action"), [((), "reject"), (("192.0.2.0/24",), "relay")])
     @in_virtual_time
     async def test_a_bare_line_ending_is_counted_unless_it_would_be_normalised_anyway(
@@ -1287,19 +778,6 @@ class TestObserving:
         hop = f"from x by {middle.policies.hostname} (mailshed) with SMTP id 1; now"
         data = f"Received: {hop}\r\nReceived: {hop}\r\nSubject: round\r\n\r\n".encode()
         assert await middle.submit(data=data) == reply.LOOP
-
-
-class TestBeforeThereIsAMessage:
-    def test_what_is_wrong_with_a_command_is_noted(self, middle: Middle) -> None:
-        answer = make(555, "5.5.4 MAIL parameter not recognized")
-        middle.screening.on_rejected(client(), Stage.MAIL, answer, sender=b"a@b", recipient=None)
-        line = middle.log.one("rejected")
-        assert (line["stage"], line["from"], line["reply"]) == ("mail", "<a@b>", answer.text)
-
-    @in_virtual_time
-    async def test_what_became_of_mail_data_is_noted(self, middle: Middle) -> None:
-        middle.screening.on_discarded(middle.envelope(), 7, reply.BARE_LINE_ENDING)
-        assert middle.log.one("refused")["reason"] == "content"
 
 
 class TestFaults:
@@ -1405,42 +883,6 @@ class TestSeveralBackends:
         assert is_queued(await routed.submit(NORTH))
         (queue_id,) = routed.spool.added
         assert routed.spool.record(queue_id).backend == "north"
-
-    @in_virtual_time
-    async def test_over_its_quota_it_gives_way_where_there_is_no_room(self, routed: Middle) -> None:
-        quotas = QuotaPolicy(burst=1.0, per_sender=Quota(hard=0.001))
-        routed.set_admission(quotas=quotas)
-        rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
-        routed.policies = replace(
-            routed.policies,
-            classifier=Classifier(rules),
-            relay=RelayPolicy(
-                domains=DomainSet(["north.example", "example.net"]), trusted_networks=NetworkSet()
-            ),
-        )
-        routed.backends["north"].before_dot.clear()
-        stuck = [routed.supervisor.spawn(routed.submit(NORTH), "stuck") for _ in range(2)]
-        await settle_down()
-
-        def at_rcpt(to: str) -> Any:
-            return routed.screening.on_rcpt(client(), mailbox(to), sender=b"alice@example.org")
-
-        assert at_rcpt("carol@example.net") is None
-        assert at_rcpt(NORTH) == reply.OVER_QUOTA
-        routed.backends["north"].before_dot.set()
-        await asyncio.gather(*stuck)
-
-    def test_a_slow_reply_to_mail_takes_all_of_them_to_be_pressed(self, routed: Middle) -> None:
-        rules = classification_policy(rule("bulk", BULK, listeners=("smtp",)))
-        routed.policies = replace(routed.policies, classifier=Classifier(rules))
-        sheddings = [each.gate.station.shedding for each in routed.destinations]
-        for shedding in sheddings[:2]:
-            for second in range(60):
-                shedding.note_saturation(1.0, float(second), is_away=False)
-        assert routed.screening.on_mail(client(), sender=b"list@example.org") == 0.0
-        for second in range(60):
-            sheddings[2].note_saturation(1.0, float(second), is_away=False)
-        assert routed.screening.on_mail(client(), sender=b"list@example.org") > 0.0
 
 
 class TestSeveralRoutes:

@@ -47,7 +47,7 @@ def _check(args: argparse.Namespace) -> int:
     parts = (
         f"version {config.version}",
         count(len(config.listeners), "listener"),
-        f"backend {config.backends[0].name}",
+        f"{'backends' if config.backends[1:] else 'backend'} {_names(config)}",
         count(len(config.domains), "domain"),
         f"{len(config.classes)} classes",
         count(len(config.classification.rules), "rule"),
@@ -55,6 +55,10 @@ def _check(args: argparse.Namespace) -> int:
     )
     print(f"{file}: ok ({', '.join(parts)})")
     return ExitCode.OK
+
+
+def _names(config: "Config") -> str:
+    return " ".join(each.name for each in config.backends)
 
 
 def _test(args: argparse.Namespace) -> int:

@@ -1,10 +1,12 @@
 """One scenario: the mail of a usual hour before the attack, during it and after it."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.siege.attackers import Tally, attackers
+from tests.bench.siege.favour import favour
 from tests.bench.siege.figures import Figures, Stretch, figures
 from tests.bench.siege.scenarios import Scenario
 from tests.bench.siege.site import site
@@ -21,9 +23,13 @@ class Phases:
     after: float = 15.0
 
 
-def measure(scenario: Scenario, phases: Phases, folder: Path) -> Figures:
-    """Run it."""
+def measure(
+    scenario: Scenario, phases: Phases, folder: Path, *, is_favoured: bool = False
+) -> Figures:
+    """Run it; favoured, before other work of the machine."""
     with site(folder, scenario) as place:
+        if is_favoured:
+            favour(os.getpid(), place.daemon.pid, place.sink_pid)
         at_rest = resident_octets(place.daemon.pid)
         seconds = phases.warm_up + phases.before + scenario.seconds + phases.after
         began = time.time()
@@ -35,6 +41,8 @@ def measure(scenario: Scenario, phases: Phases, folder: Path) -> Figures:
             with attackers(
                 scenario, place.daemon.port, place.tls_port, scenario.seconds, folder
             ) as crowd:
+                if is_favoured:
+                    favour(crowd.process.pid)
                 _sleep_until(attacked + scenario.seconds)
                 left = time.time()
                 crowd.process.wait()

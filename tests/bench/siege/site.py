@@ -39,6 +39,7 @@ class Site:
 
     daemon: Daemon
     tls_port: int
+    sink_pid: int
 
     def load(self, seconds: float, seed: int = 1, rate: float = RATE) -> Load:
         """Begin the mail of so many seconds."""
@@ -85,4 +86,4 @@ def site(folder: Path, scenario: Scenario) -> Iterator[Site]:
         with Daemon(
             folder=folder / "mailshed", backend_port=sink.port, overrides=changes, port=port
         ) as daemon:
-            yield Site(daemon, tls_port)
+            yield Site(daemon, tls_port, sink.pid)

@@ -67,5 +67,5 @@ class Watch:
             cpu=look.cpu,
             sessions=scrape.total("smtp_sessions"),
             lag=scrape.total("event_loop_lag_seconds"),
-            is_stressed=bool(scrape.total("smtp_stress")),
+            is_stressed=bool(scrape.total("smtp_stress_mode")),
         )

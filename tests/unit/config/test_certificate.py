@@ -178,6 +178,12 @@ def test_what_is_no_certificate(tmp_path: Path, pair: Pair, content: bytes, said
     assert said in text
 
 
+def test_the_two_files_in_each_others_place(pair: Pair) -> None:
+    name, text = fault(pair[1], pair[0])
+    assert name == "certificate"
+    assert text.endswith("but a key: it belongs to tls.key")
+
+
 def test_a_key_that_is_a_pipe_does_not_block(tmp_path: Path, pair: Pair) -> None:
     pipe = tmp_path / "key"
     os.mkfifo(pipe, 0o600)

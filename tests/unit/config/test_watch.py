@@ -49,6 +49,14 @@ def test_a_list_that_is_replaced_or_gone_has_changed(tmp_path: Path) -> None:
     assert watch.changed(config) == []
 
 
+def test_another_mode_is_a_change(tmp_path: Path) -> None:
+    """A key that was open to everybody is refused; `chmod`, as the log advises, mends that."""
+    config, watch, file = configured(tmp_path), ListWatch(), tmp_path / "lab.txt"
+    file.chmod(0o600)
+    assert watch.changed(config) == [file]
+    assert watch.changed(config) == []
+
+
 def test_after_a_reload_what_is_in_force_is_the_measure(tmp_path: Path) -> None:
     watch, file = ListWatch(), tmp_path / "lab.txt"
     old = configured(tmp_path)

@@ -1,6 +1,7 @@
 """The address parser against the grammar of RFC 5321, 4.1.2, and against whoever tries it on."""
 
 import time
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailshed.errors import AddressSyntaxError
+from mailshed.mail import address
 from mailshed.mail.address import (
     Mailbox,
     PathArgument,
@@ -524,6 +526,28 @@ def test_a_domain_that_is_another_in_ascii_is_not_taken_for_it(name: str) -> Non
 def test_a_name_too_long_for_dns_is_compared_as_it_is() -> None:
     assert comparable("Ä" * 80) == "ä" * 80
     assert comparable("XN--ZZZZ-.é") == "xn--zzzz-.é"
+
+
+@pytest.mark.parametrize("name", ["\ufdfa" * 59, "ü" * 120, "ü." * 60 + "ü", "ü" + 99 * ".ü"])
+def test_a_name_that_cannot_be_one_is_not_prepared(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes up to 20 ms for each, as often as a stranger likes."""
+    monkeypatch.setattr(address, "nameprep", None)
+    assert comparable(name) == name
+
+
+@given(st.text(st.characters(exclude_characters="\u3002\uff0e\uff61"), max_size=30))
+@example("bücher.example.")
+@example("xn--zzzz.é")
+def test_a_domain_is_compared_as_the_codec_writes_it_if_that_leads_back(name: str) -> None:
+    unicode = unicodedata.normalize("NFC", name.lower())
+    expected = name.lower()
+    with suppress(UnicodeError):
+        written = unicode.encode("idna")
+        if written.decode("idna") == unicode:
+            expected = written.decode().lower()
+    assert comparable(name) == expected
 
 
 @given(st.text(max_size=30))

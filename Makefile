@@ -19,9 +19,11 @@ BIN := $(VENV)/bin
 LOCK := tests/lock
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 QUICK := tests/unit tests/contract tests/protocol tests/tidy
-# What only computes runs on all cores; what starts servers, kills and times them runs by itself.
-PARALLEL := $(QUICK) tests/simulation tests/support
-ALONE := tests/e2e tests/fault tests/fuzz tests/bench
+# What only computes runs on all cores; so do stories that mostly wait, file by file. What measures
+# runs by itself, after all others.
+PARALLEL := $(QUICK) tests/simulation tests/support tests/fuzz
+STORIES := tests/e2e tests/fault
+MEASURED := tests/e2e/test_overload.py tests/e2e/test_large_messages.py tests/fault/test_flapping.py tests/bench
 
 .PHONY: help
 help: ## Show this list
@@ -47,13 +49,17 @@ test: $(VENV)/.dev ## Install what the tests need (as root on Debian; else say w
 	$(BIN)/python -m tests.support.debian
 ifeq ($(strip $(PYTEST_ARGS)),)
 	$(BIN)/python -m pytest -n auto $(PARALLEL)
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(STORIES) $(MEASURED:%=--ignore=%)
+	$(BIN)/python -m pytest $(MEASURED)
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
 # The long proofs, on top of what `make test` does: docs/durability.md says what they show.
 # `make test-kill N=1000 SEED=7`: so many kills, at other moments.
+ATTACKS = tests/protocol/attacks tests/contract/test_queue_injection.py tests/protocol/test_state_machine.py \
+	tests/protocol/test_outbound_wire.py tests/tidy/test_regular_expressions.py \
+	tests/fault/test_endless_input.py tests/e2e/test_smuggling.py tests/e2e/test_open_relay.py
 LONG = $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 .PHONY: test-kill
@@ -65,6 +71,11 @@ test-kill: $(VENV)/.dev ## Kill the daemon N times under load (30; about three s
 test-flapping: $(VENV)/.dev ## Two minutes of a mail server that comes and goes every second
 	$(BIN)/python -m tests.support.debian
 	MAILSHED_TEST_FLAP_SECONDS=120 $(LONG) tests/fault/test_flapping.py
+
+.PHONY: test-attacks
+test-attacks: $(VENV)/.dev ## Try the attacks of the tests N (25) times as hard; docs/security.md has them
+	$(BIN)/python -m tests.support.debian
+	MAILSHED_TEST_ATTACKS=$(or $(N),25) $(LONG) $(ATTACKS)
 
 .PHONY: test-planted
 test-planted: $(VENV)/.dev ## Plant faults in a copy; each must turn its test red

@@ -154,6 +154,18 @@ class Service:
         policy = tls_policy(config.tls)
         return None if policy is None else await asyncio.to_thread(load_certificate, policy)
 
+    def _unless_worse(self, loaded: Loaded | None) -> Loaded | None:
+        """Raise ConfigError if it has expired and the one that is shown now has not."""
+        shown = self.parts.handshakes and self.parts.handshakes.certificates.current
+        if loaded is not None and shown is not None:
+            ends = loaded.certificate.ends
+            if ends < self.parts.clock.wall() < shown.certificate.ends:
+                raise ConfigError(
+                    f"tls.certificate: {loaded.policy.certificate} ended on {date_of(ends)}, and the"
+                    " one that clients are shown is still good: put a new one there"
+                )
+        return loaded
+
     def _warn_of_observing(self) -> None:
         if self.config.is_observing:
             self.parts.maillog.start_warning(
@@ -329,7 +341,7 @@ class Service:
             for_verifier = await asyncio.to_thread(verification_policy, config)
             for_backends = await asyncio.to_thread(read_all, parts.backends.securities)
             await parts.authenticator.refresh()
-            for_handshakes = await self._read_certificate(config)
+            for_handshakes = self._unless_worse(await self._read_certificate(config))
         except ConfigError as error:
             parts.status.reload_ok = False
             parts.maillog.reload_refused(error=in_short(error))

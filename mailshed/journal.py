@@ -413,7 +413,7 @@ def _mail(message: Message) -> Mail:
         size=message.size,
         client=envelope.client.address_text,
         rule=message.verdict.rule,
-        login=_login(envelope.client.user),
+        login=envelope.client.user,
     )
 
 
@@ -426,7 +426,7 @@ def _unclassified_mail(envelope: Envelope, size: int) -> Mail:
         recipients=[each.mailbox.raw for each in envelope.recipients],
         size=size,
         client=envelope.client.address_text,
-        login=_login(envelope.client.user),
+        login=envelope.client.user,
     )
 
 
@@ -438,12 +438,8 @@ def _spooled_mail(record: SpoolRecord) -> Mail:
         recipients=[each.address for each in record.recipients],
         size=record.size,
         client=record.client_address,
-        login=_login(record.login),
+        login=record.login,
     )
-
-
-def _login(user: str) -> str | None:
-    return mask(user) if user else None
 
 
 def _report(settlement: Settlement) -> str | None:

@@ -395,6 +395,7 @@ class Parts:
             message_totals=self._message_totals,
             cached_recipients=self._cached_recipients,
             remembered_logins=self._remembered_logins,
+            logins_failing=lambda: self.authenticator.failing,
             held_mailboxes=lambda: self.drainer.held_mailboxes,
             retry_tokens=lambda: self.drainer.retry_tokens,
             surges=self.surges.snapshots,

@@ -99,6 +99,8 @@ class Painter:
     is_stressed: Callable[[], bool] = lambda: False
     cached_recipients: Callable[[], Usage] = Usage
     remembered_logins: Callable[[], Usage] = Usage
+    logins_failing: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
+    """Why nobody can log in, and for how many seconds; an empty text if they can."""
     limit_picture: Callable[[str], LimitPicture | None] = lambda _: None
     """Of one backend; None if its limit is fixed."""
     extensions: Callable[[str], tuple[str, ...]] = lambda _: ()
@@ -130,6 +132,7 @@ class Painter:
         sheddings = [each.gate.station.shedding for each in self.destinations]
         slow_replies, slow_replies_total = self.slow_replies()
         tls = self.tls()
+        logins_failing, failing_seconds = self.logins_failing()
         return Snapshot(
             made_at=now,
             wall=wall,
@@ -151,6 +154,8 @@ class Painter:
             content_disk=_usage(self.contents.disk),
             cached_recipients=self.cached_recipients(),
             remembered_logins=self.remembered_logins(),
+            logins_failing=logins_failing,
+            logins_failing_seconds=failing_seconds,
             held_mailboxes=self.held_mailboxes(),
             retry_tokens=self.retry_tokens(),
             surges=self.surges(),

@@ -6,21 +6,23 @@ and it may not take away a class of which the spool holds mail. Nothing is appli
 
 import asyncio
 import re
-import textwrap
 from collections.abc import Callable
+from pathlib import PurePath
 
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, SpoolError
 from mailshed.policies import needs_restart, removed_classes, stranded
 from mailshed.spool.store import SpoolStore
 
-# Characters of the first fault that the log's line has. The log cuts long values at their end,
-# where the command is that shows the rest.
+# Characters of the first fault's words that the log's line has. The log cuts long values at their
+# end, where the command is that shows the rest.
 FAULT_MAX = 140
 
 # The first line of each fault in a ConfigError about a file; the place is missing if a fault is
 # about the file as a whole.
-_FAULT = re.compile(r"^(?! *\d+ \| )(?P<file>.+?)(?::\d+:\d+)?: error: .*$", re.MULTILINE)
+_FAULT = re.compile(
+    r"^(?! *\d+ \| )(?P<file>.+?)(?P<place>(?::\d+:\d+)?: error: )(?P<words>.*)$", re.MULTILINE
+)
 
 
 class Reloader:
@@ -62,5 +64,9 @@ def in_short(error: ConfigError) -> str:
         return str(error)  # not about a file's content, and one line already
     first = faults[0]
     count = f"{len(faults)} fault{'s' if faults[1:] else ''}"
-    text = textwrap.shorten(first[0], FAULT_MAX, placeholder=" ...")
+    words = first["words"]
+    if len(words) > FAULT_MAX:
+        words = f"{words[:FAULT_MAX]}..."
+    # The command has the whole path; twice it would leave no room for what is wrong.
+    text = PurePath(first["file"]).name + first["place"] + words
     return f"{count}, first: {text}; run: mailshed config check {first['file']}"

@@ -14,7 +14,7 @@ cut but wrapped, and in full where there is no width to keep to.
 
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mailshed.control.saturation import USED_UP
@@ -92,6 +92,9 @@ def _header(status: Document, width: int | None) -> Iterator[str]:
             f"STRESS: {_count(sessions.get('used', 0))} of {_count(sessions.get('limit', 0))}"
             " sessions are open, so strangers have less time"
         )
+    if failing := status.get("logins_failing"):
+        since = _age(status.get("logins_failing_seconds", 0))
+        yield from _cut(f"!!! NOBODY CAN LOG IN, for {since}: {failing}", width)
     ends = status.get("certificate_ends_wall")
     if ends is not None and ends <= wall:
         yield f"!!! The CERTIFICATE has ended {_age(wall - ends)} ago: clients refuse it !!!"
@@ -101,6 +104,7 @@ def _header(status: Document, width: int | None) -> Iterator[str]:
 
 def _backends(status: Document, width: int | None) -> Iterator[str]:
     backends = status.get("backends", ())
+    longest = max((len(each["name"]) for each in backends), default=0)
     for backend in backends:
         queued = backend.get("queued_messages", 0) if len(backends) > 1 else 0
         state = "up" if backend.get("is_up") else "AWAY"
@@ -108,7 +112,7 @@ def _backends(status: Document, width: int | None) -> Iterator[str]:
             state = "COMING BACK"
         busy, idle = backend.get("connections_busy", 0), backend.get("connections_idle", 0)
         yield from _wrapped(
-            f"BACKEND {backend['name']} {state}"
+            f"BACKEND {backend['name']:{longest}} {state}"
             f"   in flight {backend.get('in_flight', 0)}/{_slots(backend)}"
             f"   waiting {_count(backend.get('waiting', 0))}"
             f"{f'   queued {_count(queued)}' if queued else ''}"
@@ -182,6 +186,8 @@ def _shedding(status: Document, *, is_brief: bool) -> str:
         what = f"SHEDDING {', '.join(shed)}"
     elif diverted:
         what = f"DIVERTING {', '.join(diverted)}"
+    elif waits := _without_a_server(backends):
+        what = f"mail of {', '.join(waits)} waits"
     else:
         what = "nothing is shed"
     level, derived = status.get("shed_level", 0), status.get("derived_level", 0)
@@ -189,7 +195,12 @@ def _shedding(status: Document, *, is_brief: bool) -> str:
         return f"LEVEL {level} FORCED, {what}"
     if level:
         return f"LEVEL {level}, {what}"
-    return what if shed or diverted else f"NORMAL, {what}"
+    return f"NORMAL, {what}" if what == "nothing is shed" else what
+
+
+def _without_a_server(backends: Sequence[Document]) -> list[str]:
+    """The backends that are away, and for which no other one takes the mail."""
+    return [each["name"] for each in backends if not each.get("is_up") and not each.get("fallback")]
 
 
 def _is_diverted(row: Document) -> bool:
@@ -211,10 +222,11 @@ def _fill(status: Document, name: str, ratio: float) -> str:
     backends = status.get("backends", ())
     if name not in ("backend", "backend_slots") or not backends:
         return f"{name} {ratio:.0%}"
+    away = " ".join(each["name"] for each in backends if not each.get("is_up"))
     if not any(each.get("is_up") for each in backends):
-        return f"backend {' '.join(each['name'] for each in backends)} away"
-    if name == "backend":
-        return f"backend {ratio:.0%}"
+        return f"backend {away} away"
+    if name == "backend":  # the worst of them
+        return f"{away} away" if away and ratio >= 1 else f"backend {ratio:.0%}"
     fullest = max(backends, key=lambda each: (each.get("is_up"), each.get("in_flight", 0)))
     return f"{name} {fullest.get('in_flight', 0)}/{fullest.get('limit', 0)} on {fullest['name']}"
 

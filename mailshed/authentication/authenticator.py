@@ -84,6 +84,7 @@ class Authenticator:
         self._cache = VerdictCache(ttl=policy.cache_ttl, entries_max=policy.entries_max)
         self._senders: SenderPolicy = sender_policy(policy)
         self._failing_since: float | None = None
+        self._failing_detail = ""
 
     def set_policy(self, policy: AuthenticationPolicy) -> None:
         """Let another policy hold from now on; what was counted stays counted."""
@@ -95,6 +96,16 @@ class Authenticator:
     def remembered(self) -> tuple[int, int]:
         """How many entries the fullest of the tables has, and how many it may have."""
         return max(len(self._failures), len(self._cache)), self._cache.entries_max
+
+    @property
+    def failing(self) -> tuple[str, float]:
+        """Why nobody says whether passwords are right, and for how many seconds.
+
+        An empty text if the last question had an answer, or none was asked.
+        """
+        if self._failing_since is None:
+            return "", 0.0
+        return self._failing_detail, self._clock.monotonic() - self._failing_since
 
     def may_send_as(self, client: Client, sender: Mailbox | None) -> bool:
         """Whether a client that has authenticated may send with this reverse-path."""
@@ -194,6 +205,7 @@ class Authenticator:
     def _tell_of_verifier(self, verdict: Verdict, now: float) -> None:
         """Log when answers begin to fail, and when they are there again."""
         if isinstance(verdict, Unavailable):
+            self._failing_detail = verdict.detail
             if self._failing_since is None:
                 self._failing_since = now
                 self._maillog.verifier_failing(detail=verdict.detail)

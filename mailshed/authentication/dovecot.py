@@ -14,7 +14,8 @@ what a restart or a reload of Dovecot looks like.
 - `resp` comes last: Dovecot reads nothing after it, so nothing could be smuggled in behind.
 - The number by which we say who we are (CPID) must be nobody else's on that socket, so it is
   random: process ids are only unique in one container.
-- FAIL with `temp_fail` is no answer. Any other FAIL is a no: wrong, disabled, or expired.
+- FAIL with `temp_fail` is no answer. Any other FAIL is a no: wrong, disabled, or expired. And so is
+  OK with `nologin`, which a password database says of users who may not log in.
 
 The socket is a local one: whoever can open it may ask about passwords, and that is all. Lines are
 at most 16 KiB, as in Dovecot.
@@ -39,6 +40,7 @@ LINE_OCTETS_MAX = 16384
 HANDSHAKE_LINES_MAX = 100
 _MAJOR, _MINOR = 1, 2
 _ID_MAX = 2**31 - 1
+_ID = re.compile(rb"[0-9]{1,10}")
 _ANSWERS = frozenset({b"OK", b"FAIL", b"CONT"})
 UNREAD_OCTETS_MAX = 64 * 1024
 """Octets of questions that the server may leave unread before it is given up."""
@@ -93,10 +95,10 @@ class _Link:
         try:
             while True:
                 command, *fields = await self._line()
-                if command not in _ANSWERS or not fields or not fields[0].isdigit():
+                if command not in _ANSWERS or not fields or not _ID.fullmatch(fields[0]):
                     continue
                 # An answer that nobody waits for is of a client that has left.
-                if (waiting := self._questions.get(int(fields[0][:10]))) is not None:
+                if (waiting := self._questions.get(int(fields[0]))) is not None:
                     waiting.put_nowait(_Answer(command, fields[1:]))
         except _Broken as error:
             self.close(str(error))
@@ -212,7 +214,9 @@ async def _ask(link: _Link, credentials: Credentials, client: Client) -> Verdict
         return Unavailable(f"it has {ascii(has[:80])[1:-1]}, and not {credentials.mechanism.value}")
     command, fields = await link.ask(said, client)
     if command == b"OK":
-        return _accepted(fields, credentials)
+        # The password is right, and the account closed: what a login process has to look at.
+        is_closed = any(each.partition(b"=")[0] == b"nologin" for each in fields)
+        return Rejected("nologin") if is_closed else _accepted(fields, credentials)
     if not _TEMPORARY.isdisjoint(fields):
         return Unavailable("it said temp_fail")
     reasons = [found for each in fields if (found := _REASON.fullmatch(each))]

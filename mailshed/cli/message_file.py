@@ -28,7 +28,8 @@ RECIPIENTS_MAX = 10_000
 NULL = "<>"
 
 _MBOX_LINE = re.compile(rb"\A>?From [^\n]*\n")
-_ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>|([^<>\s,;:\"()]+@[^<>\s,;:\"()]+)")
+# What stands in brackets, or a whole word: a word is looked at once, however long it is.
+_WORD = re.compile(r"<([^<>\s]++)>|(?<![^<>\s,;:\"()])([^<>\s,;:\"()]++)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ def _recipients(claimed: tuple[str, ...], header: HeaderView) -> tuple[Recipient
 def _addresses(value: str) -> list[Mailbox]:
     """What looks like addresses in the value of an address field, and is."""
     found = []
-    for match in _ADDRESS.finditer(value):
+    for match in _WORD.finditer(value):
         try:
             found.append(parse_mailbox(match[1] or match[2]))
         except AddressSyntaxError:

@@ -8,9 +8,9 @@ A refusal costs a look into three dictionaries and one write, so that a flood of
 turned away for less than it costs to open them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from mailshed.admission.sessions import Cap, OpenSessions, Refusals, Visitor
+from mailshed.admission.sessions import Cap, OpenSessions, Refusals, Refused, Visitor
 from mailshed.admission.stress import Stress
 from mailshed.config.policy import SessionLimits
 from mailshed.mail import reply
@@ -78,7 +78,18 @@ class SessionCaps:
         self._metrics.shut_out(cause)
         if answer is not None:
             self._metrics.reply(listener, "connect", answer.code)
-        for told in self._refusals.note(str(visitor.address), cause, self._now()):
+        self._tell(
+            self._refusals.note(str(visitor.address), cause, self._now()), listener, answer, detail
+        )
+
+    def _tell(
+        self,
+        refused: Iterable[Refused],
+        listener: str | None = None,
+        answer: Reply | None = None,
+        detail: str = "",
+    ) -> None:
+        for told in refused:
             self._maillog.session_refused(
                 client=told.address or "many",
                 cause=told.cause,
@@ -89,8 +100,10 @@ class SessionCaps:
             )
 
     def leave(self, visitor: Visitor, limits: SessionLimits) -> None:
-        """Forget a session that was let in."""
+        """Forget a session that was let in; also where the end of a flood is noticed."""
         self._open.leave(visitor)
+        if due := self._refusals.due(self._now()):
+            self._tell(due)
         self._look(limits)
 
     def _look(self, limits: SessionLimits) -> None:

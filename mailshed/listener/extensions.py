@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, Command] = {
     "STARTTLS": starttls.run,
     "XCLIENT": xclient.run,
 }
-"""By verb, in upper case."""
+"""By verb, in upper case; `commands` has all others."""
 
 
 def keywords(session: "SmtpSession") -> Iterator[str]:

@@ -1,14 +1,13 @@
-"""One SMTP session: the single subclass of aiosmtpd's SMTP. It moves bytes and keeps the sequence.
+"""One SMTP session: the single subclass of aiosmtpd's SMTP. It moves bytes, replies and deadlines.
 
-What it decides is only syntax, sequence and bounds; what mail is and where it goes is asked of the
-`MailHandler`. Overridden of aiosmtpd 1.4.6, each for a reason that its own code gives:
+Lines are cut out of what the client sends, one command is run at a time (`commands`), and replies
+leave together. What mail is and where it goes is asked of the `MailHandler`. Overridden of aiosmtpd
+1.4.6, each for a reason that its own code gives:
 
 - the command loop: bare LF ends a command there, and each line is logged twice through a regex;
-- MAIL, RCPT, EHLO: addresses are rewritten there, every parameter of DSN is refused, PIPELINING is
-  not offered, and one session's EHLO changes the line limits of all others;
-- DATA: lines are collected one by one there, and an endless line without bound;
-- RCPT waits when it has to be asked whether the mailbox exists, and MAIL when mail is to come more
-  slowly: what came before is answered first, and what comes after it waits;
+- all commands: addresses are rewritten there, every parameter of DSN is refused, PIPELINING is not
+  offered, one session's EHLO changes the line limits of all others, and after DATA lines are
+  collected one by one, an endless one without bound; none of its methods can be reached;
 - `push`: replies are collected while more commands are buffered, so a pipelined group is answered
   in one segment (RFC 2920, 3.2);
 - the timer: it is per command there and runs while the backend works; here each phase has a
@@ -29,19 +28,17 @@ from aiosmtpd.smtp import SMTP
 from mailshed.admission.sessions import Visitor
 from mailshed.admission.stress import hurried
 from mailshed.config.policy import ListenerPolicy, SessionLimits
-from mailshed.listener import auth, extensions, reception, starttls
+from mailshed.listener import commands, starttls
 from mailshed.listener.conduct import Conduct
 from mailshed.listener.deadlines import Phase, SessionTimer
 from mailshed.listener.handshakes import Handshakes
-from mailshed.listener.interface import Later, MailHandler
+from mailshed.listener.interface import MailHandler
 from mailshed.listener.reader import WireReader
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
 from mailshed.mail.envelope import Client, TlsState
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
-from mailshed.terms import Stage
 
 T = TypeVar("T")
 
@@ -96,7 +93,8 @@ class SmtpSession(SMTP):
         self.auth_failures = 0
         self._is_closing = False
         self._is_lost = False
-        self._was_asked = False
+        self.was_asked = False
+        """Whether the handler was asked about the recipient of the last RCPT."""
         self._last: Reply | None = None
         # Under the name by which aiosmtpd cancels it when the connection is lost.
         self.timer = SessionTimer(self.loop, self._overdue)
@@ -108,10 +106,13 @@ class SmtpSession(SMTP):
     def _create_envelope(self) -> PendingTransaction:
         return PendingTransaction()
 
-    def _set_rset_state(self) -> None:
-        """Forget the transaction; aiosmtpd does the same, untyped, in two methods."""
+    def forget_transaction(self) -> None:
+        """Begin anew, as after RSET."""
         self._abandon()
         self.envelope = self._create_envelope()
+
+    def _set_rset_state(self) -> None:
+        self.forget_transaction()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session; work on a message that is under way goes on without it."""
@@ -242,7 +243,7 @@ class SmtpSession(SMTP):
                 verb,
                 answer,
                 is_overrun=self.envelope.is_overrun,
-                is_old_address=self._was_asked and self.client.is_trusted,
+                is_old_address=self.was_asked and self.client.is_trusted,
             )
         elif verb == "dot":
             self._conduct.forget()
@@ -263,7 +264,7 @@ class SmtpSession(SMTP):
 
     def start_over(self) -> None:
         """Forget what the client has said, as if it had just connected."""
-        self._set_rset_state()
+        self.forget_transaction()
         self.session = self._create_session()
         self.has_utf8 = False
         self._conduct.forget()
@@ -379,73 +380,22 @@ class SmtpSession(SMTP):
         else:
             verb, _, argument = line[:-2].partition(b" ")
             name = verb.upper().decode("latin-1")
-            command = _COMMANDS.get(name)
+            command = commands.COMMANDS.get(name)
             if command is not None:
                 self._reset_timeout()
-                await command(self, argument.strip(b" \t").decode("ascii", "surrogateescape"))
-            elif (extension := extensions.COMMANDS.get(name)) is not None:
-                self._reset_timeout()
-                await extension(self, argument.strip(b" \t"))
-            elif name in _OF_HTTP:
+                await command(self, argument.strip(b" \t"))
+            elif name in commands.OF_HTTP:
                 self.end(reply.NOT_HTTP)
             else:
-                is_known = name in _REFUSED
+                is_known = name in commands.NOT_IMPLEMENTED
                 refusal = reply.NOT_IMPLEMENTED if is_known else reply.UNKNOWN_COMMAND
                 self.answer(name.lower() if is_known else "other", refusal)
+
+    # What commands use.
 
     def count_idle_command(self) -> None:
         """Count a command that leads to no message; too many are errors."""
         self._conduct.note_idle_command()
-
-    async def smtp_HELO(self, hostname: str) -> None:  # noqa: N802 - aiosmtpd finds it by name
-        """RFC 5321, 4.1.1.1."""
-        if self._greet("helo", hostname, is_extended=False):
-            self.answer("helo", reply.make(250, self.hostname))
-
-    async def smtp_EHLO(self, hostname: str) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.1."""
-        if self._greet("ehlo", hostname, is_extended=True):
-            self.answer("ehlo", reply.make(250, self.hostname, *extensions.keywords(self)))
-
-    def _greet(self, verb: str, hostname: str, *, is_extended: bool) -> bool:
-        self.count_idle_command()
-        if not hostname or not hostname.isascii() or not hostname.isprintable() or " " in hostname:
-            self.answer(verb, reply.make(501, f"5.5.4 Syntax: {verb.upper()} hostname"))
-            return False
-        self._set_rset_state()
-        assert self.session is not None
-        self.session.extended_smtp = is_extended
-        self.has_utf8 = is_extended and self.handler.is_offered_behind("SMTPUTF8")
-        self.session.host_name = hostname
-        return True
-
-    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.2."""
-        assert self.session is not None
-        if not self.session.host_name:
-            self.answer("mail", reply.HELO_FIRST)
-        elif self.envelope.mail is not None:
-            self.answer("mail", reply.NESTED_MAIL)
-        elif refused := starttls.refusal(self) or auth.refusal_of_mail(self):
-            self.answer("mail", refused)
-        elif self.is_stopping:
-            self.end(reply.SHUTTING_DOWN)
-        else:
-            begun = self.envelope.begin(
-                _octets(arg),
-                self.limits,
-                self.loop.time(),
-                is_trusted=self.client.is_trusted,
-                has_utf8=self.has_utf8,
-            )
-            if not begun.is_success:
-                self.handler.rejected(self, Stage.MAIL, _octets(arg), begun)
-            elif refused := auth.refusal_of_sender(self, _octets(arg)):
-                begun = refused
-                self._set_rset_state()
-            elif rest := self.handler.mail(self):
-                await self.busy(rest)
-            self.answer("mail", begun)
 
     async def busy(self, work: Callable[[], Awaitable[T]]) -> T:
         """Answer what came before, then do `work`; the time is ours and not the client's."""
@@ -458,118 +408,12 @@ class SmtpSession(SMTP):
         self._reset_timeout()
         return done
 
-    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.3."""
-        if self.envelope.mail is None:
-            self.answer("rcpt", reply.MAIL_FIRST)
-            return
-        if self.envelope.reception is not None:
-            self.answer("rcpt", reply.CHUNKS_BEFORE)
-            return
-        answer = self._add_recipient(_octets(arg))
-        if not isinstance(answer, Reply):
-            answer = await self._wait_for(answer)
-        if answer.code == 421:
-            self.end(answer, "rcpt")
-        else:
-            self.answer("rcpt", answer)
-
-    def _add_recipient(self, argument: bytes) -> Reply | Callable[[], Awaitable[Reply]]:
-        """Take a recipient, and tell the handler of a refusal that is not its own."""
-        self._was_asked = False
-
-        def refuse(mailbox: Mailbox) -> Reply | Later | None:
-            self._was_asked = True
-            return self.handler.recipient(self, mailbox)
-
-        answer = self.envelope.add_recipient(argument, self.limits, refuse)
-        is_repeated = answer is reply.TOO_MANY_RECIPIENTS and self.envelope.recipients_excess > 1
-        if isinstance(answer, Reply) and not (answer.is_success or self._was_asked or is_repeated):
-            self.handler.rejected(self, Stage.RCPT, argument, answer)
-        return answer
-
-    async def _wait_for(self, later: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Wait for an answer, and note for how long."""
-        await self.flush()
-        began = self.loop.time()
-        answer = await self.busy(later)
-        self.envelope.waited += self.loop.time() - began
-        return answer
-
-    async def smtp_RSET(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.5."""
-        self.count_idle_command()
-        if arg:
-            self.answer("rset", reply.NO_PARAMETERS)
-        else:
-            self._set_rset_state()
-            self.answer("rset", reply.OK)
-
-    async def smtp_NOOP(self, arg: str | None) -> None:  # noqa: ARG002, N802
-        """RFC 5321, 4.1.1.9."""
-        self.count_idle_command()
-        self.answer("noop", reply.OK)
-
-    async def smtp_VRFY(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 3.5.3: we do not tell."""
-        self.count_idle_command()
-        self.answer("vrfy", reply.CANNOT_VERIFY if arg else reply.make(501, "5.5.4 Syntax: VRFY"))
-
-    async def smtp_QUIT(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.10."""
-        if arg:
-            self.answer("quit", reply.NO_PARAMETERS)
-            return
-        self.answer("quit", reply.BYE)
-        await self.flush()
-        self._close()
-
-    # Mail data.
-
-    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """RFC 5321, 4.1.1.4."""
-        if arg:
-            self.answer("data", reply.NO_PARAMETERS)
-        elif self.envelope.mail is None:
-            self.answer("data", reply.MAIL_FIRST)
-        elif self.envelope.reception is not None:
-            self.answer("data", reply.CHUNKS_BEFORE)
-        elif not self.envelope.recipients:
-            self.answer("data", reply.NO_VALID_RECIPIENTS)
-        else:
-            self.answer("data", reply.START_INPUT)
-            await self.flush()
-            await reception.take_data(self)
-
     def end_transaction(self, answer: Reply | None) -> None:
         """Answer the end of the mail data; None: the client has left, and the session ends."""
         if answer is None:
             # No reply at all from here on: the client would take it for one to its dot.
             self._close()
             return
-        self._set_rset_state()
+        self.forget_transaction()
         self.answer("dot", answer)
         self._reset_timeout()
-
-
-_COMMANDS = {
-    "HELO": SmtpSession.smtp_HELO,
-    "EHLO": SmtpSession.smtp_EHLO,
-    "MAIL": SmtpSession.smtp_MAIL,
-    "RCPT": SmtpSession.smtp_RCPT,
-    "DATA": SmtpSession.smtp_DATA,
-    "RSET": SmtpSession.smtp_RSET,
-    "NOOP": SmtpSession.smtp_NOOP,
-    "VRFY": SmtpSession.smtp_VRFY,
-    "QUIT": SmtpSession.smtp_QUIT,
-}
-_REFUSED = frozenset({"EXPN", "HELP", "STARTTLS", "ETRN", "TURN"})
-# A web page can make a browser of our own network post commands here, which that network's trust
-# would then count for. So nothing behind a request is read (Postfix: smtpd_forbidden_commands).
-_OF_HTTP = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE"}
-)
-
-
-def _octets(arg: str | None) -> bytes:
-    return (arg or "").encode("ascii", "surrogateescape")

@@ -171,6 +171,10 @@ class SmtpServer:
     async def start(self) -> None:
         """Begin to accept connections."""
         loop = asyncio.get_running_loop()
+        # Replies that nobody reads lie in the kernel before they lie here, and stay there when the
+        # session has ended. Accepted sockets inherit what is set here (tcp(7)).
+        patience = round(self.factory.limits.reply_timeout * 1000)
+        self._listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
         twins = [self._listening.dup() for _ in range(ACCEPTS_PER_TURN - 1)]
         for listening in (self._listening, *twins):
             self._servers.append(

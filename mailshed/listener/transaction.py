@@ -2,8 +2,9 @@
 
 Syntax (RFC 5321, 4.1.1.2 and 4.1.1.3), parameters (`mail.parameters`) and bounds are judged here;
 whether a client may send to a mailbox is asked. Parameters are kept for the backend as they came,
-but for three: SIZE is reckoned anew; MT-PRIORITY counts, and goes on, only if the client is trusted
-(RFC 6710); and where it is not, AUTH says that nobody knows who has sent it (RFC 4954, 5).
+but for four: SIZE is reckoned anew; MT-PRIORITY counts, and goes on, only if the client is trusted
+(RFC 6710). Where it is not, AUTH says that nobody knows who has sent it (RFC 4954, 5), and BY does
+not have the message returned (RFC 2852): strangers get no reports of ours, so it would vanish.
 """
 
 from collections.abc import Awaitable, Callable
@@ -80,6 +81,8 @@ class PendingTransaction(LibraryEnvelope):
     ) -> Reply:
         """Take what follows MAIL; `has_utf8` if SMTPUTF8 was offered (RFC 6531)."""
         path = _parsed(address.parse_mail_argument, argument, is_utf8=has_utf8)
+        if path is reply.NON_ASCII_ADDRESS:  # the parameter would not help
+            return reply.NON_ASCII_NOT_TAKEN
         if isinstance(path, Reply):
             return path
         meaning = parameters.parse_mail_parameters(path.parameters)
@@ -94,7 +97,8 @@ class PendingTransaction(LibraryEnvelope):
         answer = reply.SENDER_OK
         if not is_trusted:
             kept, answer = _distrusted(kept, meaning)
-            meaning = replace(meaning, priority=None, auth=meaning.auth and "")
+            by = meaning.deliver_by and replace(meaning.deliver_by, is_returned=False)
+            meaning = replace(meaning, priority=None, auth=meaning.auth and "", deliver_by=by)
         self.mail = PathArgument(path.mailbox, kept)
         self.meaning = meaning
         self.octets = _octets(self.mail)
@@ -181,4 +185,8 @@ def _distrusted(
         answer = reply.PRIORITY_IGNORED
     if meaning.auth:
         kept = (*parameters.without(kept, b"AUTH"), b"AUTH=<>")
+    by = meaning.deliver_by
+    if by is not None and by.is_returned:
+        trace = b"T" if by.is_traced else b""
+        kept = (*parameters.without(kept, b"BY"), b"BY=%d;N%b" % (by.seconds, trace))
     return kept, answer

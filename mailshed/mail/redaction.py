@@ -33,7 +33,9 @@ _ADDRESSES = frozenset(
     }
 )
 _TYPES = frozenset({"content-type", "content-disposition"})
-_ADDRESS = re.compile(r'[^\s<>()\[\],;:"@]+@[^\s<>()\[\],;:"@]+')
+# Only where a word begins: else each of its characters would be a beginning, and one long word cost
+# seconds, in which no other thread runs.
+_ADDRESS = re.compile(r'(?<![^\s<>()\[\],;:"@])[^\s<>()\[\],;:"@]++@[^\s<>()\[\],;:"@]++')
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+/-]+")
 
 

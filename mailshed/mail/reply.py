@@ -117,6 +117,7 @@ NO_VALID_RECIPIENTS = make(554, "5.5.1 No valid recipients")
 NO_PARAMETERS = make(501, "5.5.4 Command takes no parameters")
 BAD_CHUNK = make(501, "5.5.4 Syntax: BDAT octets [LAST]; closing connection")
 NON_ASCII_ADDRESS = make(553, "5.6.7 Non-ASCII addresses need the parameter SMTPUTF8")
+NON_ASCII_NOT_TAKEN = make(553, "5.6.7 Non-ASCII addresses are not taken: no SMTPUTF8 here")
 
 # TLS (RFC 3207).
 TLS_READY = make(220, "2.0.0 Ready to start TLS")

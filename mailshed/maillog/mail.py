@@ -37,8 +37,8 @@ class Mail(NamedTuple):
     client: str
     rule: str | None = None
     """The classification rule that named the class; None where it is not known any more."""
-    login: str | None = None
-    """Who has proved to be its sender; None if nobody has."""
+    login: str = ""
+    """The user who has authenticated; empty if nobody has."""
 
 
 class Delays(NamedTuple):
@@ -312,7 +312,7 @@ class MailEvents(EventWriter):
             "nrcpt": len(mail.recipients),
             "size": mail.size,
             "client": mail.client,
-            "login": mail.login,
+            "login": mask(mail.login) if mail.login else None,
         }
         if delays is not None:
             reception, waiting, connect, transmission = delays

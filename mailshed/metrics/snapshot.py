@@ -231,6 +231,10 @@ class Snapshot:
     retry_clients: Usage = Usage()
     tls_handshakes: Usage | None = None
     """Under way; None without TLS."""
+    logins_failing: str = ""
+    """Why nobody can say whether passwords are right; empty: somebody can, as far as is known."""
+    logins_failing_seconds: float = 0.0
+    """For so long that has been so."""
     certificate_ends_wall: float | None = None
     """When the certificate that clients are shown ends; None without TLS."""
     overrides: tuple[OverrideSnapshot, ...] = ()

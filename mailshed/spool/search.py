@@ -93,7 +93,9 @@ def count(connection: sqlite3.Connection, wanted: QueueFilter, wall: float) -> l
     return [
         row
         for stretch in _stretches(connection, wanted)
-        for row in connection.execute(readable(connection, SUMS_OF_STRETCH), {**parameters, **stretch})
+        for row in connection.execute(
+            readable(connection, SUMS_OF_STRETCH), {**parameters, **stretch}
+        )
     ]
 
 

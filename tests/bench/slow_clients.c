@@ -120,8 +120,14 @@ static void come(struct client *c)
     setsockopt(c->fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (kinds[c->kind] == 'r')
+    if (kinds[c->kind] == 'r') {
+        /* A server that has given up may not be able to tell: its FIN waits behind its replies. */
+        int idle = 5;
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+        setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+        setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle);
+    }
     if (bind(c->fd, (struct sockaddr *)&here, sizeof here) < 0)
         fail("bind");
     if (connect(c->fd, (struct sockaddr *)there, sizeof *there) < 0 && errno != EINPROGRESS) {

@@ -54,6 +54,34 @@ FOREIGN_PATHS = (
     "<victim@elsewhere.example,ok@hospital.example>",
 )
 
+# Domains that look like ours, or become ours where somebody else folds letters. The last characters
+# are a Cyrillic o, a fullwidth h, a long s, dots that are none, and spaces of no width.
+LOOK_ALIKES = (
+    "h\u043espital.example",
+    "\uff48ospital.example",
+    "ho\u017fpital.example",
+    "hospital\u3002example",
+    "hospital\uff0eexample",
+    "hospital.example\u200b",
+    "hospital\u00ad.example",
+    "hospital.exam\u2060ple",
+    "xn--hspital-7of.example",
+    "hospital.\uff45xample",
+)
+
+# What a stranger may say to be taken for a friend, and what it is answered.
+CLAIMS = (
+    ("XCLIENT ADDR=127.0.0.2", 550),
+    ("XCLIENT ADDR=127.0.0.2 LOGIN=root", 550),
+    ("XFORWARD ADDR=127.0.0.2", 500),
+    ("PROXY TCP4 127.0.0.2 127.0.0.1 40000 25", 500),
+    ("AUTH PLAIN AHJvb3QAcm9vdA==", 502),
+    ("AUTH LOGIN cm9vdA==", 502),
+    ("EHLO [127.0.0.2]", 250),
+    ("EHLO mx.hospital.example", 250),
+    ("EHLO localhost", 250),
+)
+
 SENDERS = (
     "<stranger@elsewhere.example>",
     "<postmaster@hospital.example>",
@@ -140,6 +168,37 @@ def test_no_spelling_of_a_foreign_address_is_relayed(servers: tuple[Daemon, Post
                 # A server that forgot to remember the refusal would take the message now.
                 reply = dialog.command("DATA")
                 assert reply.startswith("5"), f"DATA after a refused {path}: {reply}"
+                dialog.command("RSET", 250)
+    _assert_only_the_witness_arrived(daemon, server)
+
+
+def test_nothing_that_a_stranger_says_of_himself_makes_him_a_friend(
+    servers: tuple[Daemon, Postfix],
+) -> None:
+    """Neither alone nor all of it together; nor a sender that somebody vouches for."""
+    daemon, server = servers
+    for claims in (*((claim,) for claim in CLAIMS), CLAIMS):
+        with Dialog(daemon.port) as dialog:
+            dialog.command("EHLO scanner.example", 250)
+            for line, code in claims:
+                dialog.command(line, code)
+            for parameters in ("", " AUTH=postmaster@hospital.example", " BODY=8BITMIME"):
+                dialog.command(f"MAIL FROM:<postmaster@hospital.example>{parameters}", 250)
+                dialog.command("RCPT TO:<victim@elsewhere.example>", 554)
+                dialog.command("DATA", 554)
+                dialog.command("RSET", 250)
+    _assert_only_the_witness_arrived(daemon, server)
+
+
+def test_a_domain_that_looks_like_ours_is_not_ours(servers: tuple[Daemon, Postfix]) -> None:
+    daemon, server = servers
+    with Dialog(daemon.port) as dialog:
+        dialog.command("EHLO scanner.example", 250)
+        for domain in LOOK_ALIKES:
+            for parameter in ("", " SMTPUTF8"):
+                dialog.command(f"MAIL FROM:<stranger@elsewhere.example>{parameter}")
+                said = f"RCPT TO:<victim@{domain}>".encode().decode("latin-1")
+                assert dialog.command(said).startswith("5"), domain
                 dialog.command("RSET", 250)
     _assert_only_the_witness_arrived(daemon, server)
 

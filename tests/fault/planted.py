@@ -100,12 +100,12 @@ FAULTS = (
         edits=(
             Edit(
                 path="mailshed/drain/attempt.py",
-                old="            result = await self._backend.deliver(message)\n",
+                old="            result = await destination.backend.deliver(message)\n",
                 new="            indexes = [each.index for each in record.recipients]\n"
                 "            endings = dict.fromkeys(indexes, Ending.DELIVERED)\n"
                 "            await self._spool.settle(Settlement(queue_id=record.queue_id,"
                 " endings=endings, attempts=1, next_attempt_wall=0.0))\n"
-                "            result = await self._backend.deliver(message)\n",
+                "            result = await destination.backend.deliver(message)\n",
             ),
             Edit(
                 path="mailshed/drain/attempt.py",
@@ -221,8 +221,8 @@ FAULTS = (
         edits=(
             Edit(
                 path="mailshed/spool/intake.py",
-                old='piece=pieces[0] if len(pieces) == 1 else b"".join(pieces),',
-                new="piece=pieces[-1],",
+                old='piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)',
+                new="piece = pieces[-1]",
             ),
         ),
         test="tests/e2e/test_byte_fidelity.py",

@@ -67,6 +67,10 @@ class NotedTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         """The same."""
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell another one from now on."""
+        self.protocol = protocol
+
     def is_closing(self) -> bool:
         """Whether it was closed."""
         return self._is_closing
@@ -82,7 +86,7 @@ class NotedTransport(asyncio.Transport):
     abort = close
 
 
-class _Bench:
+class Bench:
     """A loop for the dialogs of one target, made anew from time to time."""
 
     def __init__(self) -> None:
@@ -110,7 +114,7 @@ class _Bench:
             self._runner = None
 
 
-_BENCH = _Bench()
+BENCH = Bench()
 
 # The front.
 
@@ -178,8 +182,8 @@ class _Said:
 def session(data: bytes) -> None:
     """A client of ours: whole replies, one for each thing asked, no false end of mail, an end."""
     for policy, tls in ((_IN_CLEAR, None), (_PROTECTED, _TLS)):
-        whole = _BENCH.run(_session(data, policy, tls, is_cut=False))
-        cut = _BENCH.run(_session(data, policy, tls, is_cut=True))
+        whole = BENCH.run(_session(data, policy, tls, is_cut=False))
+        cut = BENCH.run(_session(data, policy, tls, is_cut=True))
         # What comes behind STARTTLS is judged by when it comes, and is never answered.
         if not _has_starttls(whole) and not _has_starttls(cut):
             assert whole == cut
@@ -265,8 +269,8 @@ _GROUPS = (
 def backend_dialog(data: bytes) -> None:
     """A backend: the n-th reply is to the n-th command, and none is to nothing."""
     for stages in _GROUPS:
-        whole = _BENCH.run(_backend(data, stages, is_cut=False))
-        assert _BENCH.run(_backend(data, stages, is_cut=True)) == whole
+        whole = BENCH.run(_backend(data, stages, is_cut=False))
+        assert BENCH.run(_backend(data, stages, is_cut=True)) == whole
 
 
 async def _backend(
@@ -306,8 +310,8 @@ _CLIENT = client()
 
 def dovecot_lines(data: bytes) -> None:
     """Dovecot's answers: a clear yes, a clear no, or nobody knows."""
-    whole = _BENCH.run(_dovecot(data, is_cut=False))
-    assert _BENCH.run(_dovecot(data, is_cut=True)) == whole
+    whole = BENCH.run(_dovecot(data, is_cut=False))
+    assert BENCH.run(_dovecot(data, is_cut=True)) == whole
     if isinstance(whole, Accepted):
         assert b"OK\t" in data.replace(b"\x01", b"")
         check_words(whole.login)

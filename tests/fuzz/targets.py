@@ -1,6 +1,6 @@
 """What is fuzzed: a function for each parser of the daemon, and what must hold for any octets.
 
-Those that read a whole dialog are in `dialogs`.
+Those that read a whole dialog are in `dialogs` and `encrypted`.
 
 Each raises nothing but AssertionError, for a property that does not hold. The parsers' own errors
 are answers; any other exception is a finding, and so is a call that takes too long (libFuzzer's
@@ -27,7 +27,7 @@ from mailshed.mail.trace import is_loop
 from mailshed.mail.xclient import parse_xclient
 from mailshed.relay.bdat import last_chunk
 from mailshed.relay.offers import Offers
-from tests.fuzz import dialogs
+from tests.fuzz import dialogs, encrypted
 from tests.fuzz.properties import (
     CONTROL,
     ENDS_LINE,
@@ -264,5 +264,6 @@ TARGETS: dict[str, Target] = {
         dialogs.session,
         dialogs.backend_dialog,
         dialogs.dovecot_lines,
+        encrypted.tls_connection,
     )
 }

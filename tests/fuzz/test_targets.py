@@ -11,7 +11,7 @@ import pytest
 from mailshed.listener import data
 from mailshed.mail.reply import BACKEND_AWAY, from_backend
 from mailshed.relay.wire import WireProtocol
-from tests.fuzz import dialogs, targets
+from tests.fuzz import dialogs, encrypted, targets
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_seeds_and_their_mutations_find_nothing(name: str) -> None:
     for seed in found:
         target(seed)
     rng = random.Random(zlib.crc32(name.encode()))
-    is_dialog = target.__module__ == dialogs.__name__
+    is_dialog = target.__module__ in {dialogs.__name__, encrypted.__name__}
     for _ in range(MUTATIONS_OF_DIALOGS if is_dialog else MUTATIONS):
         octets = mutated(rng.choice(found), rng)
         try:

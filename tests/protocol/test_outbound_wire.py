@@ -9,7 +9,7 @@ import asyncio
 import re
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailshed.errors import AddressSyntaxError
@@ -23,6 +23,7 @@ from mailshed.relay.offers import Offers
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import QueueId, Stage
 from tests.support.clock import ManualClock
+from tests.support.intensity import tried
 from tests.support.outbound import DEADLINE, outbound
 
 END_FOR_ANYBODY = re.compile(rb"(?<=[\r\n])\x00?\.[\r\n]")
@@ -74,7 +75,7 @@ def accepted(body: bytes, cuts: list[int], *, is_normalising: bool) -> list[byte
     return pieces if scanner.is_clean or is_normalising else None
 
 
-@settings(max_examples=150, deadline=None)
+@tried(150)
 @given(
     body=BODIES,
     cuts=st.lists(st.integers(0, 60), max_size=8),
@@ -139,7 +140,7 @@ def octets(argument: str) -> bytes:
     return argument.encode("utf-8")
 
 
-@settings(max_examples=150, deadline=None)
+@tried(150)
 @given(
     mail=ARGUMENTS,
     rcpt=ARGUMENTS,

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from mailshed.mail.address import Mailbox
 from mailshed.mail.reply import Reply, make
 from tests.support.front import DEADLINE, Front, Peer
+from tests.support.intensity import tried
 
 RECIPIENTS_MAX = 2
 SMALL = 1 << 12
@@ -222,7 +223,7 @@ class SequencesOnUvloop(Sequences):
     new_loop = uvloop.new_event_loop
 
 
-_QUICK = settings(max_examples=60, stateful_step_count=12, deadline=None)
+_QUICK = settings(tried(60), stateful_step_count=12)
 TestSequences = Sequences.TestCase
 TestSequences.settings = _QUICK
 TestSequencesOnUvloop = SequencesOnUvloop.TestCase

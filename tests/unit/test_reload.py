@@ -71,6 +71,13 @@ class TestInShort:
         assert short.endswith("; run: mailshed config check a.yaml")
         assert len(short) < FAULT_MAX + 80
 
+    def test_has_room_for_what_is_wrong_however_long_the_path_is(self) -> None:
+        file = f"/{'folder/' * 40}a.yaml"
+        assert in_short(ConfigError(f"{file}:3:5: error: spool.path: is no folder")) == (
+            f"1 fault, first: a.yaml:3:5: error: spool.path: is no folder;"
+            f" run: mailshed config check {file}"
+        )
+
     def test_leaves_one_line_alone(self) -> None:
         text = "these changes need a restart of the service: spool"
         assert in_short(ConfigError(text)) == text

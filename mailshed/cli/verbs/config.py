@@ -1,6 +1,9 @@
 """`mailshed config check|show|test|reference`: judge, print, try and explain the configuration."""
 
 import argparse
+import ssl
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +57,22 @@ def _check(args: argparse.Namespace) -> int:
         f"policy {config.classification.policy}",
     )
     print(f"{file}: ok ({', '.join(parts)})")
+    if warning := _expired(config):
+        print(f"{file}: warning: {warning}", file=sys.stderr)
     return ExitCode.OK
+
+
+def _expired(config: "Config") -> str:
+    """That the certificate has ended: no fault, as clients that verify nothing take it."""
+    from mailshed.config.certificate import date_of, load_pair
+
+    certificate, key = config.tls.certificate, config.tls.key
+    if certificate is None or key is None:
+        return ""
+    ends = load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key).ends
+    if ends > time.time():
+        return ""
+    return f"tls.certificate: {certificate} ended on {date_of(ends)}, so clients refuse it"
 
 
 def _names(config: "Config") -> str:

@@ -69,7 +69,7 @@ def test_whatever_an_impostor_says_he_is_who_he_is(
 
         @tried(40)
         @given(SENT, st.booleans())
-        def he_stays(pieces: list[bytes], waits: bool) -> None:  # noqa: FBT001 - given
+        def he_stays(pieces: list[bytes], waits: bool) -> None:
             runner.run(_say(front, pieces, waits=waits))
             if proxy is ProxyMode.PROXY_PROTOCOL:
                 assert handler.sessions == [], "he was let in"

@@ -1,9 +1,8 @@
-"""No client and no mail server writes into the log: one event is one line, and reads back as it was.
+"""Nobody else writes into the log: one event is one line, and reads back as it was.
 
 A log that can be forged hides an attack, and a terminal that shows it obeys what is in it. Whatever
 is said in a command, in AUTH, in XCLIENT or in a reply of the backend: as many lines as events,
-printable ASCII alone, each of them in the grammar of its format, and none with a name of an event
-that did not happen.
+printable ASCII alone, each in the grammar of its format, and none of an event that did not happen.
 """
 
 import base64
@@ -22,7 +21,7 @@ from mailshed.logline import VALUE_MAX
 from mailshed.mail.delivery import TransactionResult, everyone
 from mailshed.mail.reply import from_backend
 from mailshed.maillog import Delays, LogFormat, Mail, MailLog
-from mailshed.relay.envelope import outcome, refusal
+from mailshed.relay.envelope import outcome
 from mailshed.terms import Reason, Stage
 from tests.support.intensity import tried
 from tests.support.live_dialog import LiveDialog

@@ -50,7 +50,7 @@ def test_it_says_whose_mail_goes_elsewhere_and_what_waits_for_whom() -> None:
 def test_a_busy_service_looks_like_this() -> None:
     assert screen(busy_snapshot()).splitlines() == [
         "mailshed 1.0.0 on smtp-int-1  ENFORCING  up 12d7h  config 3f9a2c1d (2h1m ago)",
-        "LEVEL 3 FORCED, SHEDDING telework 1.5/s, bulk 379/s   LIMITED BY backend 100%",
+        "LEVEL 3 FORCED, SHEDDING telework 1.5/s, bulk 379/s   LIMITED BY exch02 away",
         "OVERRIDE 7: hold bulk, 1h30m left (dupont: newsletter RH)",
         "OVERRIDE 6: level 3, 1d left (martin: patch night)",
         "CLASS         IN/s  OUT/s  QUEUED OLDEST    ETA    OK/h SPOOLED/h NOTE",
@@ -158,7 +158,10 @@ def test_a_full_spool_says_so_loudly_and_why() -> None:
 
 def test_all_that_is_full_is_named() -> None:
     ratios = {"spool_disk": 1.0, "memory": 1.2, "sessions": 0.6, "files": 0.3}
-    calm = dataclasses.replace(busy_snapshot(), shed_level=0, derived_level=0, classes=())
+    up = busy_snapshot().backends[:1]
+    calm = dataclasses.replace(
+        busy_snapshot(), backends=up, shed_level=0, derived_level=0, classes=()
+    )
     shed = dataclasses.replace(calm, saturation=ratios)
     level = "NORMAL, nothing is shed   LIMITED BY memory 120%, spool_disk 100%   sessions 60%"
     assert level in screen(shed).splitlines()
@@ -169,6 +172,38 @@ def test_a_backend_that_is_away_limits_not_its_slots() -> None:
     snapshot = busy_snapshot()
     away = dataclasses.replace(snapshot, backends=snapshot.backends[1:])
     assert "ALL MAIL WAITS   LIMITED BY backend exch02 away" in screen(away).splitlines()
+
+
+def test_of_several_backends_the_one_that_is_away_is_named() -> None:
+    """`backend 100%` would send somebody to look at the wrong server."""
+    ratios = {"backend": 1.0, "memory": 0.1}
+    calm = dataclasses.replace(
+        busy_snapshot(), shed_level=0, derived_level=0, classes=(), saturation=ratios
+    )
+    assert "mail of exch02 waits   LIMITED BY exch02 away" in screen(calm).splitlines()
+    here, away = calm.backends
+    helped = dataclasses.replace(calm, backends=(here, dataclasses.replace(away, fallback="x")))
+    assert "NORMAL, nothing is shed   LIMITED BY exch02 away" in screen(helped).splitlines()
+    full = dataclasses.replace(calm, backends=(here, here))
+    assert "NORMAL, nothing is shed   LIMITED BY backend 100%" in screen(full).splitlines()
+
+
+def test_names_of_different_length_leave_the_columns_in_line() -> None:
+    here, _ = busy_snapshot().backends
+    both = (dataclasses.replace(here, name="a"), dataclasses.replace(here, name="neighbour"))
+    shown = screen(dataclasses.replace(busy_snapshot(), backends=both)).splitlines()
+    assert [line.index(" up ") for line in shown if line.startswith("BACKEND")] == [17, 17]
+
+
+def test_that_nobody_can_log_in_is_said_loudly_and_why() -> None:
+    assert "LOG IN" not in screen(busy_snapshot())
+    failing = dataclasses.replace(
+        busy_snapshot(), logins_failing="auth.sock: Connection refused", logins_failing_seconds=250
+    )
+    line = "!!! NOBODY CAN LOG IN, for 4m10s: auth.sock: Connection refused"
+    assert line in screen(failing).splitlines()
+    endless = dataclasses.replace(failing, logins_failing="x" * 300)
+    assert max(map(len, screen(endless).splitlines())) <= 80
 
 
 def test_without_a_width_neither_address_nor_cause_is_cut_or_wrapped() -> None:
@@ -301,7 +336,10 @@ def test_the_level_names_who_is_shed_and_what_limits() -> None:
 
 
 def test_calm_is_normal() -> None:
-    calm = dataclasses.replace(busy_snapshot(), classes=(), shed_level=0, derived_level=0)
+    up = busy_snapshot().backends[:1]
+    calm = dataclasses.replace(
+        busy_snapshot(), backends=up, classes=(), shed_level=0, derived_level=0
+    )
     assert screen(calm).splitlines()[1].startswith("NORMAL, nothing is shed   ")
     slow = dataclasses.replace(calm, shed_level=1, derived_level=1)
     assert screen(slow).splitlines()[1].startswith("LEVEL 1, nothing is shed   ")
@@ -331,7 +369,7 @@ def test_a_level_of_many_classes_stays_one_line() -> None:
     )
     lines = screen(dataclasses.replace(busy_snapshot(), classes=many)).splitlines()
     # The reason is not cut off for a list that the table has, too.
-    assert lines[1] == "LEVEL 3 FORCED, SHEDDING 3034/s of 8 classes   LIMITED BY backend 100%"
+    assert lines[1] == "LEVEL 3 FORCED, SHEDDING 3034/s of 8 classes   LIMITED BY exch02 away"
     assert lines[2].startswith("OVERRIDE ")
     whole = render(
         status_document(dataclasses.replace(busy_snapshot(), classes=many), 1000.0), None

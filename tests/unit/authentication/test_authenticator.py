@@ -317,6 +317,16 @@ async def test_it_is_told_when_answers_begin_to_fail_and_when_they_are_back() ->
     assert bench.log.one("verifier_works")["failed"] == 20.0
 
 
+async def test_the_status_can_say_why_nobody_can_log_in_and_for_how_long() -> None:
+    bench = Bench(AWAY, NO)
+    assert bench.made.failing == ("", 0.0), "nobody has been asked"
+    await bench.try_(said())
+    bench.clock.advance(30.0)
+    assert bench.made.failing == ("it is away", 30.0)
+    await bench.try_(said(secret=b"wrong"))
+    assert bench.made.failing == ("", 0.0), "an answer, if a refusal"
+
+
 # The rest.
 
 

@@ -197,6 +197,7 @@ async def test_a_service_without_login_is_asked_by_plain(tmp_path: Path) -> None
         ("OK\t#\tuser=alice", Accepted("alice")),
         ("OK\t#\tuser=Alice@Hospital.example\tx=y", Accepted("alice@hospital.example")),
         ("OK\t#", Accepted("alice")),
+        ("OK\t#\tuser=alice\tnologin\treason=moved", Rejected("nologin")),
         ("FAIL\t#\tuser=alice", Rejected("")),
         ("FAIL\t#\tuser=alice\tcode=user_disabled", Rejected("user_disabled")),
         ("FAIL\t#\tuser=alice\tauthz", Rejected("authz")),

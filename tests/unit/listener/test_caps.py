@@ -99,6 +99,17 @@ def test_a_flood_is_two_lines_a_minute(rig: Rig) -> None:
     assert rig.counted("smtp_connections_refused_total") == {("address",): 1001}
 
 
+def test_the_end_of_a_flood_is_told_though_nobody_is_refused_any_more(rig: Rig) -> None:
+    limits = session_limits(sessions_per_address=1)
+    assert rig.caps.enter(visitor(), "smtp", limits) is None
+    for _ in range(40):
+        assert rig.caps.enter(visitor(), "smtp", limits) is reply.TOO_MANY_OF_ADDRESS
+    rig.clock.advance(NOTE_SECONDS + 1)
+    rig.caps.leave(visitor(), limits)
+    assert len(rig.lines) == 2
+    assert "times=39" in rig.lines[-1]
+
+
 def test_a_connection_that_is_closed_without_a_word_has_no_reply(rig: Rig) -> None:
     rig.caps.refuse(visitor(), "smtp", "proxy_header", None, "version 1 is malformed")
     assert rig.counted("smtp_replies_total") == {}

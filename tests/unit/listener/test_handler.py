@@ -340,7 +340,7 @@ async def test_under_stress_only_clients_that_nobody_vouches_for_are_hurried(ben
     sessions["proxy"].visitor = Visitor(ip_address("192.0.2.1"), Standing.PROXY)
     known = sessions["authenticated"]
     known.client = replace(known.client, user="alice", is_trusted=True)
-    bench.handler.open_sessions = set(sessions.values())
+    bench.handler.open_sessions.update(sessions.values())
     limits = session_limits(sessions_max=10)
     visitors = [stranger(bench) for _ in range(8)]
     for visitor in visitors:

@@ -5,7 +5,6 @@ that can be looked at from inside, and what the subclass relies on in aiosmtpd.
 """
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Iterable
 from importlib.metadata import version
 from typing import Any, cast
@@ -14,7 +13,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 
 from mailshed.config.policy import ListenerPolicy
-from mailshed.listener import extensions, protocol
+from mailshed.listener import protocol
 from mailshed.listener.deadlines import PAUSE_LOOK, Phase
 from mailshed.listener.protocol import (
     COMMAND_OCTETS_MAX,
@@ -142,22 +141,11 @@ def test_everything_that_is_overridden_exists_in_the_library() -> None:
     overridden = {
         *("connection_lost", "eof_received", "push"),
         *("_handle_client", "_reset_timeout", "_create_envelope", "_set_rset_state"),
-        *(name for name in vars(SmtpSession) if name.startswith("smtp_")),
     }
     assert {each for each in overridden if not hasattr(SMTP, each)} == set()
     assert overridden <= vars(SmtpSession).keys()
     of_streams = {"pause_writing", "resume_writing"}
     assert {each for each in of_streams if not hasattr(asyncio.StreamReaderProtocol, each)} == set()
-
-
-def test_every_command_has_a_method_of_ours() -> None:
-    """Inherited methods answer without enhanced status codes, and rewrite addresses."""
-    for name, method in protocol._COMMANDS.items():
-        assert method is vars(SmtpSession)[f"smtp_{name}"]
-        assert inspect.iscoroutinefunction(method)
-    inherited = {name[5:] for name in dir(SMTP) if name.startswith("smtp_")}
-    known = protocol._COMMANDS.keys() | extensions.COMMANDS.keys() | protocol._REFUSED
-    assert inherited <= known
 
 
 def test_an_empty_transaction_has_nothing_of_another() -> None:

@@ -28,7 +28,7 @@ OF_STREAMS = {"_reader", "_writer"}
 
 OURS = {
     *("handler", "limits", "policy", "is_stopping", "closed"),
-    *("_out", "_conduct", "_is_closing", "_is_lost", "_was_asked", "_last", "handshakes"),
+    *("_out", "_conduct", "_is_closing", "_is_lost", "was_asked", "_last", "handshakes"),
     *("visitor", "peer", "timer", "_patient", "auth_failures", "has_utf8"),
 }
 SHARED = {

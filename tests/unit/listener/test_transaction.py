@@ -174,13 +174,27 @@ def test_the_word_of_a_stranger_does_not_count() -> None:
     assert (made.meaning.priority, made.meaning.auth) == (None, "")
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"), [(b"90;R", b"90;N"), (b"90;rt", b"90;NT"), (b"-5;nt", b"-5;nt")]
+)
+def test_mail_of_a_stranger_whom_nobody_tells_is_not_returned_early(
+    said: bytes, kept: bytes
+) -> None:
+    made = PendingTransaction()
+    assert made.begin(b"FROM:<a@b.example> RET=HDRS BY=" + said, LIMITS, 0.0).is_success
+    assert made.mail is not None
+    assert made.mail.parameters == (b"RET=HDRS", b"BY=" + kept)
+    assert made.meaning.deliver_by is not None
+    assert not made.meaning.deliver_by.is_returned
+
+
 def test_other_scripts_need_smtputf8_and_that_needs_a_mail_server_that_has_it() -> None:
     argument = "FROM:<é@b.example>".encode()
-    for has_utf8 in (False, True):
-        refused = PendingTransaction().begin(argument, LIMITS, 0.0, has_utf8=has_utf8)
-        assert refused is reply.NON_ASCII_ADDRESS
+    refused = PendingTransaction().begin(argument, LIMITS, 0.0, has_utf8=True)
+    assert refused is reply.NON_ASCII_ADDRESS
     with_parameter = argument + b" SMTPUTF8"
-    assert PendingTransaction().begin(with_parameter, LIMITS, 0.0) is reply.NON_ASCII_ADDRESS
+    for said in (argument, with_parameter):  # nobody is told to say what was not offered
+        assert PendingTransaction().begin(said, LIMITS, 0.0) is reply.NON_ASCII_NOT_TAKEN
     assert PendingTransaction().begin(b"FROM:<> SMTPUTF8", LIMITS, 0.0).code == 555
     made = PendingTransaction()
     assert made.begin(with_parameter, LIMITS, 0.0, has_utf8=True) is reply.SENDER_OK

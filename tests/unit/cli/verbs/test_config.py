@@ -6,6 +6,7 @@ import pytest
 from mailshed.cli.exit_codes import ExitCode
 from mailshed.cli.main import main
 from mailshed.cli.places import CONFIG_VARIABLE
+from tests.support.certificates import make_authority
 
 ROOT = Path(__file__).parents[4]
 QUICKSTART = str(ROOT / "config" / "quickstart.yaml")
@@ -20,6 +21,27 @@ def test_check_says_ok_on_standard_output(capsys: pytest.CaptureFixture[str]) ->
         " (version 1, 1 listener, backend maildir, 2 domains, 7 classes, 6 rules, policy default)\n"
     )
     assert captured.err == ""
+
+
+def test_check_names_all_backends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "m.yaml"
+    more = "backends:\n  - {name: north, maildir: /x, domains: [north.example]}\n"
+    file.write_text(Path(QUICKSTART).read_text().replace("backends:\n", more))
+    assert main(["config", "check", str(file)]) == ExitCode.OK
+    assert ", backends north maildir, " in capsys.readouterr().out
+
+
+def test_check_warns_of_a_certificate_that_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is used, for clients that verify nothing, so it is no fault."""
+    authority, file = make_authority(tmp_path / "ca"), tmp_path / "m.yaml"
+    for pair, is_warned in ((authority.issue(), False), (authority.issue(expired=True), True)):
+        tls = f"tls: {{certificate: {pair[0]}, key: {pair[1]}}}\n"
+        file.write_text(Path(QUICKSTART).read_text() + tls)
+        assert main(["config", "check", str(file)]) == ExitCode.OK
+        said = f"{file}: warning: tls.certificate: {pair[0]} ended on 20"
+        assert capsys.readouterr().err.startswith(said) == is_warned
 
 
 def test_check_lists_faults_on_standard_error_and_exits_78(

@@ -1,0 +1,106 @@
+"""A storm of TLS handshakes: the clinical client is served, and the event loop goes on turning.
+
+A handshake costs a server a millisecond or two of arithmetic, in which the loop stands still, and
+the client next to nothing. So their number at a time is bounded, and of those places one network
+cannot have all (`Handshakes`). Here strangers begin as many as they can, whole ones and ones that
+they leave in the middle.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from mailshed.config.policy import ListenerPolicy, TlsMode
+from tests.support.certificates import make_authority
+from tests.support.front import DEADLINE, Front, ScriptedHandler
+from tests.support.intensity import TIMES
+from tests.support.tls import TlsPeer, client_context, new_handshakes
+
+STRANGER, CLINICAL = "127.0.0.1", "127.0.0.2"
+CONNECTIONS = 200 * TIMES
+AT_ONCE = 40
+LAG_MAX = 1.0
+"""Seconds that the loop may stand still, on a busy machine; with strangers and us on one core."""
+
+
+async def storm(front: Front, context: ssl.SSLContext, number: int) -> None:
+    """One stranger: a handshake, or the half of one."""
+    peer = TlsPeer(front.port, host=STRANGER)
+    front.on_exit(peer.close)
+    with suppress(OSError, ssl.SSLError):
+        await peer.connect()
+        if number % 3:
+            await peer.begin_tls(context)
+        else:
+            await peer.send_in_clear(b"\x16\x03\x01\x02\x00\x01")
+        peer.reset()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    authority = make_authority(tmp_path)
+    pair, context = authority.issue(), client_context(authority)
+    lags: list[float] = []
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0)
+            lags.append(loop.time() - before)
+
+    async def clinical(front: Front) -> float:
+        """Send a message from the first octet on; the seconds it took."""
+        began = asyncio.get_running_loop().time()
+        peer = TlsPeer(front.port, host=CLINICAL)
+        front.on_exit(peer.close)
+        await peer.connect()
+        await peer.begin_tls(context)
+        assert (await peer.reply()).startswith(b"220 ")
+        await peer.greet()
+        await peer.command("MAIL FROM:<lab@example.org>", 250)
+        await peer.command("RCPT TO:<bob@example.net>", 250)
+        await peer.command("DATA", 354)
+        await peer.send(b"Subject: potassium\r\n\r\n6.9\r\n.\r\n")
+        assert (await peer.reply()).startswith(b"250 ")
+        return asyncio.get_running_loop().time() - began
+
+    async def story() -> list[float]:
+        front = Front(ScriptedHandler(clinical_hosts=(CLINICAL,)), sessions_max=10_000)
+        front.policy = ListenerPolicy(name="smtps", tls=TlsMode.IMPLICIT)
+        front.handshakes = new_handshakes(
+            pair,
+            is_clinical=lambda client: client.address_text == CLINICAL,
+            handshakes_max=16,
+            handshakes_per_network=8,
+        )
+        took: list[float] = []
+        async with front, asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            turn = asyncio.Semaphore(AT_ONCE)
+
+            async def one(number: int) -> None:
+                async with turn, asyncio.timeout(DEADLINE):
+                    await storm(front, context, number)
+
+            strangers = [tasks.create_task(one(number)) for number in range(CONNECTIONS)]
+            while not all(each.done() for each in strangers):
+                took.append(await clinical(front))
+            watching.cancel()
+        assert len(front.handler.taken) == len(took)
+        return took
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        took = runner.run(story())
+    lags.sort()
+    assert took, "the storm was over before anybody came"
+    assert max(took) < 5.0
+    assert lags[int(0.99 * len(lags))] < 0.05, "p99"
+    assert lags[-1] < LAG_MAX

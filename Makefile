@@ -83,7 +83,7 @@ test-planted: $(VENV)/.dev ## Plant faults in a copy; each must turn its test re
 	$(BIN)/python -m tests.fault.planted
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev ## Search each parser for SECONDS (60) for what breaks it; Python 3.11
+fuzz: $(VENV)/.dev ## Search each parser for SECONDS (60) for what breaks it (x86-64)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 .PHONY: test-third-party
@@ -129,6 +129,10 @@ bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
 .PHONY: bench-queue
 bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue
+
+.PHONY: bench-slow-sessions
+bench-slow-sessions: $(VENV)/.dev ## Measure 10,000 slow sessions and floods of connections (needs gcc)
+	$(BIN)/python -m tests.bench.slow_sessions
 
 .PHONY: bench-overload bench-overload-quick
 bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm, gcc)

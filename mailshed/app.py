@@ -14,7 +14,6 @@ restart, not at all.
 """
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -156,13 +155,14 @@ class Service:
 
     def _unless_worse(self, loaded: Loaded | None) -> Loaded | None:
         """Raise ConfigError if it has expired and the one that is shown now has not."""
-        shown = self.parts.handshakes and self.parts.handshakes.certificates.current
+        handshakes = self.parts.handshakes
+        shown = handshakes.certificates.current if handshakes is not None else None
         if loaded is not None and shown is not None:
             ends = loaded.certificate.ends
             if ends < self.parts.clock.wall() < shown.certificate.ends:
                 raise ConfigError(
-                    f"tls.certificate: {loaded.policy.certificate} ended on {date_of(ends)}, and the"
-                    " one that clients are shown is still good: put a new one there"
+                    f"tls.certificate: {loaded.policy.certificate} ended on {date_of(ends)}, and"
+                    " the one that clients are shown is still good: put a new one there"
                 )
         return loaded
 
@@ -301,9 +301,8 @@ class Service:
         parts = self.parts
         rounds = garbage.Rounds(parts.clock.monotonic())
         while True:
-            await asyncio.sleep(garbage.INTERVAL)
-            if rounds.is_due(parts.clock.monotonic(), len(parts.handler.open_sessions)):
-                gc.collect()
+            await asyncio.sleep(garbage.YOUNG_INTERVAL)
+            rounds.collect(parts.clock.monotonic(), len(parts.handler.open_sessions))
 
     # Reload.
 

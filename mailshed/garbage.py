@@ -1,4 +1,4 @@
-"""When the garbage collector looks at everything there is.
+"""When the garbage collector looks at what.
 
 CPython looks at all objects again whenever a quarter has been added to those that live long. With
 thousands of sessions that is a stop of a quarter of a second, for all of them, and it comes just
@@ -6,30 +6,32 @@ when somebody opens many: 50 objects each, 25 ns to look at one. What it finds i
 since sessions leave no cycles (a test watches that) and everything else is freed by its count of
 references at once.
 
-So what is there after the start, code and configuration, is looked at never again (`gc.freeze`),
-the young generations are collected as always, which takes milliseconds, and the old one when we say
-so: every minute while there are few sessions, and seldom while there are many. Units: seconds.
+So what is there after the start, code and configuration, is looked at never again (`gc.freeze`).
+The young generations are collected four times a second: by themselves they are collected by how
+many objects there are more than before, and where as many sessions end as begin they grow for
+seconds. All objects are looked at every minute while there are few sessions, and seldom while there
+are many. Units: seconds.
 
-Sources: the `gc` module's documentation; Include/internal/pycore_gc.h of CPython 3.11, whose
-thresholds are those of 3.13 too. From 3.14 on the old generation is collected in steps, and the
-threshold for it is ignored.
+Sources: the `gc` module's documentation; Modules/gcmodule.c of CPython 3.11, whose thresholds are
+those of 3.13 too. From 3.14 on the old generation is collected in steps, and the threshold for it
+is ignored.
 """
 
 import gc
 
+YOUNG_INTERVAL = 0.25
+"""From one look at the young generations to the next: a few milliseconds, if hundreds came."""
+
 INTERVAL = 60.0
-"""Between two looks at whether it is time."""
+"""From one look at everything to the next, with few sessions."""
 
 FEW_SESSIONS = 500
 """With so many a look at everything takes some ten milliseconds."""
 
 LONG = 900.0
-"""After so long everything is looked at all the same."""
+"""From one look at everything to the next, with many."""
 
-YOUNG_ROUNDS = 2
-"""Rounds of the youngest generation for one of the middle one; the interpreter's 10 make it long,
-while sessions come as fast as others go: the youngest then is larger than its threshold."""
-
+_YOUNG = 1
 _NEVER = 1_000_000_000
 
 
@@ -37,18 +39,26 @@ def begin() -> None:
     """Take over from the interpreter, when all that stays has been made."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(gc.get_threshold()[0], YOUNG_ROUNDS, _NEVER)
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _NEVER)
 
 
 class Rounds:
-    """When the next look at everything is due. Pure; `now` is monotonic."""
+    """What is due when; `now` is monotonic."""
 
     def __init__(self, now: float) -> None:
         self._last = now
 
-    def is_due(self, now: float, sessions: int) -> bool:
-        """Whether to collect now, with so many sessions open; the caller then does."""
-        if sessions > FEW_SESSIONS and now - self._last < LONG:
+    def is_full_due(self, now: float, sessions: int) -> bool:
+        """Whether to look at everything now, with so many sessions open; the caller then does."""
+        if now - self._last < (INTERVAL if sessions <= FEW_SESSIONS else LONG):
             return False
         self._last = now
         return True
+
+    def collect(self, now: float, sessions: int) -> None:
+        """Do what is due; to be called each `YOUNG_INTERVAL`."""
+        if self.is_full_due(now, sessions):
+            gc.collect()
+        else:
+            gc.collect(_YOUNG)

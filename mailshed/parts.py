@@ -42,6 +42,7 @@ from mailshed.control.loop import ControlLoop
 from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
+from mailshed.drain.journal import DrainJournal
 from mailshed.journal import Journal
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
@@ -62,7 +63,7 @@ from mailshed.metrics import (
 )
 from mailshed.picture import Painter, Status
 from mailshed.pipeline import Pipeline
-from mailshed.policies import drain_policy, fingerprint, live_policies
+from mailshed.policies import drain_policy, fingerprint, helpers_of, live_policies
 from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
 from mailshed.relay.capabilities import Capabilities
 from mailshed.relay.destination import Destination
@@ -194,6 +195,7 @@ class Parts:
         config = self._config
         return Capabilities(
             [each.name for each in config.backends if each.maildir is None],
+            helpers=helpers_of(config),
             file=StateFile(config.spool.path, CAPABILITIES_FILE),
             maillog=self.maillog,
             on_failure=self.task_failed,
@@ -216,7 +218,12 @@ class Parts:
             destinations=self.destinations,
             spool=self.spool,
             supervisor=self.supervisor,
-            journal=self.journal,
+            journal=DrainJournal(
+                maillog=self.maillog,
+                metrics=self.metrics,
+                clock=self.clock,
+                on_failure=self.task_failed,
+            ),
             clock=self.clock,
             rng=self._rng,
         )

@@ -258,9 +258,7 @@ class Pipeline:
             if result is not None and name != message.route:
                 result = as_of_neighbour(result, name)
             is_adopted = await adoption.end(result)
-        self._journal.transaction(
-            message.traffic_class.name, name, "live", result, message.envelope.parameters
-        )
+        self._journal.transaction(message, name, result)
         return None if is_adopted else self._outcomes.judge(message, name, result, waited)
 
     async def _transmit(

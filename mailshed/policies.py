@@ -76,6 +76,14 @@ def routes_for(config: Config) -> Routes:
     return Routes(backends[default].name, {each.name: each.domains for each in backends})
 
 
+def helpers_of(config: Config) -> frozenset[str]:
+    """The backends that have no mail of their own, and only take that of others."""
+    default = routes_for(config).default
+    return frozenset(
+        each.name for each in config.backends if not each.domains and each.name != default
+    )
+
+
 def fallbacks_for(config: Config) -> Fallbacks:
     """Who takes the mail of which backend when that is away for long."""
     return Fallbacks(

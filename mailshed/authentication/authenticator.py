@@ -5,7 +5,8 @@ not looked at. What does the verifier say? A yes makes the login at home there, 
 the site wants that (`cache`); a no is counted. If there is no word in time, a yes that is
 remembered counts, and otherwise the client is told to come back.
 
-So many questions are out at a time, others wait; waiting and answer together have one deadline.
+So many questions are out at a time, others wait (`turns`); waiting and answer together have one
+deadline.
 Every ending is a line in the log and a count. The login stands in the line of a success. In any
 other it is cut after its first letters: what is typed there by mistake is often the password.
 
@@ -18,9 +19,10 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from mailshed.authentication.cache import VerdictCache
-from mailshed.authentication.failures import Failures
+from mailshed.authentication.failures import Failures, place_of
 from mailshed.authentication.sasl import Credentials, Mechanism
 from mailshed.authentication.senders import SenderPolicy, sender_policy
+from mailshed.authentication.turns import Turns
 from mailshed.authentication.verdict import Accepted, Rejected, Unavailable, Verdict
 from mailshed.clock import Clock
 from mailshed.config.policy import AuthenticationPolicy
@@ -74,7 +76,7 @@ class Authenticator:
     ) -> None:
         self._verifier = verifier
         self._timeout = timeout
-        self._questions = asyncio.Semaphore(questions_max)
+        self._turns = Turns(questions_max)
         self._key = key
         self._metrics = metrics
         self._maillog = maillog
@@ -149,7 +151,10 @@ class Authenticator:
         """What is true; None if so much was said wrong that it is not looked at."""
         was_asked = False
         try:
-            async with asyncio.timeout(self._timeout), self._questions:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._turns.take(place_of(client.address)),
+            ):
                 # Not before: many sessions may have waited here, all with another password.
                 if self._failures.wait(client.address, credentials.login, self._now) > 0.0:
                     return None

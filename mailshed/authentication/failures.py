@@ -58,7 +58,7 @@ class Failures:
 
     def succeeded(self, address: IPv4Address | IPv6Address, login: str, now: float) -> None:
         """Note a right one: the login is at home there."""
-        home = (_place(address), login)
+        home = (place_of(address), login)
         self._homes[home] = now
         self._homes.move_to_end(home)
         self._wrong.pop(home, None)
@@ -68,7 +68,7 @@ class Failures:
         self, address: IPv4Address | IPv6Address, login: str, now: float
     ) -> Iterable[tuple[Hashable, int]]:
         """What a wrong password counts for, each with its limit."""
-        place = _place(address)
+        place = place_of(address)
         home = (place, login)
         since = self._homes.get(home)
         if since is not None and now - since < HOME_SECONDS:
@@ -93,7 +93,7 @@ class Failures:
                 table.popitem(last=False)
 
 
-def _place(address: IPv4Address | IPv6Address) -> Hashable:
+def place_of(address: IPv4Address | IPv6Address) -> Hashable:
     """Where a client is, as far as one subscriber is."""
     host_bits = _IPV6_HOST_BITS if address.version == 6 else 0
     return address.version, int(address) >> host_bits

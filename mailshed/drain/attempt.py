@@ -16,12 +16,12 @@ from contextlib import suppress
 from mailshed.clock import Clock
 from mailshed.drain.desk import ReportDesk
 from mailshed.drain.dsn import wants_success
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.marks import SICK_PAUSE, Marks
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.drain.retry import is_unsupported, postpone, settle_attempt
 from mailshed.errors import SpoolCorrupt, SpoolError
-from mailshed.journal import Journal
 from mailshed.mail.delivery import Bounced, Delivered, InDoubt, TransactionResult, everyone
 from mailshed.relay.backend import OutboundMessage
 from mailshed.relay.destination import Destination, Destinations, as_of_neighbour
@@ -46,7 +46,7 @@ class Attempts:
         marks: Marks,
         desk: ReportDesk,
         restraint: Restraint,
-        journal: Journal,
+        journal: DrainJournal,
         age_wall: Callable[[], float],
         clock: Clock,
         rng: random.Random,
@@ -82,13 +82,7 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - the boundary: nobody else sees to this one
                 result = self._doubt(record, error)
             else:
-                self._journal.transaction(
-                    record.traffic_class,
-                    self._destination.name,
-                    "spool",
-                    result,
-                    record.parameters,
-                )
+                self._journal.transaction(record, self._destination.name, result)
             await self.settle(record, result, waited, permit)
 
     async def settle(

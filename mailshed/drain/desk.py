@@ -17,12 +17,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from mailshed.clock import Clock
 from mailshed.drain import reading
 from mailshed.drain.dsn import wants_success
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.notify import ReportContext, generated, success_report, untold
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.report_limit import ReportLimit, Summary
 from mailshed.drain.summary import write_summary
 from mailshed.errors import SpoolError
-from mailshed.journal import Journal
 from mailshed.mail.delivery import Delivered, TransactionResult
 from mailshed.mail.envelope import RANDOM_BITS, make_queue_id
 from mailshed.message import Message
@@ -41,7 +41,7 @@ class ReportDesk:
         *,
         policy: Callable[[], DrainPolicy],
         spool: SpoolStore,
-        journal: Journal,
+        journal: DrainJournal,
         clock: Clock,
         rng: random.Random,
         on_report: Callable[[Report], None],

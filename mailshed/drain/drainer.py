@@ -32,6 +32,7 @@ from mailshed.drain.amend import Amendments
 from mailshed.drain.budget import TOKENS_MAX
 from mailshed.drain.desk import ReportDesk
 from mailshed.drain.hand import Grip, Hand
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.mailboxes import LONGEST_WAIT, MAILBOXES_MAX
 from mailshed.drain.marks import SICK_PAUSE, Marks
 from mailshed.drain.outlets import Outlets
@@ -39,7 +40,6 @@ from mailshed.drain.overdue import Overdue
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.restraint import Permit
 from mailshed.errors import SpoolError
-from mailshed.journal import Journal
 from mailshed.mail.delivery import Delivered, TransactionResult
 from mailshed.message import Message
 from mailshed.metrics.snapshot import Usage
@@ -72,7 +72,7 @@ class Drainer:
         destinations: Destinations,
         spool: SpoolStore,
         supervisor: Supervisor,
-        journal: Journal,
+        journal: DrainJournal,
         clock: Clock,
         rng: random.Random,
     ) -> None:

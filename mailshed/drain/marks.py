@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from mailshed.drain.journal import DrainJournal
 from mailshed.errors import SpoolError, SpoolFull, SpoolSick
-from mailshed.journal import Journal
 from mailshed.spool.store import SpoolRecord, SpoolStore
 
 # Seconds between two attempts to write to, or look into, a spool that failed.
@@ -27,7 +27,7 @@ REFUSALS_MAX = 5
 class Marks:
     """The marks of the drain."""
 
-    def __init__(self, spool: SpoolStore, journal: Journal) -> None:
+    def __init__(self, spool: SpoolStore, journal: DrainJournal) -> None:
         self._spool = spool
         self._journal = journal
         self._failing = 0

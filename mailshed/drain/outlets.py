@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from mailshed.clock import Clock
 from mailshed.drain.attempt import Attempts
 from mailshed.drain.desk import ReportDesk
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.marks import Marks
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.restraint import Restraint
 from mailshed.drain.turn import Turns
-from mailshed.journal import Journal
 from mailshed.mail.delivery import TransactionResult
 from mailshed.relay.destination import Destination, Destinations
 from mailshed.spool.store import Settlement, SpoolRecord, SpoolStore
@@ -43,7 +43,7 @@ class Outlets:
         spool: SpoolStore,
         marks: Marks,
         desk: ReportDesk,
-        journal: Journal,
+        journal: DrainJournal,
         age_wall: Callable[[], float],
         clock: Clock,
         rng: random.Random,

@@ -22,11 +22,11 @@ from mailshed.clock import Clock
 from mailshed.drain.ages import AgeClock
 from mailshed.drain.desk import ReportDesk
 from mailshed.drain.hand import Hand
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.notify import delay_report, may_report
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import expire
 from mailshed.errors import SpoolError, SpoolFull
-from mailshed.journal import Journal
 from mailshed.spool.store import Report, SpoolRecord, SpoolStore
 
 # Seconds between two looks, and before the first.
@@ -51,7 +51,7 @@ class Overdue:
         *,
         spool: SpoolStore,
         hand: Hand,
-        journal: Journal,
+        journal: DrainJournal,
         clock: Clock,
         ages: AgeClock,
         policy: Callable[[], DrainPolicy],

@@ -5,6 +5,9 @@ us a message with SMTPUTF8 (RFC 6531), or of the size we announced, must not get
 server behind us takes neither. So the front asks here, and what it hears is the intersection of all
 backends: one that lacks an extension is enough, and one that was never seen makes it unknown.
 
+A neighbour that serves nobody by itself and only helps out is not asked: it may not be seen for
+years, and what it does not take waits for its own server.
+
 Only the reply that counts is noted, the one after TLS. It is kept in a file (`statefile`), which is
 saved within a minute after a change. Nothing depends on it but what EHLO says: a file that cannot
 be read is a line in the log, and the first connection to each backend fills the gap. All of it
@@ -32,12 +35,13 @@ SIZE_LEAST = 64 * 1024
 
 
 class Capabilities:
-    """Of all `backends` that speak SMTP, by name."""
+    """Of all `backends` that speak SMTP, by name; `helpers` are those that only help out."""
 
     def __init__(
         self,
         backends: Iterable[str],
         *,
+        helpers: Iterable[str] = (),
         file: StateFile,
         maillog: MailLog,
         on_failure: Callable[[str, BaseException], None],
@@ -45,6 +49,7 @@ class Capabilities:
         self.on_change: Callable[[], None] = lambda: None
         """Called when something is offered that was not, or no more."""
         self._names = tuple(backends)
+        self._servants = frozenset(self._names).difference(helpers)
         self._file = file
         self._log = maillog
         self._on_failure = on_failure
@@ -57,14 +62,16 @@ class Capabilities:
 
     def offers(self, keyword: str) -> bool | None:
         """Whether all backends offer the extension, named in upper case; None: nobody knows yet."""
-        if any(keyword not in keywords for keywords in self._keywords.values()):
+        known = self._servants.intersection(self._keywords)
+        if any(keyword not in self._keywords[each] for each in known):
             return False
-        return True if len(self._keywords) == len(self._names) else None
+        return True if known == self._servants else None
 
     @property
     def message_size_max(self) -> int | None:
         """Octets of the largest message that a client may hand us for any of them; None: any."""
-        sizes = [each.size_max for each in self._offers.values() if each.size_max is not None]
+        offers = [self._offers[each] for each in self._servants.intersection(self._offers)]
+        sizes = [each.size_max for each in offers if each.size_max is not None]
         return max(min(sizes) - TRACE_OCTETS, SIZE_LEAST) if sizes else None
 
     def of(self, backend: str) -> Offers | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mailshed.admission.routing import Routes
 from mailshed.control.fallback import FallbackChange, Fallbacks
 from mailshed.mail.address import domain_of
-from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, TransactionResult
+from mailshed.mail.delivery import Bounced, Deferred, DeliveryResult, NoReply, TransactionResult
 from mailshed.relay.backend import Backend
 from mailshed.relay.gate import Gate
 from mailshed.relay.probe import Prober
@@ -112,14 +112,27 @@ class Destinations:
 
 
 def as_of_neighbour(result: TransactionResult, neighbour: str) -> TransactionResult:
-    """What a transaction at a fallback means: whom it refuses for good waits for its own server."""
-    if not any(isinstance(each, Bounced) for each in result.recipients):
+    """What a transaction at a fallback means: whom it refuses for good waits for its own server.
+
+    So does what the fallback does not have the extensions for, which its own server may have.
+    """
+    if not any(map(_is_for_good, result.recipients)):
         return result
     return replace(result, recipients=tuple(_waits(each, neighbour) for each in result.recipients))
 
 
+def _is_for_good(result: DeliveryResult) -> bool:
+    return isinstance(result, Bounced) or (
+        isinstance(result, Deferred) and result.no_reply is NoReply.UNSUPPORTED
+    )
+
+
 def _waits(result: DeliveryResult, neighbour: str) -> DeliveryResult:
-    if not isinstance(result, Bounced):
-        return result
-    said = f"{neighbour}, which takes its mail meanwhile, refused it: {result.reply.text}"
-    return Deferred(result.stage, None, said)
+    match result:
+        case Bounced(stage, answer):
+            said = f"{neighbour}, which takes its mail meanwhile, refused it: {answer.text}"
+            return Deferred(stage, None, said)
+        case Deferred(stage, _, detail, NoReply.UNSUPPORTED):
+            return Deferred(stage, None, f"{neighbour}: {detail}", NoReply.OUR_CHOICE)
+        case _:
+            return result

@@ -1,7 +1,7 @@
-"""What is fuzzed of TLS: not OpenSSL, but what carries octets between it, a connection and a session.
+"""What is fuzzed of TLS: not OpenSSL, but what carries octets between it and a session.
 
 There are three clients. One sends the octets of the search where a handshake should be. One speaks
-TLS, and says those octets in it, cut anywhere. With the third, somebody in between changes an octet.
+TLS, and says those octets in it, cut anywhere. And with one, somebody in between changes an octet.
 The ciphers are anonymous ones, which no listener has: so no certificate is needed here.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from mailshed.listener.tls_connection import TlsConnection
 from tests.fuzz.dialogs import BENCH, NotedTransport
@@ -80,7 +81,7 @@ async def _garbage(data: bytes, *, is_cut: bool) -> None:
     assert shaking.result()
     await settle(3)
     assert below.is_closing()
-    assert not (above.heard or above.has_ended or above.is_lost)
+    assert not any((above.heard, above.has_ended, above.is_lost))
 
 
 async def _fails(secured: TlsConnection) -> bool:
@@ -106,20 +107,16 @@ class _Client:
 
     def shake(self) -> bytes:
         """Go on with the handshake; what is to be sent for it."""
-        try:
+        with suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
         return self._out.read()
 
     def said(self, data: bytes) -> bytes:
         """The records of `data`, and of a goodbye."""
         for start in range(0, len(data), 100):
             self.tls.write(data[start : start + 100])
-        try:
+        with suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         return self._out.read()
 
 

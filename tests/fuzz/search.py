@@ -19,7 +19,7 @@ MEMORY_MIB_MAX = 1024
 
 def main() -> None:
     """Search; never returns."""
-    import atheris  # noqa: PLC0415 - first of all, and for CPython 3.11 only
+    import atheris  # noqa: PLC0415 - first of all, and not on every machine
 
     name, seconds, runs = sys.argv[1:]
     with atheris.instrument_imports(include=["mailshed"]):

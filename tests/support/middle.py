@@ -24,6 +24,7 @@ from mailshed.config.policy import AdmissionPolicy, ClassificationPolicy
 from mailshed.control.fallback import FallbackRule, Fallbacks
 from mailshed.control.limit import FixedLimit
 from mailshed.drain.drainer import Drainer
+from mailshed.drain.journal import DrainJournal
 from mailshed.drain.matter import ReportPolicy
 from mailshed.drain.policy import DrainPolicy
 from mailshed.drain.retry import RetryPolicy
@@ -104,15 +105,22 @@ def drain_policy(
 
 
 class JournalBook:
-    """A journal, and what has been written and counted by it."""
+    """The journals, and what has been written and counted by them."""
 
     def __init__(self, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
         self.log = LogLines()
         self.faults: list[tuple[str, BaseException]] = []
+        maillog = MailLog(self.log, "json", "debug", wall=lambda: WALL)
         self.journal = Journal(
-            maillog=MailLog(self.log, "json", "debug", wall=lambda: WALL),
+            maillog=maillog,
+            metrics=self.metrics,
+            clock=clock,
+            on_failure=self.note_fault,
+        )
+        self.drain_journal = DrainJournal(
+            maillog=maillog,
             metrics=self.metrics,
             clock=clock,
             on_failure=self.note_fault,
@@ -177,7 +185,7 @@ class Middle:
             destinations=self.destinations,
             spool=self.spool,
             supervisor=self.supervisor,
-            journal=self.journal,
+            journal=self.book.drain_journal,
             clock=self.clock,
             rng=rng,
         )

@@ -74,7 +74,7 @@ def _fetch() -> None:
     )
     for wheel in CACHE.glob("*.whl"):
         subprocess.run([*pip, "install", "--no-deps", "--target", PACKAGES, wheel], check=True)
-    with tarfile.open(SOURCE.with_suffix(".6.tar.gz")) as archive:
+    with tarfile.open(CACHE / f"{SOURCE.name}.tar.gz") as archive:
         archive.extractall(CACHE, filter="data")
 
 

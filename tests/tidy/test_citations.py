@@ -60,7 +60,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "2.3.4": "Status field",
         "2.3.6": "Diagnostic-Code field",
     },
-    "3490": {"3.1": "Requirements"},  # Internationalizing Domain Names in Applications (2003)
+    "3490": {"3.1": "Requirements", "4.1": "ToASCII"},  # Internationalizing Domain Names in Applications (2003)
     "3696": {"2": "Restrictions on domain (DNS) names"},
     "3834": {  # Recommendations for Automatic Responses to Electronic Mail
         "2": "When (not) to send automatic responses",

@@ -146,7 +146,14 @@ def test_live_and_spooled_mail_share_gate_backend_and_spool(shop: Workshop) -> N
     drainer, pipeline = parts.drainer, parts.pipeline
     assert drainer._destinations is pipeline._destinations is parts.destinations
     assert drainer._spool is pipeline._spool is parts.spool
-    assert drainer._journal is pipeline._journal is parts.journal
+
+
+def test_a_message_is_screened_and_let_in_by_the_same_rules(shop: Workshop) -> None:
+    parts = shop.build()
+    screening, pipeline = parts.screening, parts.pipeline
+    assert screening.policies is pipeline.policies
+    assert screening._entrance is pipeline._entrance is parts.entrance
+    assert screening._destinations is pipeline._destinations
 
 
 def test_the_classes_that_wait_at_a_level_are_those_of_the_configuration(shop: Workshop) -> None:

@@ -14,6 +14,7 @@ from mailshed.policies import (
     drain_policy,
     fallbacks_for,
     fingerprint,
+    helpers_of,
     limit_for,
     live_policies,
     needs_restart,
@@ -180,6 +181,18 @@ def test_clinical_networks_follow_the_rules() -> None:
     rules = [{"name": "ward", "class": "clinical", "client_networks": ["192.0.2.0/24"]}]
     made = live_policies(config(classification={"rules": rules}))
     assert client("192.0.2.9").address in made.clinical_networks
+
+
+def test_who_has_no_domains_and_is_not_the_default_only_helps_out() -> None:
+    made = config(
+        backends=[
+            {"name": "exch", "host": "e", "fallback": "neighbour"},
+            {"name": "north", "host": "n", "domains": ["north.example"]},
+            {"name": "neighbour", "host": "o"},
+        ]
+    )
+    assert helpers_of(made) == {"neighbour"}
+    assert helpers_of(config()) == set()
 
 
 def test_routes_and_fallbacks_are_those_of_the_sections() -> None:

@@ -4,6 +4,7 @@ import argparse
 import ssl
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,22 +58,45 @@ def _check(args: argparse.Namespace) -> int:
         f"policy {config.classification.policy}",
     )
     print(f"{file}: ok ({', '.join(parts)})")
-    if warning := _expired(config):
+    for warning in _warnings(config):
         print(f"{file}: warning: {warning}", file=sys.stderr)
     return ExitCode.OK
 
 
-def _expired(config: "Config") -> str:
-    """That the certificate has ended: no fault, as clients that verify nothing take it."""
+def _warnings(config: "Config") -> Iterator[str]:
+    """What is no fault of the file, as the service starts with it, and will be one of the service.
+
+    A certificate that has ended is taken by clients that verify nothing; a socket may be there only
+    when whoever listens on it has started, too.
+    """
     from mailshed.config.certificate import date_of, load_pair
 
     certificate, key = config.tls.certificate, config.tls.key
-    if certificate is None or key is None:
-        return ""
-    ends = load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key).ends
-    if ends > time.time():
-        return ""
-    return f"tls.certificate: {certificate} ended on {date_of(ends)}, so clients refuse it"
+    if certificate is not None and key is not None:
+        ends = load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key).ends
+        if ends < time.time():
+            yield f"tls.certificate: {certificate} ended on {date_of(ends)}, so clients refuse it"
+    asked = config.authentication.dovecot_socket
+    has_logins = any(each.auth != "none" for each in config.listeners)
+    if (
+        has_logins
+        and config.authentication.verifier == "dovecot"
+        and asked
+        and not _is_socket(asked)
+    ):
+        yield f"authentication.dovecot_socket: {asked} is no socket: until it is, nobody can log in"
+    for number, backend in enumerate(config.backends):
+        path = backend.socket
+        if path is not None and not _is_socket(path):
+            yield f"backends[{number}].socket: {path} is no socket: until it is, mail waits"
+
+
+def _is_socket(path: Path) -> bool:
+    """Whether there is a socket; whether we may connect to it depends on who we are."""
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
 
 
 def _names(config: "Config") -> str:

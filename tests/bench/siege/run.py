@@ -27,7 +27,11 @@ def measure(
     scenario: Scenario, phases: Phases, folder: Path, *, is_favoured: bool = False
 ) -> Figures:
     """Run it; favoured, before other work of the machine."""
-    with site(folder, scenario) as place:
+    limits, tls = (
+        {"sessions_max": scenario.sessions_max},
+        {"handshakes_max": scenario.handshakes_max},
+    )
+    with site(folder, limits, tls) as place:
         if is_favoured:
             favour(os.getpid(), place.daemon.pid, place.sink_pid)
         at_rest = resident_octets(place.daemon.pid)

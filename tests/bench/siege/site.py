@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.siege.scenarios import Scenario
 from tests.bench.tools import Sink
 from tests.support.certificates import make_authority
 from tests.support.daemon import Daemon
@@ -71,18 +70,12 @@ def overrides(
 
 
 @contextmanager
-def site(folder: Path, scenario: Scenario) -> Iterator[Site]:
-    """Start it for this scenario."""
+def site(folder: Path, limits: Mapping[str, Any], tls: Mapping[str, Any]) -> Iterator[Site]:
+    """Start it, with these settings of both sections and otherwise as it is shipped."""
     folder.mkdir(parents=True)
     port, tls_port = free_port(), free_port()
     with Sink(folder) as sink:
-        changes = overrides(
-            port,
-            tls_port,
-            folder / "certificates",
-            limits={"sessions_max": scenario.sessions_max},
-            tls={"handshakes_max": scenario.handshakes_max},
-        )
+        changes = overrides(port, tls_port, folder / "certificates", limits=limits, tls=tls)
         with Daemon(
             folder=folder / "mailshed", backend_port=sink.port, overrides=changes, port=port
         ) as daemon:

@@ -8,6 +8,8 @@ result, the connection is not used again, and memory stays where it was. The han
 
 import asyncio
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from tests.support.scripted_backend import STALL, Say, ScriptedBackend
 
 MIB = 1 << 20
 FLOOD = 10 * MIB
-FLOODS = {
+FLOODS: dict[str, Callable[[int], bytes]] = {
     "line": lambda code: b"%d " % code + FLOOD * b"x",
     "lines": lambda code: (b"%d-x\r\n" % code) * (FLOOD // 7),
     "mixed": lambda code: (b"%d-x\r\n550 y\r\n" % code) * (FLOOD // 14),
@@ -72,7 +74,8 @@ async def test_ten_megabytes_of_a_reply_are_not_kept(
 async def test_silence_ends_at_the_deadline_of_its_phase(stage: Stage, timeout: str) -> None:
     async with ScriptedBackend(extensions=()) as server, asyncio.timeout(DEADLINE):
         server.once(stage, STALL)
-        backend = smtp_backend(server.port, **{timeout: TIMEOUT})
+        timeouts: dict[str, Any] = {timeout: TIMEOUT}
+        backend = smtp_backend(server.port, **timeouts)
         loop = asyncio.get_running_loop()
         began = loop.time()
         (result,) = (await backend.deliver(outbound(b"first\r\n"))).recipients

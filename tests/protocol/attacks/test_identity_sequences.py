@@ -360,7 +360,7 @@ class Identities(RuleBasedStateMachine):
         """Nothing more is said, and each message is of whom the model takes it to be."""
         if self._front is None:
             return
-        handler = self._front.handler
+        assert isinstance(handler := self._front.handler, Believing)
         is_silent = self._runner.run(self.peer.is_silent())
         self._runner.run(self._front.__aexit__())
         self._runner.close()

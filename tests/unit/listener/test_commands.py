@@ -1,4 +1,4 @@
-"""What each command wants to have before it and behind its verb; whole dialogs are in `protocol`."""
+"""What each command wants before it and behind its verb; whole dialogs are in `tests/protocol`."""
 
 import inspect
 
@@ -38,7 +38,6 @@ async def greeted(front: Front) -> Peer:
 async def test_a_greeting_has_one_printable_word(verb: str, name: str) -> None:
     async with Front() as front:
         peer = await front.peer()
-        await peer.reply()
         await peer.send(f"{verb} {name}\r\n".encode("ascii", "surrogateescape"))
         assert await peer.reply() == f"501 5.5.4 Syntax: {verb} hostname\r\n".encode()
         await peer.command(MAIL, 503)
@@ -46,10 +45,9 @@ async def test_a_greeting_has_one_printable_word(verb: str, name: str) -> None:
 
 async def test_helo_offers_nothing_and_ehlo_offers_utf8_if_it_is_offered_behind() -> None:
     handler = ScriptedHandler()
-    handler.offered_behind = {"SMTPUTF8"}
+    handler.offered_behind = frozenset({"SMTPUTF8"})
     async with Front(handler) as front:
         peer = await front.peer()
-        await peer.reply()
         assert await peer.command("HELO client", 250) == f"250 {HOSTNAME}\r\n".encode()
         await peer.command(f"{MAIL} SMTPUTF8", 555)
         assert b"SMTPUTF8" in await peer.command("EHLO client", 250)
@@ -116,13 +114,14 @@ async def test_a_recipient_can_end_the_session() -> None:
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [("RSET", 250), ("RSET x", 501), ("NOOP", 250), ("NOOP x y", 250)]
-    + [("VRFY bob", 252), ("VRFY", 501), ("QUIT x", 501), ("HELP", 502), ("EXPN x", 502)],
+    [
+        *(("RSET", 250), ("RSET x", 501), ("NOOP", 250), ("NOOP x y", 250)),
+        *(("VRFY bob", 252), ("VRFY", 501), ("QUIT x", 501), ("HELP", 502), ("EXPN x", 502)),
+    ],
 )
 async def test_the_others_may_come_at_any_time(command: str, code: int) -> None:
     async with Front() as front:
         peer = await front.peer()
-        await peer.reply()
         await peer.command(command, code)
         assert await peer.command("QUIT", 221)
         assert await peer.rest() == b""

@@ -173,6 +173,14 @@ def test_both_families_can_be_bound() -> None:
             assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
+async def test_replies_that_are_not_read_are_bounded_in_the_kernel_too() -> None:
+    """Accepted sockets inherit it; it is what ends connections that a session has closed."""
+    async with Front(reply_timeout=7.5) as front:
+        await front.peer()
+        taken = front.session.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7500
+
+
 async def test_a_port_can_be_bound_again_right_after_its_server() -> None:
     """Connections in TIME_WAIT do not keep a restarted service from its port."""
     async with Front() as front:

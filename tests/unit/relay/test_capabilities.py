@@ -30,13 +30,14 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 class Rig:
     """What is known of these backends, with its file, a log and a list of faults."""
 
-    def __init__(self, folder: Path, *backends: str) -> None:
+    def __init__(self, folder: Path, *backends: str, helpers: tuple[str, ...] = ()) -> None:
         self.file = StateFile(folder, "capabilities")
         self.log = LogLines()
         self.faults: list[tuple[str, BaseException]] = []
         self.changes = 0
         self.known = Capabilities(
             backends,
+            helpers=helpers,
             file=self.file,
             maillog=MailLog(self.log, "json", "debug", wall=lambda: 0.0),
             on_failure=lambda name, error: self.faults.append((name, error)),
@@ -68,6 +69,17 @@ def test_it_is_what_all_have(tmp_path: Path) -> None:
     assert two is not None
     assert two.size_max == 10 * MIB
     assert known.lines_of("two") == ("SIZE 10485760", "SMTPUTF8")
+
+
+def test_who_only_helps_out_is_not_asked(tmp_path: Path) -> None:
+    """It may never be seen, and what it refuses waits for its own server."""
+    known = Rig(tmp_path, "own", "neighbour", helpers=("neighbour",)).known
+    known.note("own", ("SMTPUTF8", f"SIZE {20 * MIB}"))
+    assert known.offers("SMTPUTF8") is True
+    known.note("neighbour", (f"SIZE {10 * MIB}",))
+    assert known.offers("SMTPUTF8") is True
+    assert known.message_size_max == 20 * MIB - TRACE_OCTETS
+    assert known.lines_of("neighbour") == ("SIZE 10485760",)
 
 
 def test_where_nobody_is_asked_everything_goes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mailshed.control.breaker import BreakerState
 from mailshed.control.fallback import FallbackRule
-from mailshed.mail.delivery import Bounced, Deferred, Delivered, TransactionResult
+from mailshed.mail.delivery import Bounced, Deferred, Delivered, NoReply, TransactionResult
 from mailshed.relay.destination import as_of_neighbour
 from mailshed.terms import Stage
 from tests.support.builders import BUSY, OK, REFUSED
@@ -96,6 +96,13 @@ def test_whom_a_neighbour_refuses_waits_for_his_own_server() -> None:
     assert isinstance(waits, Deferred)
     assert waits.reply is None
     assert waits.detail == f"spare, which takes its mail meanwhile, refused it: {REFUSED.text}"
+
+
+def test_what_a_neighbour_cannot_do_its_own_server_may() -> None:
+    """Or mail would come back after a day without having been offered to it."""
+    lacks = Deferred(Stage.MAIL, None, "no SMTPUTF8", NoReply.UNSUPPORTED)
+    (waits,) = as_of_neighbour(TransactionResult(recipients=(lacks,)), "spare").recipients
+    assert waits == Deferred(Stage.MAIL, None, "spare: no SMTPUTF8", NoReply.OUR_CHOICE)
 
 
 def test_what_a_neighbour_takes_stays_as_it_is() -> None:

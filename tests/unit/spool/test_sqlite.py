@@ -1298,6 +1298,30 @@ class TestUpkeep:
         assert (tmp_path / f"{DATABASE}-wal").stat().st_size < 16 * 1024**2
         await spool.close()
 
+    async def test_a_reader_that_does_not_end_holds_the_wal_and_no_longer_than_it_reads(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An operator's own sqlite3, say: mail is taken meanwhile, and then the file shrinks."""
+        monkeypatch.setattr("mailshed.spool.writer.IDLE_SECONDS", 0.0)
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        await add(spool)
+        wal = tmp_path / f"{DATABASE}-wal"
+        with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM message").fetchone()
+            for _ in range(100):
+                await add(spool, bytes(CHUNK_OCTETS))
+            held = wal.stat().st_size
+        assert held > 16 * 1024**2
+        for _ in range(3):
+            await add(spool)
+        await asyncio.to_thread(
+            wait_until, lambda: wal.stat().st_size <= 8 * 1024**2, "the log has not shrunk"
+        )
+        assert (await spool.totals()).messages == 104
+        await spool.close()
+
     async def test_removed_content_leaves_no_trace(self, tmp_path: Path) -> None:
         secret = b"a diagnosis that nobody else may read"
         spool = sqlite_spool(tmp_path)

@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,36 @@ def test_check_warns_of_a_certificate_that_has_ended(
         assert main(["config", "check", str(file)]) == ExitCode.OK
         said = f"{file}: warning: tls.certificate: {pair[0]} ended on 20"
         assert capsys.readouterr().err.startswith(said) == is_warned
+
+
+def test_check_warns_of_sockets_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may come later; a wrong path would be found by the first user who logs in."""
+    certificate, key = make_authority(tmp_path / "ca").issue()
+    file, auth, lmtp = tmp_path / "m.yaml", tmp_path / "auth.sock", tmp_path / "lmtp.sock"
+    text, warning = Path(QUICKSTART).read_text(), f"{file}: warning:"
+    text = text.replace(
+        'bind: "127.0.0.1:2525"', 'bind: "127.0.0.1:2525", tls: starttls, auth: offered'
+    )
+    text = text.replace("maildir: ./var/maildir", f"protocol: lmtp, socket: {lmtp}")
+    file.write_text(
+        f"{text}tls: {{certificate: {certificate}, key: {key}}}\n"
+        f"authentication: {{verifier: dovecot, dovecot_socket: {auth}}}\n"
+    )
+    assert main(["config", "check", str(file)]) == ExitCode.OK
+    assert capsys.readouterr().err.splitlines() == [
+        f"{warning} {place} is no socket: until it is, {what}"
+        for place, what in (
+            (f"authentication.dovecot_socket: {auth}", "nobody can log in"),
+            (f"backends[0].socket: {lmtp}", "mail waits"),
+        )
+    ]
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        one.bind(str(auth))
+        other.bind(str(lmtp))
+        assert main(["config", "check", str(file)]) == ExitCode.OK
+    assert capsys.readouterr().err == ""
 
 
 def test_check_lists_faults_on_standard_error_and_exits_78(

@@ -330,6 +330,7 @@ class TestStart:
             rig.hangup.set()
             await eventually(lambda: not rig.snapshot.is_observing)
             assert not rig.parts.pipeline.policies.admission.is_observing
+            assert rig.parts.screening.policies is rig.parts.pipeline.policies
             assert server.factory.limits.normalize_networks == NetworkSet()
 
     async def test_does_not_warn_of_a_disk_with_room(self, rig: Rig) -> None:

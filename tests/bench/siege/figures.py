@@ -18,6 +18,7 @@ from tests.support.load import Outcome
 P99_RATIO_MAX = 1.5
 P99_MORE_MAX = 0.050
 MEMORY_MAX = 256 * 2**20
+SLOWEST = 12
 FLOOD_SECONDS_MAX = 0.100
 """Within which a clinical client has a session, whoever floods: here even its 250."""
 
@@ -47,6 +48,8 @@ class Delays:
     p50: float
     p99: float
     worst: float
+    slowest: tuple[tuple[float, float], ...]
+    """Of the slowest, when they connected, in seconds of the stretch, and how long they took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,10 @@ def delays(outcomes: Iterable[Outcome], stretch: Stretch) -> Delays:
         p50=percentile(taken, 0.5),
         p99=percentile(taken, 0.99),
         worst=max(taken),
+        slowest=tuple(
+            (each.started - stretch.start, each.ended - each.started)
+            for each in sorted(clinical, key=lambda each: each.started - each.ended)[:SLOWEST]
+        ),
     )
 
 
@@ -194,7 +201,9 @@ def table(of: Figures) -> str:
             f"  {name:<14}{found.messages:>9}{found.failed:>8}{found.p50 * 1e3:>9.1f}"
             f"{found.p99 * 1e3:>9.1f}{found.worst * 1e3:>9.1f}{others:>16}"
         )
+    slowest = ", ".join(f"{took * 1e3:.0f} at {at:.0f} s" for at, took in of.attack.slowest)
     lines += [
+        f"  slowest under attack, ms: {slowest}",
         f"  memory: {of.at_rest / 2**20:.0f} MiB at rest, {of.peak / 2**20:.0f} MiB at its peak;"
         f" most sessions: {of.most_held:,}; stress at {of.stressed} scrapes",
         f"  processor: {of.cpu_before:.0%} of a core before, {of.cpu_attack:.0%} during;"

@@ -8,7 +8,8 @@ configuration can be built and thrown away.
 A part knows those built before it. The few that have to reach a later one get a function, which
 looks it up when it is called; nothing calls one before all parts are there.
 
-What the configuration chooses between is chosen here, and for each backend in `backends`: a mail
+What the configuration chooses between is chosen here, for passwords in `authentication.build`, and
+for each backend in `backends`: a mail
 server or a Maildir, a fixed limit or one that adapts (`policies.limit_for`), acting or only
 observing.
 """
@@ -16,7 +17,6 @@ observing.
 import math
 import os
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -27,13 +27,11 @@ from mailshed.admin.keeper import OverrideKeeper
 from mailshed.admin.operations import OperationsThread
 from mailshed.admin.service import Commands
 from mailshed.admission.entrance import Entrance
-from mailshed.authentication.authenticator import Authenticator, Verifier
-from mailshed.authentication.dovecot import DovecotVerifier
-from mailshed.authentication.sasl import KEY_OCTETS
+from mailshed.authentication.authenticator import Authenticator
+from mailshed.authentication.build import authenticator_for
 from mailshed.backends import Backends, Common
 from mailshed.clock import SystemClock
 from mailshed.config.certificate import date_of
-from mailshed.config.load import authentication_policy
 from mailshed.config.policy import Quota
 from mailshed.config.schema import Config
 from mailshed.config.surge import surge_policy
@@ -67,7 +65,6 @@ from mailshed.policies import drain_policy, fingerprint, helpers_of, live_polici
 from mailshed.relay.capabilities import FILE_NAME as CAPABILITIES_FILE
 from mailshed.relay.capabilities import Capabilities
 from mailshed.relay.destination import Destination
-from mailshed.relay.login import LoginVerifier, address_of
 from mailshed.screening import Screening
 from mailshed.spool.reader import count_messages, find_ids, list_messages, show_messages
 from mailshed.spool.sqlite import SqliteSpool
@@ -273,26 +270,13 @@ class Parts:
         )
 
     def _build_authenticator(self) -> Authenticator:
-        section = self._config.authentication
-        return Authenticator(
-            authentication_policy(self._config),
-            verifier=self._build_password_verifier() if section.can_verify else None,
-            timeout=section.timeout,
-            questions_max=section.connections_max,
-            key=secrets.token_bytes(KEY_OCTETS),
+        return authenticator_for(
+            self._config,
             metrics=self.metrics,
             maillog=self.maillog,
             clock=self.clock,
             on_failure=self.task_failed,
         )
-
-    def _build_password_verifier(self) -> Verifier:
-        section = self._config.authentication
-        if section.verifier == "dovecot":
-            assert section.dovecot_socket is not None, "the caller has looked"
-            return DovecotVerifier(section.dovecot_socket, on_failure=self.task_failed)
-        address = address_of(section, self._config.hostname)
-        return LoginVerifier(address, timeout=section.timeout, on_failure=self.task_failed)
 
     def _build_handler(self) -> Handler:
         config = self._config

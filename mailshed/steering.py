@@ -57,8 +57,10 @@ class Steering:
             gate = destination.gate
             gate.tick(has_spooled=self._has_due_mail(destination))
             if snapshot is not None:
-                full = self._saturation(snapshot, destination)
-                gate.station.shedding.note_saturation(full, now, is_away=not gate.is_up)
+                full, is_away = self._saturation(snapshot, destination), not gate.is_up
+                if self._destinations.taker(destination.name) is not destination:
+                    full, is_away = 0.0, False  # nothing waits for it: another takes its mail
+                gate.station.shedding.note_saturation(full, now, is_away=is_away)
         for change in self._destinations.tick(now):
             self._tell(change)
             self._on_fallback(change.backend)

@@ -7,7 +7,7 @@ again, and nobody can talk himself into being a proxy.
 
 Afterwards it is as if the client had just connected: it is judged by the caps in the proxy's place,
 our greeting follows, and a greeting of its own is asked for. LOGIN is as good as a password that we
-have verified. A client whose address the proxy does not know is not trusted for being its neighbour;
+have verified. A client whose address the proxy does not know is not trusted for being near it, and
 one that is introduced without ADDR stays whom it was before, as with Postfix.
 """
 

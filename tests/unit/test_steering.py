@@ -219,6 +219,20 @@ async def test_a_fallback_is_told_at_both_ends_and_the_drain_hears_of_it(pair: P
 
 
 @in_virtual_time
+async def test_a_backend_whose_mail_another_takes_raises_no_level(pair: Pair) -> None:
+    """Its mail is delivered: at three in the morning the level must not say that most waits."""
+    away = BackendSnapshot(name="north", target="", is_up=False, saturation=1.0)
+    here = BackendSnapshot(name="fake", target="", is_up=True, saturation=0.1)
+    pair.holder.swap(dataclasses.replace(busy_snapshot(), backends=(here, away)))
+    pair.gates["north"].station.breaker._open(0.0, 0.5)
+    await pair.tick(59.0)
+    assert pair.log.of("shed_level")[-1]["level"] == 4
+    await pair.tick(60.0)
+    assert pair.log.one("fallback_began")["fallback"] == "fake"
+    assert pair.log.of("shed_level")[-1]["level"] == 0
+
+
+@in_virtual_time
 async def test_fallbacks_work_while_observing_too(pair: Pair) -> None:
     for gate in pair.gates.values():
         gate.is_observing = True

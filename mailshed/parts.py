@@ -9,9 +9,8 @@ A part knows those built before it. The few that have to reach a later one get a
 looks it up when it is called; nothing calls one before all parts are there.
 
 What the configuration chooses between is chosen here, for passwords in `authentication.build`, and
-for each backend in `backends`: a mail
-server or a Maildir, a fixed limit or one that adapts (`policies.limit_for`), acting or only
-observing.
+for each backend in `backends`: a mail server or a Maildir, a fixed limit or one that adapts
+(`policies.limit_for`), acting or only observing.
 """
 
 import math

@@ -13,6 +13,9 @@ takes some 25 KiB, and not more than 50 whatever it has sent. The half-closing o
 (RFC 8446, 6.1). A connection that ends without one is not told apart: a command ends with its line
 and a message with its dot, so nothing that is cut off is ever taken for whole.
 
+Until the client's first record is there, OpenSSL is not asked: it takes some 45 KiB at once, which
+whoever drips a hello octet by octet would hold for nothing.
+
 What OpenSSL has to say is bounded too: a client that asks for new keys all the time (KeyUpdate) and
 reads nothing is not read any further.
 """
@@ -25,6 +28,9 @@ from typing import Any
 # Octets that OpenSSL is given, and gives back, at a time: a record of TLS, but for its frame.
 PIECE = 16 * 1024
 
+_HANDSHAKE = 22  # the type of a record
+_FRAME = 5
+
 
 class TlsConnection(asyncio.Transport, asyncio.Protocol):
     """The server's side of one TLS connection, over `below`; `above` gets what the client says.
@@ -34,7 +40,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_above", "_agreed", "_below", "_has_ended", "_incoming", "_is_closing", "_is_paused"),
+        *("_above", "_agreed", "_below", "_context", "_has_ended", "_hello", "_incoming"),
+        *("_is_closing", "_is_paused"),
         *("_is_stuffed", "_outgoing", "_tls"),
     )
 
@@ -43,8 +50,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     ) -> None:
         super().__init__()
         self._below, self._above = below, above
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._context = context
+        self._hello: bytearray | None = bytearray()  # until there is something to begin with
         self._agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._has_ended = False  # the client, with a goodbye or without
         self._is_closing = False
@@ -81,8 +88,15 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     # The protocol of the connection below.
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | bytearray) -> None:
         """Decrypt, and answer what TLS itself has to answer."""
+        if self._hello is not None:
+            self._hello += data
+            if not _has_record(self._hello):
+                return
+            data, self._hello = self._hello, None
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         view = memoryview(data)
         try:
             for start in range(0, len(view), PIECE):
@@ -227,3 +241,16 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Cut the connection off."""
         self._is_closing = True
         self._below.abort()
+
+
+def _has_record(hello: bytearray) -> bool:
+    """Whether the first record of a handshake is there, or what is there begins none.
+
+    RFC 8446, 5.1: the type, two octets of version, two of length, and then so much.
+    """
+    if hello[0] != _HANDSHAKE:
+        return True  # OpenSSL has the words for it
+    if len(hello) < _FRAME:
+        return False
+    octets = int.from_bytes(hello[3:_FRAME])
+    return octets > PIECE or len(hello) >= _FRAME + octets

@@ -67,7 +67,7 @@ class Figures:
     """Most sessions at any scrape."""
     lag_before: float
     lag_attack: float
-    """Worst lag of the event loop at any scrape."""
+    """The 99th percentile of the event loop's lag: the bound of its bucket; seconds."""
     cpu_before: float
     cpu_attack: float
     """Share of one core."""
@@ -127,8 +127,8 @@ def figures(
         at_rest=at_rest,
         peak=peak,
         most_held=int(max((look.sessions or 0 for look in under_attack), default=0)),
-        lag_before=max((look.lag or 0.0 for look in unattacked), default=0.0),
-        lag_attack=max((look.lag or 0.0 for look in under_attack), default=0.0),
+        lag_before=_lag(unattacked),
+        lag_attack=_lag(under_attack),
         cpu_before=_cpu(unattacked),
         cpu_attack=_cpu(under_attack),
         stressed=sum(bool(look.is_stressed) for look in under_attack),
@@ -140,6 +140,18 @@ def _cpu(looks: Sequence[Look]) -> float:
     if len(looks) < 2:
         return 0.0
     return (looks[-1].cpu - looks[0].cpu) / (looks[-1].at - looks[0].at)
+
+
+def _lag(looks: Sequence[Look], share: float = 0.99) -> float:
+    """What the loop was late by at most, of this share of all times between first and last."""
+    scrapes = [look.lags for look in looks if look.lags]
+    if len(scrapes) < 2:
+        return 0.0
+    counts = [
+        (most, last - first)
+        for (most, first), (_, last) in zip(scrapes[0], scrapes[-1], strict=True)
+    ]
+    return next((most for most, times in counts if times >= share * counts[-1][1]), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ def table(of: Figures) -> str:
         f"  memory: {of.at_rest / 2**20:.0f} MiB at rest, {of.peak / 2**20:.0f} MiB at its peak;"
         f" most sessions: {of.most_held:,}; stress at {of.stressed} scrapes",
         f"  processor: {of.cpu_before:.0%} of a core before, {of.cpu_attack:.0%} during;"
-        f" lag of the loop: {of.lag_before * 1e3:.0f} ms before, {of.lag_attack * 1e3:.0f} ms during",
+        f" p99 lag of the loop: {of.lag_before * 1e3:.0f} ms before, {of.lag_attack * 1e3:.0f} ms during",
         f"  {'attackers':<14}{'connected':>10}{'let in':>9}{'away':>9}{'thrown':>9}{'longest s':>11}",
     ]
     for kind, tally in of.tallies.items():

@@ -14,6 +14,10 @@ from pathlib import Path
 from tests.support.daemon import Daemon
 from tests.support.processes import resident_octets
 
+_LAGS = re.compile(
+    r"^mailshed_event_loop_lag_seconds_bucket\{le=\"([^\"]+)\"\} (\S+)$", re.MULTILINE
+)
+
 INTERVAL = 1.0
 SCRAPE_EVERY = 5
 
@@ -27,8 +31,8 @@ class Look:
     cpu: float
     """Seconds of CPU time since the start."""
     sessions: float | None = None
-    lag: float | None = None
-    """Seconds by which the event loop is late."""
+    lags: tuple[tuple[float, int], ...] = ()
+    """How often the event loop was late by so many seconds at most, since the start."""
     is_stressed: bool | None = None
 
 
@@ -67,7 +71,7 @@ class Watch:
         return replace(
             look,
             sessions=_gauge(text, "smtp_sessions"),
-            lag=_gauge(text, "event_loop_lag_seconds"),
+            lags=tuple((float(most), int(float(times))) for most, times in _LAGS.findall(text)),
             is_stressed=bool(_gauge(text, "smtp_stress_mode")),
         )
 

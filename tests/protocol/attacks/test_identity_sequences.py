@@ -374,7 +374,7 @@ class IdentitiesOnUvloop(Identities):
     new_loop = uvloop.new_event_loop
 
 
-_QUICK = settings(tried(40), stateful_step_count=25)
+_QUICK = settings(tried(25), stateful_step_count=25)
 TestIdentities = Identities.TestCase
 TestIdentities.settings = _QUICK
 TestIdentitiesOnUvloop = IdentitiesOnUvloop.TestCase

@@ -85,7 +85,7 @@ COMMANDS: list[Callable[[bytes], bytes]] = [
 ]
 
 
-@tried(200)
+@tried(120)
 @given(st.lists(st.tuples(st.sampled_from(COMMANDS), HOSTILE), min_size=1, max_size=5))
 def _commands_write_nothing(live: LiveDialog, said: list[tuple[Any, str]]) -> None:
     live.say(b"RSET")
@@ -113,7 +113,7 @@ REPLY_TEXTS = st.lists(
 )
 
 
-@tried(200)
+@tried(120)
 @given(code=st.sampled_from([b"250", b"450", b"550", b"354", b"999"]), texts=REPLY_TEXTS)
 def _replies_write_nothing(live: LiveDialog, code: bytes, texts: list[bytes]) -> None:
     lines = [code + b"-" + text for text in texts[:-1]] + [code + b" " + texts[-1]]
@@ -148,7 +148,7 @@ def test_events_with_hostile_fields_read_back(log_format: LogFormat) -> None:
     """Those that carry what others have said, with all of it hostile at once."""
     is_json = log_format == "json"
 
-    @tried(150)
+    @tried(80)
     @given(HOSTILE, HOSTILE, HOSTILE)
     def each_is_one_line(one: str, two: str, three: str) -> None:
         stream = io.StringIO()

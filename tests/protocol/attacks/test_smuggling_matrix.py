@@ -3,15 +3,15 @@
 `test_smuggling` and `test_chunks` tell the stories; here is the whole table. The sequences are all
 that can be built of two line endings of any kind around a dot, NUL octets before and after it
 included, except those that hold the true end. Those that published scanners try (smtpsmug, SEC
-Consult's) are among them. Behind each stands a second message with its envelope, and then the true
-end. More intense, they are cut in two places.
+Consult's) are among them, and are cut everywhere; the others in some places, and more intense, in
+all and in every two. Behind each stands a second message with its envelope, and then the true end.
 
 Each cell expects one reply that refuses the whole, and then the reply to NOOP: a server that had
 seen two messages would say more.
 """
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -81,6 +81,15 @@ CONTEXTS = {
 }
 
 
+def cuts_of(number: int, places: range) -> Iterator[tuple[int, ...]]:
+    """Where to cut: those that nobody has published in some places, unless there is time."""
+    if TIMES == 1 and number >= len(PUBLISHED):
+        places = places[number % 3 :: 3]
+    yield from ((place,) for place in places)
+    if TIMES > 1:
+        yield from combinations(places, 2)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("authority"))
@@ -120,13 +129,9 @@ async def test_what_is_no_end_of_data_ends_nothing(
     cell = CONTEXTS[context]
     tried = 0
     async with talking(pair, trusting if is_encrypted else None) as (front, peer):
-        for sequence in SEQUENCES:
+        for number, sequence in enumerate(SEQUENCES):
             said, start = cell.said(sequence)
-            places = range(start - 1, start + len(sequence) + 3)
-            for cuts in [
-                *((place,) for place in places),
-                *(combinations(places, 2) if TIMES > 1 else ()),
-            ]:
+            for cuts in cuts_of(number, range(start - 1, start + len(sequence) + 3)):
                 await peer.send(ENVELOPE)
                 assert [(await peer.reply())[:3] for _ in range(3)] == 3 * [b"250"]
                 await peer.send(said, cuts=cuts)
@@ -138,4 +143,4 @@ async def test_what_is_no_end_of_data_ends_nothing(
                 tried += 1
         assert front.handler.taken == []
         assert await peer.is_silent()
-    assert tried >= 7 * len(SEQUENCES)
+    assert tried >= 2 * len(SEQUENCES)

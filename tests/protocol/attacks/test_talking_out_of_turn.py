@@ -6,7 +6,6 @@ gained by haste. Only behind STARTTLS haste is an attack (`test_tls`). A browser
 a web page can make it post SMTP commands from within a trusted network.
 """
 
-import asyncio
 from contextlib import suppress
 
 import pytest
@@ -69,25 +68,12 @@ async def test_text_sent_with_a_refused_data_is_never_run_for_long() -> None:
 
 
 async def test_a_hundred_thousand_commands_in_one_write_end_at_the_limit() -> None:
-    """NOOP leads nowhere: after so many the session ends, and the event loop has turned."""
-    turns = 0
-    is_over = False
-
-    async def count() -> None:
-        nonlocal turns
-        while not is_over:
-            turns += 1
-            await asyncio.sleep(0)
-
+    """NOOP leads nowhere; after so many the session ends, and what is behind them is not read."""
     async with Front(errors_max=20) as front:
         peer = await front.peer()
-        counting = asyncio.gather(count())
         with suppress(ConnectionError):
             await peer.send(100_000 * b"NOOP\r\n")
         await until(lambda: not front.handler.open_sessions, "the session ends")
-        is_over = True
-        await counting
         answered = [code for verb, code in front.handler.replies if verb == "noop"]
         assert answered == 120 * [250]
         assert front.handler.replies[-1] == ("other", 421)
-        assert turns > 10

@@ -8,6 +8,7 @@ they leave in the middle.
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,8 @@ from tests.support.tls import TlsPeer, client_context, new_handshakes
 STRANGER, CLINICAL = "127.0.0.1", "127.0.0.2"
 CONNECTIONS = 200 * TIMES
 AT_ONCE = 40
-LAG_MAX = 1.0
-"""Seconds that the loop may stand still, on a busy machine; with strangers and us on one core."""
+LAG_P99, LAG_MAX = 0.1, 1.0
+"""Seconds of our own that a turn of the loop may take, those of all clients included."""
 
 
 async def storm(front: Front, context: ssl.SSLContext, number: int) -> None:
@@ -50,11 +51,10 @@ def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
     lags: list[float] = []
 
     async def watch() -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            before = loop.time()
+            before = time.process_time()
             await asyncio.sleep(0)
-            lags.append(loop.time() - before)
+            lags.append(time.process_time() - before)
 
     async def clinical(front: Front) -> float:
         """Send a message from the first octet on; the seconds it took."""
@@ -102,5 +102,5 @@ def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
     lags.sort()
     assert took, "the storm was over before anybody came"
     assert max(took) < 5.0
-    assert lags[int(0.99 * len(lags))] < 0.05, "p99"
+    assert lags[int(0.99 * len(lags))] < LAG_P99
     assert lags[-1] < LAG_MAX

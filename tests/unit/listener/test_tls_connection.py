@@ -154,6 +154,37 @@ class Line:
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
+async def test_who_drips_a_hello_costs_no_tls_before_its_first_record(contexts: Contexts) -> None:
+    """A handshake under way takes some 45 KiB, whatever has come of it."""
+    line = Line(contexts)
+    hello = line.step()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(line.connection.shake_hands(5.0))
+        await settle()
+        for octet in hello[:-1]:
+            line.below.protocol.data_received(bytes([octet]))
+            assert not hasattr(line.connection, "_tls")
+        line.below.protocol.data_received(hello[-1:])
+        assert line.below.sent, "the server has not answered"
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    "octets", [b"E", b"\x16\x03\x01\xff\xff"], ids=["no record", "a record beyond all bounds"]
+)
+async def test_what_begins_no_handshake_is_not_waited_for(
+    contexts: Contexts, octets: bytes
+) -> None:
+    line = Line(contexts)
+    task = asyncio.create_task(line.connection.shake_hands(5.0))  # noqa: TID251
+    await settle()
+    line.below.protocol.data_received(octets)
+    assert hasattr(line.connection, "_tls")
+    task.cancel()
+    with suppress(asyncio.CancelledError, ssl.SSLError):
+        await task
+
+
 @pytest.mark.parametrize("size", [1, 3, 100, 1 << 20])
 async def test_octets_arrive_in_both_directions(contexts: Contexts, size: int) -> None:
     line = Line(contexts)

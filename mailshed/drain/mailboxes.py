@@ -7,7 +7,8 @@ then two messages at a time may try, and the first that gets through frees it.
 
 The answers that count are those about one mailbox: an enhanced status 4.2.x (RFC 3463, 3.3), or the
 432 of Exchange (too many deliveries to one mailbox at a time), to RCPT or, where there was only one
-recipient or each has its own answer (LMTP), to the mail data. A bare 450 or 452 may mean the server as a whole, and does not count.
+recipient or each has its own answer (LMTP), to the mail data. A bare 450 or 452 may mean the server
+as a whole, and does not count.
 
 Urgent mail (rank 0) has pauses of its own, much shorter: newsletters that met a full mailbox must
 not keep a laboratory's result from it.

@@ -1,10 +1,10 @@
 """Marks: what became of a message, written into the spool; and when draining must stop for them.
 
 A slot is free at the backend's reply, but its message may be sent again after a crash until its
-mark is written. There are twice as many places for messages without a mark as there are slots
-(of all backends together), for those with the backend and for those being marked, and one for each that hangs since an outage:
-that is the bound on duplicates after a crash. Who finds no place does not begin, so slow marks
-never keep a slot from live mail.
+mark is written. There are twice as many places for messages without a mark as there are slots (of
+all backends together), for those with the backend and for those being marked, and one for each that
+hangs since an outage: that is the bound on duplicates after a crash. Who finds no place does not
+begin, so slow marks never keep a slot from live mail.
 
 A mark that cannot be written is written again and again until the spool is well, and meanwhile
 nothing drains; to go on would be to duplicate without bound.

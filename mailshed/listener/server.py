@@ -37,7 +37,6 @@ BACKLOG = 4096
 ACCEPTS_PER_TURN = 8
 
 
-
 class SessionFactory:
     """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
 

@@ -1,8 +1,8 @@
 """`python -m tests.bench.slow_sessions`: ten thousand slow sessions, and clinical mail meanwhile.
 
-Runs the scenarios of `tests.bench.siege` one after the other, prints a table for each, and ends with
-status 1 if a target was missed; 69 if there is no C compiler. About twelve minutes; `--scenario`
-chooses, `--seconds` shortens the attack.
+Runs the scenarios of `tests.bench.siege` one after the other and prints a table for each. Exit
+status 1: a target was missed. 69: there is no C compiler. Eleven minutes; `--scenario` chooses,
+`--seconds` shortens the attack.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.bench.__main__ import machine
 from tests.bench.siege.attackers import PROGRAM
-from tests.bench.siege.figures import table, verdicts
+from tests.bench.siege.figures import verdicts
+from tests.bench.siege.report import table
 from tests.bench.siege.run import Phases, measure
 from tests.bench.siege.scenarios import SCENARIOS
 from tests.bench.tools import NoCompilerError, build

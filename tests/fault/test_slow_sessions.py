@@ -5,7 +5,6 @@ limits are short and the crowd is small: whoever is slow is gone in time, whatev
 and when the crowd leaves nothing of it is left.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def _clinical_seconds(outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def _open_files(place: Site) -> int:
-    return len(os.listdir(f"/proc/{place.daemon.pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{place.daemon.pid}/fd").iterdir())
 
 
 def _is_empty(place: Site) -> bool:

@@ -10,7 +10,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -20,12 +19,13 @@ from tests.support.front import Front, settle, until
 from tests.support.tls import Pair, new_handshakes
 
 CLIENTS = 5
+ENVELOPE = b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.com>\r\nDATA\r\n"
 SAID = {
     "nothing": b"",
     "half a command": b"NOO",
     "a greeting": b"EHLO x\r\n",
-    "mail data": b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.com>\r\nDATA\r\nSub",
-    "a message": b"EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.com>\r\nDATA\r\n\r\nHi\r\n.\r\n",
+    "mail data": ENVELOPE + b"Sub",
+    "a message": ENVELOPE + b"\r\nHi\r\n.\r\n",
     "errors": b"NONSENSE\r\nMAIL FROM:<a@\r\nRCPT TO:<b>\r\nDATA\r\n",
     "half a hello": b"\x16\x03\x01\x02",
     "no hello": b"EHLO x\r\n",

@@ -60,7 +60,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "2.3.4": "Status field",
         "2.3.6": "Diagnostic-Code field",
     },
-    "3490": {"3.1": "Requirements", "4.1": "ToASCII"},  # Internationalizing Domain Names in Applications (2003)
+    "3490": {"3.1": "Requirements", "4.1": "ToASCII"},  # IDNA2003
     "3696": {"2": "Restrictions on domain (DNS) names"},
     "3834": {  # Recommendations for Automatic Responses to Electronic Mail
         "2": "When (not) to send automatic responses",
@@ -143,7 +143,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.3": "WITH Protocol Types Sub-Registry of the Mail Transmission Types Registry",
     },
     "6532": {},  # Internationalized Email Headers
-    "6533": {"3": "UTF-8 Address Type"},  # Internationalized Delivery Status and Disposition Notifications
+    "6533": {"3": "UTF-8 Address Type"},  # Internationalized delivery reports
     "6710": {  # MT-PRIORITY: message transfer priorities
         "4.1": "Handling of the MT-PRIORITY Parameter by the Receiving SMTP Server",
     },
@@ -157,6 +157,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "4.3": 'Recording TLS Ciphersuite in "Received" Header Field',
     },
     "8446": {"6.1": "Closure Alerts"},  # TLS 1.3
+    "8446": {"5.1": "Record Layer"},  # TLS 1.3
     "8689": {},  # SMTP Require TLS Option
     "8996": {},  # Deprecating TLS 1.0 and TLS 1.1
     "9325": {},  # Recommendations for Secure Use of TLS and DTLS

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 UNITS = ("_seconds", "_bytes", "_ratio", "_total", "_info")
 COUNTED = (
     *("messages", "recipients", "sessions", "connections", "in_flight", "waiting", "limit"),
-    *("ceiling", "slots", "keys", "clients", "mailboxes", "tokens", "senders", "logins", "handshakes"),
+    *("ceiling", "slots", "keys", "clients", "mailboxes", "tokens", "senders", "logins"),
+    "handshakes",
 )
 # Neither a number of things nor a statement: the place in an order.
 ORDERS = ("_rank", "_level")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench.siege.attackers import Tally
-from tests.bench.siege.scenarios import KIND_NAMES, Scenario
+from tests.bench.siege.scenarios import Scenario
 from tests.bench.siege.site import CLINICAL
 from tests.bench.siege.watch import Look
 from tests.support.ledger import Fate
@@ -198,36 +198,3 @@ def verdicts(of: Figures) -> list[Verdict]:
             )
         )
     return found
-
-
-def table(of: Figures) -> str:
-    """One scenario for people."""
-    lines = [
-        f"{of.scenario.name}: {of.scenario.text}",
-        f"  {'clinical mail':<14}{'messages':>9}{'failed':>8}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'worst':>9}{'others failed':>16}",
-    ]
-    for name, found in (("before", of.before), ("attack", of.attack), ("after", of.after)):
-        others = f"{found.others_failed} of {found.others}"
-        lines.append(
-            f"  {name:<14}{found.messages:>9}{found.failed:>8}{found.p50 * 1e3:>9.1f}"
-            f"{found.p99 * 1e3:>9.1f}{found.worst * 1e3:>9.1f}{others:>16}"
-        )
-    slowest = ", ".join(f"{took * 1e3:.0f} at {at:.0f} s" for at, took in of.attack.slowest)
-    lines += [
-        f"  slowest under attack, ms: {slowest}",
-        f"  memory: {of.at_rest / 2**20:.0f} MiB at rest, {of.peak / 2**20:.0f} MiB at its peak;"
-        f" most sessions: {of.most_held:,}; stress at {of.stressed} scrapes",
-        f"  processor: {of.cpu_before:.0%} of a core before, {of.cpu_attack:.0%} during;"
-        f" p99 lag of the loop: {of.lag_before * 1e3:.0f} ms before, {of.lag_attack * 1e3:.0f} ms during",
-        f"  {'attackers':<14}{'connected':>10}{'let in':>9}{'away':>9}{'thrown':>9}{'longest s':>11}",
-    ]
-    for kind, tally in of.tallies.items():
-        lines.append(
-            f"  {KIND_NAMES[kind]:<14}{tally.connected:>10,}{tally.let_in:>9,}"
-            f"{tally.turned_away:>9,}{tally.thrown_out:>9,}{tally.longest:>11.1f}"
-        )
-    for verdict in verdicts(of):
-        mark = "reached" if verdict.is_reached else "MISSED"
-        lines.append(f"  {mark:<8} {verdict.text}: {verdict.found}")
-    return "\n".join(lines) + "\n"

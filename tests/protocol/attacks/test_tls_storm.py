@@ -25,21 +25,45 @@ from tests.support.tls import TlsPeer, client_context, new_handshakes
 STRANGER, CLINICAL = "127.0.0.1", "127.0.0.2"
 CONNECTIONS = 200 * TIMES
 AT_ONCE = 40
-LAG_P99, LAG_MAX = 0.1, 1.0
-"""Seconds of our own that a turn of the loop may take, those of all clients included."""
+LAG_P99, LAG_MAX = 0.05, 0.5
+"""Seconds of its own work that a turn of the server's loop may take."""
 
 
-async def storm(front: Front, context: ssl.SSLContext, number: int) -> None:
-    """One stranger: a handshake, or the half of one."""
-    peer = TlsPeer(front.port, host=STRANGER)
+async def storm(port: int, context: ssl.SSLContext) -> None:
+    """All strangers: a handshake each, or the half of one."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with turn, asyncio.timeout(DEADLINE):
+            peer = TlsPeer(port, host=STRANGER)
+            with suppress(OSError, ssl.SSLError):
+                await peer.connect()
+                if number % 3:
+                    await peer.begin_tls(context)
+                else:
+                    await peer.send_in_clear(b"\x16\x03\x01\x02\x00\x01")
+            peer.reset()
+
+    async with asyncio.TaskGroup() as strangers:
+        for number in range(CONNECTIONS):
+            strangers.create_task(one(number))
+
+
+async def clinical(front: Front, context: ssl.SSLContext) -> float:
+    """Send a message from the first octet on; the seconds it took."""
+    began = asyncio.get_running_loop().time()
+    peer = TlsPeer(front.port, host=CLINICAL)
     front.on_exit(peer.close)
-    with suppress(OSError, ssl.SSLError):
-        await peer.connect()
-        if number % 3:
-            await peer.begin_tls(context)
-        else:
-            await peer.send_in_clear(b"\x16\x03\x01\x02\x00\x01")
-        peer.reset()
+    await peer.connect()
+    await peer.begin_tls(context)
+    assert (await peer.reply()).startswith(b"220 ")
+    await peer.greet()
+    await peer.command("MAIL FROM:<lab@example.org>", 250)
+    await peer.command("RCPT TO:<bob@example.net>", 250)
+    await peer.command("DATA", 354)
+    await peer.send(b"Subject: potassium\r\n\r\n6.9\r\n.\r\n")
+    assert (await peer.reply()).startswith(b"250 ")
+    return asyncio.get_running_loop().time() - began
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -52,25 +76,9 @@ def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
 
     async def watch() -> None:
         while True:
-            before = time.process_time()
+            before = time.thread_time()
             await asyncio.sleep(0)
-            lags.append(time.process_time() - before)
-
-    async def clinical(front: Front) -> float:
-        """Send a message from the first octet on; the seconds it took."""
-        began = asyncio.get_running_loop().time()
-        peer = TlsPeer(front.port, host=CLINICAL)
-        front.on_exit(peer.close)
-        await peer.connect()
-        await peer.begin_tls(context)
-        assert (await peer.reply()).startswith(b"220 ")
-        await peer.greet()
-        await peer.command("MAIL FROM:<lab@example.org>", 250)
-        await peer.command("RCPT TO:<bob@example.net>", 250)
-        await peer.command("DATA", 354)
-        await peer.send(b"Subject: potassium\r\n\r\n6.9\r\n.\r\n")
-        assert (await peer.reply()).startswith(b"250 ")
-        return asyncio.get_running_loop().time() - began
+            lags.append(time.thread_time() - before)
 
     async def story() -> list[float]:
         front = Front(ScriptedHandler(clinical_hosts=(CLINICAL,)), sessions_max=10_000)
@@ -84,15 +92,12 @@ def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
         took: list[float] = []
         async with front, asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(watch())
-            turn = asyncio.Semaphore(AT_ONCE)
-
-            async def one(number: int) -> None:
-                async with turn, asyncio.timeout(DEADLINE):
-                    await storm(front, context, number)
-
-            strangers = [tasks.create_task(one(number)) for number in range(CONNECTIONS)]
-            while not all(each.done() for each in strangers):
-                took.append(await clinical(front))
+            # In a thread with a loop of its own: its arithmetic is not ours.
+            strangers = tasks.create_task(
+                asyncio.to_thread(asyncio.run, storm(front.port, context))
+            )
+            while not (strangers.done() and took):
+                took.append(await clinical(front, context))
             watching.cancel()
         assert len(front.handler.taken) == len(took)
         return took
@@ -100,7 +105,6 @@ def test_in_a_storm_of_handshakes_clinical_mail_gets_through(
     with asyncio.Runner(loop_factory=new_loop) as runner:
         took = runner.run(story())
     lags.sort()
-    assert took, "the storm was over before anybody came"
     assert max(took) < 5.0
     assert lags[int(0.99 * len(lags))] < LAG_P99
     assert lags[-1] < LAG_MAX

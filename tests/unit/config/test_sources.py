@@ -12,7 +12,7 @@ LISTS = {("users", Path("/etc/users")): ("alice", "bob")}
 
 
 def test_where_things_are_written_does_not_tell_two_apart() -> None:
-    one = Sources(origins=("a:1",), policy_origins=("b:1",), signatures={Path("/x"): (1, 2, 3)})
+    one = Sources(origins=("a:1",), policy_origins=("b:1",), signatures={Path("/x"): (1, 2, 3, 4)})
     assert one == Sources()
     assert one.digest == Sources().digest == ""
 

@@ -176,13 +176,12 @@ async def test_what_begins_no_handshake_is_not_waited_for(
     contexts: Contexts, octets: bytes
 ) -> None:
     line = Line(contexts)
-    task = asyncio.create_task(line.connection.shake_hands(5.0))  # noqa: TID251
-    await settle()
-    line.below.protocol.data_received(octets)
-    assert hasattr(line.connection, "_tls")
-    task.cancel()
-    with suppress(asyncio.CancelledError, ssl.SSLError):
-        await task
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(outcome_of(line.connection.shake_hands(5.0)))
+        await settle()
+        line.below.protocol.data_received(octets)
+        assert hasattr(line.connection, "_tls")
+        task.cancel()
 
 
 @pytest.mark.parametrize("size", [1, 3, 100, 1 << 20])

@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,7 @@ async def test_addresses_of_other_scripts_are_shown_and_found(tmp_path: Path) ->
     )
     await spool.add(replace(record, recipients=(recipient,)), pieces(b"12345"))
     await spool.close()
-    (shown,) = show_messages(tmp_path, [record.queue_id])
+    shown: Any = show_messages(tmp_path, [record.queue_id])[0]
     assert (shown["sender"], shown["recipients"][0]["address"]) == (
         "Jürgen@bücher.example",
         "用户@example.net",

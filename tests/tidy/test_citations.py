@@ -156,7 +156,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "3.3": "Implicit TLS for SMTP Submission",
         "4.3": 'Recording TLS Ciphersuite in "Received" Header Field',
     },
-    "8446": {"6.1": "Closure Alerts"},  # TLS 1.3
+    "8446": {"5.1": "Record Layer", "6.1": "Closure Alerts"},  # TLS 1.3
     "8689": {},  # SMTP Require TLS Option
     "8996": {},  # Deprecating TLS 1.0 and TLS 1.1
     "9325": {},  # Recommendations for Secure Use of TLS and DTLS

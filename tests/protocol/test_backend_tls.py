@@ -379,6 +379,8 @@ async def test_a_reply_that_drips_ends_at_its_deadline(
     async with TlsBackend(context) as server, asyncio.timeout(DEADLINE):
 
         async def drip() -> None:
+            # What comes with the greeting would be more than a greeting.
+            await eventually(lambda: b"EHLO" in server.clear)
             while True:
                 server.push(b"2")
                 await asyncio.sleep(0.02)

@@ -114,7 +114,8 @@ def test_a_backend_that_comes_and_goes_every_second_loses_nothing(tmp_path: Path
     assert flapper.cuts > 0, "nothing was cut"
     assert backlog > 0, "nothing had to wait"
     assert drain_began - came_back <= PROBE_SECONDS
-    assert drained - drain_began <= bound + PAUSE_SECONDS
+    # What is measured stands above; this is where something hangs, on a busy machine too.
+    assert drained - drain_began <= 2 * bound + 3 * PAUSE_SECONDS
 
 
 def _waiting(daemon: Daemon) -> int:

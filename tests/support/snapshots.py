@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mailshed.admin.screen.page import render
+from mailshed.admin.status import status_document
 from mailshed.control.limit_picture import LimitPicture
 from mailshed.control.window import Stages
 from mailshed.metrics import (
@@ -253,3 +255,15 @@ def _surges() -> tuple[SurgeSnapshot, ...]:
         SurgeSnapshot(traffic_class="telework", network="other", messages=10, ratio=1.0),
         SurgeSnapshot(traffic_class="clinical", network="vpn", ratio=0.1),
     )
+
+
+def screen(snapshot: Snapshot, age: float = 0.1) -> str:
+    """What `mailshed status` shows of it, `age` seconds after it was made."""
+    return render(status_document(snapshot, snapshot.made_at + age))
+
+
+def notes_of(snapshot: Snapshot, name: str, width: int | None = 200) -> str:
+    """The notes in the row of a class."""
+    page = render(status_document(snapshot, snapshot.made_at), width)
+    (line,) = [each for each in page.splitlines() if each.startswith(name)]
+    return line[65:].strip()

@@ -12,8 +12,8 @@ from typing import Any
 from mailshed.config.fields import FileReference, parse_network
 from mailshed.config.gather import DEFAULT, NONE
 from mailshed.config.policy import ClassificationPolicy, Network, Rule, SenderRate
+from mailshed.config.references import CLINICAL_NETWORKS
 from mailshed.config.schema import Config, RuleSection, TrafficClassSection
-from mailshed.config.semantics import CLINICAL_NETWORKS
 from mailshed.config.shipped import shipped_policy
 from mailshed.config.sources import ListKind, Sources
 from mailshed.terms import TrafficClass

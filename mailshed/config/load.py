@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mailshed.config.admission import EVERYWHERE
 from mailshed.config.authentication import Authentication, policy_of
 from mailshed.config.classes import classification_policy
+from mailshed.config.draft import draft
 from mailshed.config.faults import Fault, Report, render_all
 from mailshed.config.front import Listener
 from mailshed.config.gather import gather
@@ -34,7 +35,7 @@ from mailshed.config.policy import (
 )
 from mailshed.config.recipients import read_recipients
 from mailshed.config.schema import Config
-from mailshed.config.semantics import draft, findings
+from mailshed.config.semantics import findings
 from mailshed.errors import ConfigError
 from mailshed.mail.domains import DomainSet
 from mailshed.mail.networks import NetworkSet

@@ -3,7 +3,7 @@
 Exactly one backend takes the mail for all domains that nobody lists: the first one without
 `domains`. Another one without any has no mail of its own, so it has to be somebody's fallback.
 
-The checks see the sections that are valid by themselves (`semantics.Draft`) and keep silent about
+The checks see the sections that are valid by themselves (`draft.Draft`) and keep silent about
 what they cannot know of the others.
 """
 

@@ -61,7 +61,7 @@ def loader(
 def _override_backend(config: "Config", backend: tuple[str, int] | None) -> "Config":
     if backend is None:
         return config
-    from mailshed.config.semantics import is_loop
+    from mailshed.config.addresses import is_loop
 
     host, port = backend
     for listener in config.listeners:

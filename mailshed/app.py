@@ -8,16 +8,13 @@ a message needs is there. If a step fails, what was done before it is undone.
 The order of a stop is that of a message's path: no new connections, open transactions finish, the
 drain's transactions finish, the spool closes; nothing acknowledged is ever in memory only.
 
-SIGTERM and SIGINT stop, SIGHUP reloads, as does a change of a list that the configuration names.
-A reload replaces the policies as a whole or, if the file is faulty or asks for what needs a
-restart, not at all.
+SIGTERM and SIGINT stop, SIGHUP reloads (`renewal`).
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 
 import uvloop
 
@@ -25,28 +22,19 @@ from mailshed import __version__, garbage
 from mailshed.config.certificate import date_of
 from mailshed.config.front import Listener
 from mailshed.config.load import (
-    authentication_policy,
     listener_policy,
     session_limits,
-    verification_policy,
 )
 from mailshed.config.schema import Config
-from mailshed.config.surge import surge_policy
-from mailshed.config.tls import tls_policy
-from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
-from mailshed.config.watch import ListWatch
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
-from mailshed.listener.tls import Loaded
-from mailshed.listener.tls import load as load_certificate
 from mailshed.maillog import configure_logging
 from mailshed.parts import STDERR, Parts
-from mailshed.policies import drain_policy, fingerprint, live_policies
 from mailshed.relay.build import host_port
 from mailshed.relay.security import read_all
-from mailshed.reload import Reloader, in_short
+from mailshed.renewal import Renewal, read_certificate
 from mailshed.spool.accounts import free_space
 from mailshed.systemd import Notifier
 
@@ -63,13 +51,23 @@ class Service:
     def __init__(
         self, config: Config, *, reload: Callable[[], Config], sink: LineWriter, notifier: Notifier
     ) -> None:
-        self.config = config
         self._notifier = notifier
         self.parts = Parts(config, reload=self.reload, sink=sink, notifier=notifier)
         configure_logging(self.parts.maillog)
-        self._reloader = Reloader(reload, self.parts.spool)
         self._servers: list[SmtpServer] = []
+        self._renewal = Renewal(
+            config, read_file=reload, parts=self.parts, servers=self._servers, notifier=notifier
+        )
         self._stopping_since = self.parts.clock.monotonic()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._renewal.config
+
+    async def reload(self) -> str:
+        """Read the configuration again; see `Renewal.reload`."""
+        return await self._renewal.reload()
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> int:
         """Start, serve until `stop` is set, stop; return how much work was cut off.
@@ -95,7 +93,7 @@ class Service:
         await self._open_spool()
         await self._read_secrets()
         await self._load_certificate()
-        parts.capabilities.on_change = self._renew_limits
+        parts.capabilities.on_change = self._renewal.renew_limits
         await parts.capabilities.load()
         for memory in parts.backends.memories:
             await memory.load()
@@ -136,7 +134,7 @@ class Service:
     async def _load_certificate(self) -> None:
         """Ours, without which no client can begin TLS; one that has expired is better than none."""
         try:
-            loaded = await self._read_certificate(self.config)
+            loaded = await read_certificate(self.config)
         except ConfigError as error:
             raise StartError(str(error)) from error
         if loaded is None or self.parts.handshakes is None:
@@ -147,24 +145,6 @@ class Service:
                 detail=f"the certificate in {loaded.policy.certificate} ended on {date_of(ends)},"
                 " so clients refuse it; a new one is taken up as soon as it is in the file"
             )
-
-    async def _read_certificate(self, config: Config) -> Loaded | None:
-        """What `config` says that clients are to be shown; None without TLS."""
-        policy = tls_policy(config.tls)
-        return None if policy is None else await asyncio.to_thread(load_certificate, policy)
-
-    def _unless_worse(self, loaded: Loaded | None) -> Loaded | None:
-        """Raise ConfigError if it has expired and the one that is shown now has not."""
-        handshakes = self.parts.handshakes
-        shown = handshakes.certificates.current if handshakes is not None else None
-        if loaded is not None and shown is not None:
-            ends = loaded.certificate.ends
-            if ends < self.parts.clock.wall() < shown.certificate.ends:
-                raise ConfigError(
-                    f"tls.certificate: {loaded.policy.certificate} ended on {date_of(ends)}, and"
-                    " the one that clients are shown is still good: put a new one there"
-                )
-        return loaded
 
     def _warn_of_observing(self) -> None:
         if self.config.is_observing:
@@ -183,15 +163,6 @@ class Service:
             handshakes=self.parts.handshakes,
         )
         self._servers.append(SmtpServer(factory, listening, handler=self.parts.handler))
-
-    def _renew_limits(self) -> None:
-        """Give new sessions the limits of now: no larger messages than all backends take."""
-        limits = session_limits(self.config)
-        behind = self.parts.capabilities.message_size_max
-        if behind is not None and behind < limits.message_size_max:
-            limits = replace(limits, message_size_max=behind)
-        for server in self._servers:
-            server.factory.limits = limits
 
     async def _open_spool(self) -> None:
         section = self.config.spool
@@ -232,8 +203,8 @@ class Service:
                 group.create_task(parts.drainer.run(), name="drain"),
                 group.create_task(parts.control.run(), name="control"),
                 group.create_task(parts.overrides.run(), name="overrides"),
-                group.create_task(self._reload_on(hangup), name="reload"),
-                group.create_task(self._watch_lists(hangup), name="lists"),
+                group.create_task(self._renewal.reload_on(hangup), name="reload"),
+                group.create_task(self._renewal.watch_lists(hangup), name="lists"),
                 *(
                     group.create_task(each.run(), name="limit memory")
                     for each in parts.backends.memories
@@ -303,78 +274,6 @@ class Service:
         while True:
             await asyncio.sleep(garbage.YOUNG_INTERVAL)
             rounds.collect(parts.clock.monotonic(), len(parts.handler.open_sessions))
-
-    # Reload.
-
-    async def _reload_on(self, hangup: asyncio.Event) -> None:
-        while True:
-            await hangup.wait()
-            hangup.clear()
-            self._notifier.reloading(int(self.parts.clock.monotonic() * 1_000_000))
-            await self._try_reload()
-            self._notifier.ready()
-
-    async def _watch_lists(self, hangup: asyncio.Event) -> None:
-        """Ask for a reload when a list that the configuration names has changed."""
-        watch = ListWatch()
-        while True:
-            await asyncio.sleep(LISTS_INTERVAL)
-            if await asyncio.to_thread(watch.changed, self.config):
-                hangup.set()
-
-    async def _try_reload(self) -> None:
-        try:
-            await self.reload()
-        except ConfigError:
-            pass  # it has been logged
-        except Exception as error:  # noqa: BLE001 - no reload may end the service
-            self.parts.status.reload_ok = False
-            self.parts.task_failed("reload", error)
-
-    async def reload(self) -> str:
-        """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
-        parts = self.parts
-        try:
-            config = await self._reloader.read(self.config)
-            # In a thread, since a list of recipients may be long.
-            for_verifier = await asyncio.to_thread(verification_policy, config)
-            for_backends = await asyncio.to_thread(read_all, parts.backends.securities)
-            await parts.authenticator.refresh()
-            for_handshakes = self._unless_worse(await self._read_certificate(config))
-        except ConfigError as error:
-            parts.status.reload_ok = False
-            parts.maillog.reload_refused(error=in_short(error))
-            raise
-        for_live, for_drain = live_policies(config), drain_policy(config)
-        for_surges = surge_policy(config)
-        # From here on nothing fails and nothing waits, so there is no half of a configuration.
-        self.config = config
-        parts.declare_metrics(config)
-        parts.screening.policies = parts.pipeline.policies = for_live
-        for each in parts.destinations:
-            each.gate.station.shedding.classes = for_live.classifier.policy.classes
-            each.gate.is_observing = config.is_observing
-        parts.handler.slow_replies.limit = config.limits.slow_replies_max
-        parts.drainer.policy = for_drain
-        parts.verifier.policy = for_verifier
-        for name, material in for_backends.items():
-            parts.backends.securities[name].use(material)
-        parts.authenticator.set_policy(authentication_policy(config))
-        parts.surges.policy = for_surges
-        if parts.handshakes is not None and for_handshakes is not None:
-            parts.handshakes.policy = for_handshakes.policy
-            parts.handshakes.certificates.use(for_handshakes)
-        self._renew_limits()
-        status = parts.status
-        status.config_hash = fingerprint(config)
-        status.config_loaded_wall = parts.clock.wall()
-        status.sessions_max = config.limits.sessions_max
-        status.quota_keys_max = config.quotas.entries_max
-        status.reload_ok = True
-        parts.maillog.reloaded(config=status.config_hash)
-        await parts.overrides.fit()
-        parts.overrides.renew()  # if `mode` has changed they act again, or no more
-        return f"reloaded configuration {status.config_hash}"
 
 
 def run(config: Config, *, reload: Callable[[], Config]) -> int:

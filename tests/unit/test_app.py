@@ -2,198 +2,41 @@
 
 import asyncio
 import json
-import logging
 import os
 import re
 import shutil
 import signal
 import socket
 import ssl
-import struct
-import threading
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from ipaddress import ip_address
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from mailshed import app
-from mailshed.app import Service
+from mailshed import app, renewal
 from mailshed.config.admission import EVERYWHERE
 from mailshed.config.load import load
 from mailshed.config.policy import Quota
 from mailshed.config.render import render
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError, StartError
-from mailshed.linewriter import LineWriter
 from mailshed.mail.networks import NetworkSet
-from mailshed.metrics import Snapshot, Usage
+from mailshed.metrics import Usage
 from mailshed.spool.lock import SpoolLock
 from mailshed.spool.reader import count_messages
-from mailshed.systemd import Notifier
 from mailshed.terms import Stage
 from tests.support.certificates import Authority, make_authority, serial_of
 from tests.support.outbound import eventually
 from tests.support.scripted_backend import STALL, ScriptedBackend, Wait, say
-
-DEADLINE = 30.0
+from tests.support.service_rig import Rig, logging_as_it_was, talk
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """The service takes over the standard logging of its process, which here is the test's."""
-    loggers = [logging.getLogger(name) for name in (None, "mail.log", "asyncio", "aiohttp")]
-    levels = [logger.level for logger in loggers]
-    handlers = list(loggers[0].handlers)
-    show = warnings.showwarning
-    yield
-    logging.captureWarnings(capture=False)
-    warnings.showwarning = show
-    loggers[0].handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-
-
-class Rig:
-    """A service that is not started yet, and what it says to the log and to systemd."""
-
-    def __init__(self, folder: Path, backend_port: int = 25, **changes: Any) -> None:
-        self.folder = folder
-        self.backend_port = backend_port
-        self.config = self.make_config(**changes)
-        self.next_config: Callable[[], Config] = lambda: self.config
-        self.told: list[bytes] = []
-        self.stop, self.hangup = asyncio.Event(), asyncio.Event()
-        self._log = folder / "log"
-        self._descriptor = os.open(self._log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        self._sink = LineWriter(self._descriptor)
-        self.service = Service(
-            self.config,
-            reload=self._reload,
-            sink=self._sink,
-            notifier=Notifier({}, send=self.told.append),
-        )
-        self.parts = self.service.parts
-
-    def _reload(self) -> Config:
-        return self.next_config()
-
-    def make_config(self, **changes: Any) -> Config:
-        """A configuration for loopback; sections in `changes` replace whole sections."""
-        base: dict[str, Any] = {
-            "version": 1,
-            "hostname": "mx.example.org",
-            "domains": ["example.net"],
-            "trusted_networks": [],
-            "listeners": [{"name": "smtp", "bind": "127.0.0.1:0"}],
-            "backends": [{"name": "exch", "host": "127.0.0.1", "port": self.backend_port}],
-            "spool": {"path": str(self.folder / "spool"), "disk_reserve": "0B"},
-            "metrics": {"bind": "127.0.0.1:0"},
-            "log": {"format": "json", "level": "debug"},
-            "limits": {"shutdown_timeout": "60s"},
-            # A scripted server plays its script for mail, and not for questions about mailboxes.
-            "verification": {"mode": "none"},
-        }
-        return Config.model_validate(base | changes)
-
-    @property
-    def port(self) -> int:
-        """The port of the first listener."""
-        return self.service._servers[0].port
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """What the operations thread sees now."""
-        current = self.parts.holder.current
-        assert current is not None
-        return current
-
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """The log's lines of one event so far."""
-        self._sink.flush()
-        found = map(json.loads, self._log.read_text().splitlines())
-        return [line for line in found if line["event"] == event]
-
-    async def run(self) -> int:
-        """Run the service to its end."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                return await self.service.run(self.stop, self.hangup)
-        finally:
-            self._sink.flush()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["asyncio.Task[int]"]:
-        """Start the service; stop it at the end, if it has not been stopped."""
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self.run())
-            await eventually(lambda: b"READY=1" in self.told)
-            try:
-                yield task
-            finally:
-                self.stop.set()
-
-    def assert_nothing_is_left(self) -> None:
-        """No port, no socket, no thread, no lock, no task."""
-        for server in self.service._servers:
-            assert server._listening.fileno() == -1
-        assert not self.config.admin_socket.exists()
-        names = {thread.name for thread in threading.enumerate()}
-        assert not names & {"mailshed-operations", "spool-writer"}
-        assert len(self.parts.supervisor) == 0
-        if self.config.spool.path.is_dir():
-            lock = SpoolLock(self.config.spool.path)
-            lock.acquire()
-            lock.release()
-
-
-class Talk:
-    """One SMTP session of a client, past EHLO."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def say(self, line: str) -> str:
-        """Send a line; return the last line of the reply."""
-        self.writer.write(line.encode() + b"\r\n")
-        return await self.hear()
-
-    async def hear(self) -> str:
-        """The last line of the next reply; empty at the end of the connection."""
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                line = (await self.reader.readline()).decode()
-                if not line or line[3] == " ":
-                    return line.rstrip()
-
-    async def submit(self, *, to: str = "bob@example.net", header: str = "Subject: x") -> None:
-        """Send a message up to and with the final dot, and do not wait for the answer."""
-        assert (await self.say("MAIL FROM:<alice@example.org>")).startswith("250")
-        assert (await self.say(f"RCPT TO:<{to}>")).startswith("250")
-        assert (await self.say("DATA")).startswith("354")
-        self.writer.write(f"{header}\r\n\r\nHello.\r\n.\r\n".encode())
-
-    def vanish(self) -> None:
-        """Break the connection (RST), so that the server cannot take it for a half-closed one."""
-        raw = self.writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-
-@asynccontextmanager
-async def talk(port: int) -> AsyncIterator[Talk]:
-    """Connect and greet."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    made = Talk(reader, writer)
-    try:
-        assert (await made.hear()).startswith("220")
-        await made.say("EHLO client.example.org")
-        yield made
-    finally:
-        writer.close()
+def quiet_ending() -> Iterator[None]:
+    """Logging is the test's own again afterwards."""
+    with logging_as_it_was():
+        yield
 
 
 @pytest.fixture
@@ -558,7 +401,7 @@ class TestStop:
         monkeypatch.setattr(app, "LAST_WORDS", 0.1)
         async with rig.running() as run:
             rig.parts.supervisor.spawn(asyncio.Event().wait(), "stuck")
-            rig.service.config = rig.service.config.model_copy(
+            rig.service._renewal.config = rig.service.config.model_copy(
                 update={
                     "limits": rig.service.config.limits.model_copy(update={"shutdown_timeout": 0.2})
                 }
@@ -566,13 +409,6 @@ class TestStop:
             rig.stop.set()
             assert await run == 1
         assert rig.lines("stopped")[0]["unfinished"] == 1
-
-
-def write_faulty_file() -> Path:
-    """A file with more than one fault, in the working folder."""
-    file = Path("a.yaml")
-    file.write_text("nonsense: 2\nhostnam: x\n")
-    return file
 
 
 class TestSurges:
@@ -605,110 +441,6 @@ class TestSurges:
         async with rig.running():
             assert len(rig.lines("surges_lost")) == 1
         assert json.loads((rig.folder / "spool/surge.json").read_text())["version"] == 1
-
-
-class TestReload:
-    async def rcpt(self, rig: Rig, address: str) -> str:
-        async with talk(rig.port) as client:
-            await client.say("MAIL FROM:<alice@example.org>")
-            return await client.say(f"RCPT TO:<{address}>")
-
-    async def test_replaces_the_policies(self, rig: Rig) -> None:
-        async with rig.running():
-            assert (await self.rcpt(rig, "bob@new.example")).startswith("554")
-            rig.next_config = lambda: rig.make_config(domains=["new.example"])
-            before = rig.snapshot.config_hash
-            rig.hangup.set()
-            await eventually(lambda: rig.snapshot.config_hash != before)
-            assert (await self.rcpt(rig, "bob@new.example")).startswith("250")
-            assert (await self.rcpt(rig, "bob@example.net")).startswith("554")
-            assert rig.snapshot.reload_ok
-            assert rig.lines("reloaded")[0]["config"] == rig.snapshot.config_hash
-        reloads = [each for each in rig.told if each.startswith(b"RELOADING=1")]
-        assert len(reloads) == 1
-        assert rig.told[rig.told.index(reloads[0]) :].count(b"READY=1") == 1
-
-    async def test_a_faulty_file_changes_nothing_and_is_told(self, rig: Rig) -> None:
-        def faulty() -> Config:
-            raise ConfigError("mailshed.yaml:3:1: hostnam: no such key")
-
-        async with rig.running():
-            rig.next_config = faulty
-            before = rig.snapshot.config_hash
-            rig.hangup.set()
-            await eventually(lambda: not rig.snapshot.reload_ok)
-            assert (await self.rcpt(rig, "bob@example.net")).startswith("250")
-            assert rig.snapshot.config_hash == before
-            rig.next_config = lambda: rig.config
-            await rig.service.reload()
-            await eventually(lambda: rig.snapshot.reload_ok)
-        assert "hostnam" in rig.lines("reload_refused")[0]["error"]
-
-    async def test_the_log_has_the_first_fault_and_how_many(
-        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(rig.folder)
-        file = write_faulty_file()
-        rig.next_config = lambda: load(file)
-        async with rig.running():
-            with pytest.raises(ConfigError, match=r"(?s)nonsense.*hostnam"):
-                await rig.service.reload()
-            (line,) = rig.lines("reload_refused")
-        assert "\n" not in line["error"]
-        assert re.fullmatch(
-            rf"\d faults, first: {file}:1:\d+: error: .*; run: mailshed config check {file}",
-            line["error"],
-        )
-
-    async def test_what_needs_a_restart_is_named_and_nothing_else_is_taken(self, rig: Rig) -> None:
-        async with rig.running():
-            rig.next_config = lambda: rig.make_config(
-                domains=["new.example"], hostname="other.example.org", log={"level": "info"}
-            )
-            with pytest.raises(ConfigError, match=r"restart of the service: hostname, log$"):
-                await rig.service.reload()
-            assert (await self.rcpt(rig, "bob@new.example")).startswith("554")
-            assert rig.service.config is rig.config
-
-    async def test_a_fault_of_ours_does_not_end_the_service(self, rig: Rig) -> None:
-        def broken() -> Config:
-            raise RuntimeError("bug")
-
-        async with rig.running():
-            rig.next_config = broken
-            rig.hangup.set()
-            await eventually(lambda: rig.snapshot.tasks_failed_total == 1)
-            assert not rig.snapshot.reload_ok
-            assert (await self.rcpt(rig, "bob@example.net")).startswith("250")
-        assert rig.lines("task_failed")[0]["task"] == "reload"
-
-    def without(self, rig: Rig, *names: str) -> Config:
-        kept = tuple(each for each in rig.config.classes if each.name not in names)
-        return rig.config.model_copy(update={"classes": kept})
-
-    async def test_a_class_that_has_mail_cannot_be_removed(
-        self, rig: Rig, server: ScriptedBackend
-    ) -> None:
-        server.always(Stage.CONNECT, say("421 4.3.2 later"))
-        async with rig.running():
-            async with talk(rig.port) as client:
-                await client.submit(header="Precedence: bulk")
-                assert "queued as" in await client.hear()
-            rig.next_config = lambda: self.without(rig, "bulk", "telework")
-            with pytest.raises(ConfigError, match=r"cannot remove bulk \(1 messages\)") as refused:
-                await rig.service.reload()
-            assert "telework" not in str(refused.value)
-            rig.next_config = lambda: self.without(rig, "telework")
-            await rig.service.reload()
-            await eventually(lambda: "telework" not in {c.name for c in rig.snapshot.classes})
-        assert "bulk" in rig.lines("reload_refused")[0]["error"]
-
-    async def test_no_class_can_be_removed_while_the_spool_is_sick(self, rig: Rig) -> None:
-        async with rig.running():
-            rig.parts.spool._sick = "disk I/O error"
-            rig.next_config = lambda: self.without(rig, "bulk")
-            with pytest.raises(ConfigError, match=r"cannot remove bulk now.*disk I/O error"):
-                await rig.service.reload()
 
 
 class TestVerification:
@@ -772,40 +504,6 @@ class TestVerification:
         rig = Rig(tmp_path, backends=maildir, **self.ASKING)
         async with rig.running():
             assert (await self.rcpt(rig, "nobody@example.net")).startswith("250")
-
-
-async def test_a_list_that_changes_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And one with a fault is refused, once, while the list of before stays in force."""
-    monkeypatch.setattr(app, "LISTS_INTERVAL", 0.01)
-    lab, file = tmp_path / "lab.txt", tmp_path / "m.yaml"
-    lab.write_text("10.1.0.0/16\n")
-    file.write_text(
-        "version: 1\nhostname: mx.example.org\ndomains: [example.net]\n"
-        "listeners: [{name: smtp, bind: '127.0.0.1:0'}]\n"
-        "backends: [{name: exch, host: 127.0.0.1, port: 25}]\n"
-        f"spool: {{path: {tmp_path}/spool, disk_reserve: 0B}}\n"
-        "metrics: {bind: '127.0.0.1:0'}\nlog: {format: json}\n"
-        f"classification: {{networks: {{lab: ['file:{lab}']}}, rules: [{{name: lab,"
-        " class: clinical, client_networks: [lab]}]}\n"
-    )
-    rig = Rig(tmp_path)
-    rig.config = rig.service.config = load(file)
-    rig.next_config = lambda: load(file)
-    async with rig.running():
-        lab.write_text("10.1.0.0/16\n10.2.0.0/16\n")
-        await eventually(lambda: len(rig.lines("reloaded")) == 1)
-        networks = rig.parts.pipeline.policies.clinical_networks
-        assert [ip_address(f"10.{net}.0.1") in networks for net in (1, 2, 3)] == [True, True, False]
-        lab.write_text("nonsense\n")
-        await eventually(lambda: len(rig.lines("reload_refused")) == 1)
-        assert "lab.txt:1:1: error: expected a network" in rig.lines("reload_refused")[0]["error"]
-        lab.write_text("10.3.0.0/16\n")
-        await eventually(lambda: len(rig.lines("reloaded")) == 2)
-    assert len(rig.lines("reload_refused")) == 1
-    networks = rig.parts.pipeline.policies.clinical_networks
-    assert [ip_address(f"10.{net}.0.1") in networks for net in (1, 2, 3)] == [False, False, True]
 
 
 class TestCertificate:
@@ -875,7 +573,7 @@ class TestCertificate:
         self, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whatever renews a certificate need not know of us. The key may come later than it."""
-        monkeypatch.setattr(app, "LISTS_INTERVAL", 0.01)
+        monkeypatch.setattr(renewal, "LISTS_INTERVAL", 0.01)
         old, new = authority.issue(), authority.issue()
         rig, file = self.rig(tmp_path, old), tmp_path / "m.yaml"
         file.write_text(render(rig.config, with_defaults=False))

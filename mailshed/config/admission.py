@@ -7,7 +7,7 @@ nothing is set is none, so that nobody's use of it is remembered.
 from ipaddress import ip_network
 from math import inf
 
-from mailshed.config import schema, sections
+from mailshed.config import quotas, schema
 from mailshed.config.policy import AdmissionPolicy, Quota, QuotaPolicy
 from mailshed.mail.networks import NetworkSet
 
@@ -17,25 +17,25 @@ EVERYWHERE = NetworkSet((ip_network("0.0.0.0/0"), ip_network("::/0")))
 
 def admission_policy(config: schema.Config) -> AdmissionPolicy:
     """Make the terms of admission."""
-    quotas = config.quotas
-    per_class = {each.traffic_class: _quota(each) for each in quotas.per_class}
+    terms = config.quotas
+    per_class = {each.traffic_class: _quota(each) for each in terms.per_class}
     return AdmissionPolicy(
         is_observing=config.is_observing,
         lowest_defer_fill=min(
             (each.defer_fill for each in config.classes if each.defer_fill is not None), default=inf
         ),
         quotas=QuotaPolicy(
-            burst=quotas.burst,
-            per_sender=_quota(quotas.per_sender),
-            per_network=_quota(quotas.per_network),
+            burst=terms.burst,
+            per_sender=_quota(terms.per_sender),
+            per_network=_quota(terms.per_network),
             per_class={name: quota for name, quota in per_class.items() if quota is not None},
-            entries_max=quotas.entries_max,
+            entries_max=terms.entries_max,
         ),
         normalize_networks=NetworkSet(config.normalize_networks),
     )
 
 
-def _quota(section: sections.Quota) -> Quota | None:
+def _quota(section: quotas.Quota) -> Quota | None:
     if section.soft is None and section.hard is None:
         return None
     return Quota(

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from mailshed.config.classification import RuleSection
 from mailshed.config.fields import FileReference, parse_network
 from mailshed.config.gather import DEFAULT, NONE
 from mailshed.config.policy import ClassificationPolicy, Network, Rule, SenderRate
 from mailshed.config.references import CLINICAL_NETWORKS
-from mailshed.config.schema import Config, RuleSection, TrafficClassSection
+from mailshed.config.schema import Config, TrafficClassSection
 from mailshed.config.shipped import shipped_policy
 from mailshed.config.sources import ListKind, Sources
 from mailshed.terms import TrafficClass

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from mailshed.config import authentication
 from mailshed.config.back import file_faults
 from mailshed.config.certificate import CertificateError, load_pair
+from mailshed.config.classification import PolicyFile, RuleSection
 from mailshed.config.draft import draft
 from mailshed.config.faults import Fault, KeyPath, Report
 from mailshed.config.fields import FileReference
 from mailshed.config.lists import ListFile, read_list, signature_of
 from mailshed.config.marks import Document, read
 from mailshed.config.messages import translate
-from mailshed.config.schema import Config, PolicyFile, RuleSection
+from mailshed.config.schema import Config
 from mailshed.config.semantics import findings
 from mailshed.config.sources import ListKind, Signature, Sources
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mailshed.config.classification import PATTERNS_MAX
 from mailshed.config.faults import Fault, Span
 from mailshed.config.fields import (
     parse_address_entry,
@@ -19,7 +20,6 @@ from mailshed.config.fields import (
     parse_sender_entry,
     parse_user_entry,
 )
-from mailshed.config.schema import PATTERNS_MAX
 from mailshed.config.sources import ListKind, Signature
 from mailshed.mail.pattern import is_pattern
 

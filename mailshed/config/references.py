@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from mailshed.config.classification import Classification
 from mailshed.config.draft import Draft, Finding, dig, raw_names
 from mailshed.config.faults import KeyPath, did_you_mean
 from mailshed.config.fields import parse_network
-from mailshed.config.schema import Classification
 
 CLINICAL_NETWORKS = "clinical-networks"
 """Name that stands, in `not_client_networks`, for the networks of all rules of rank 0."""

@@ -8,9 +8,10 @@ faulty one, is broken, which is an error of ours and not a fault of anybody's co
 from functools import cache
 from pathlib import Path
 
+from mailshed.config.classification import RuleSection
 from mailshed.config.faults import render
 from mailshed.config.gather import origins_of, read_policy
-from mailshed.config.schema import Config, RuleSection
+from mailshed.config.schema import Config
 from mailshed.errors import ConfigError
 
 NAME = "default.yaml"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from mailshed.config.schema import RuleSection
+    from mailshed.config.classification import RuleSection
 
 ListKind = Literal["networks", "addresses", "users", "sender_logins"]
 Signature = tuple[int, int, int, int]

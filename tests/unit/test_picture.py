@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,12 +15,9 @@ from mailshed.mail.reply import make
 from mailshed.metrics import Snapshot, Totals, Usage
 from mailshed.metrics.labels import RESOURCES
 from mailshed.picture import (
-    ORDINARY_MESSAGE,
     TOTALS_PATIENCE,
     Painter,
     Status,
-    fill_of,
-    why_full,
 )
 from mailshed.spool.store import SpoolTotals
 from tests.support.builders import BULK, CLASSES, CLINICAL, WALL, spool_record
@@ -329,7 +325,7 @@ async def test_a_disk_down_to_the_reserve_binds(
     """Also before the backend, which may be away at the same time."""
 
     async def totals() -> SpoolTotals:
-        return replace(ROOMY, disk_free=100)
+        return SpoolTotals(disk_free=100, disk_reserve=2**28)
 
     monkeypatch.setattr(studio.middle.spool, "totals", totals)
     studio.middle.backend.always(be_away)
@@ -338,60 +334,3 @@ async def test_a_disk_down_to_the_reserve_binds(
     snapshot = await studio.take()
     assert snapshot.saturation["spool_disk"] == snapshot.saturation["backend_slots"] == 1.0
     assert snapshot.binding == "spool_disk"
-
-
-MIB = 1024**2
-ROOMY = SpoolTotals(
-    octets_max=100 * MIB, messages_max=1000, disk_free=900 * MIB, disk_reserve=256 * MIB
-)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason", "is_for_clinical"),
-    [
-        ({}, "", True),
-        ({"disk_free": 320 * MIB}, "", True),
-        (
-            {"disk_free": 256 * MIB + 1},
-            "256 MiB of disk are free, 320 MiB are reserved; the last of it is for clinical mail",
-            True,
-        ),
-        ({"disk_free": 256 * MIB}, "256 MiB of disk are free, 256 MiB are reserved", False),
-        ({"messages": 969}, "", True),
-        (
-            {"messages": 970},
-            "it holds 970 of 1000 messages; the last of it is for clinical mail",
-            True,
-        ),
-        ({"messages": 1000}, "it holds 1000 of 1000 messages", False),
-        ({"octets": 97 * MIB - ORDINARY_MESSAGE}, "", True),
-        (
-            {"octets": 97 * MIB},
-            "it holds 97 of 100 MiB of mail; the last of it is for clinical mail",
-            True,
-        ),
-        ({"octets": 100 * MIB}, "it holds 100 of 100 MiB of mail", False),
-    ],
-)
-def test_the_limit_that_keeps_mail_out_is_named(
-    changes: dict[str, Any], reason: str, is_for_clinical: bool
-) -> None:
-    assert why_full(replace(ROOMY, **changes)) == (reason, is_for_clinical)
-
-
-@pytest.mark.parametrize(
-    ("changes", "fill"),
-    [
-        ({"octets": 300, "octets_max": 1000, "messages": 1, "messages_max": 10}, 0.3),
-        ({"octets": 1, "octets_max": 1000, "messages": 9, "messages_max": 10}, 0.9),
-        ({"octets": 1, "octets_max": 1000, "disk_free": 500, "disk_reserve": 400}, 0.8),
-        ({"disk_free": 100, "disk_reserve": 400}, 1.0),
-        ({}, 0.0),
-    ],
-)
-def test_the_fullest_measure_says_how_full_a_spool_is(changes: dict[str, Any], fill: float) -> None:
-    assert fill_of(SpoolTotals(**changes)) == pytest.approx(fill)
-
-
-def test_a_spool_that_was_not_asked_yet_is_not_full() -> None:
-    assert why_full(SpoolTotals()) == ("", True)

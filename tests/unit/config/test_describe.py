@@ -2,9 +2,10 @@ import pytest
 from pydantic import BaseModel
 
 from mailshed.config.back import Backend
+from mailshed.config.classification import RuleSection
 from mailshed.config.describe import homes, key_at, keys, section_at, write_value
 from mailshed.config.faults import KeyPath
-from mailshed.config.schema import Config, RuleSection
+from mailshed.config.schema import Config
 from mailshed.config.sections import Spool
 
 

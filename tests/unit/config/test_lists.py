@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mailshed.config.classification import PATTERNS_MAX
 from mailshed.config.lists import (
     ENTRIES_MAX,
     FAULTS_MAX,
@@ -13,7 +14,6 @@ from mailshed.config.lists import (
     read_list,
     signature_of,
 )
-from mailshed.config.schema import PATTERNS_MAX
 from mailshed.config.sources import ListKind
 
 

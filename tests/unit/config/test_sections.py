@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mailshed.config.sections import Quota, Spool, Verification
+from mailshed.config.sections import Spool, Verification
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,3 @@ def test_delays_of_retries_are_ordered_and_shorter_than_mail_lives() -> None:
     for wrong in ({"retry_min": "20m"}, {"lifetime": "10m"}):
         with pytest.raises(ValidationError):
             Spool.model_validate({"path": "spool", **wrong})
-
-
-def test_a_soft_quota_is_not_above_the_hard_one() -> None:
-    assert Quota.model_validate({"soft": 60, "hard": 60}).soft == 60
-    with pytest.raises(ValidationError, match="must not be greater than hard"):
-        Quota.model_validate({"soft": 61, "hard": 60})

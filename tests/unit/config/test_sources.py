@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.config.schema import RuleSection
+from mailshed.config.classification import RuleSection
 from mailshed.config.sources import Sources
 
 RULE = RuleSection.model_validate({"name": "r", "class": "bulk", "trusted": True})

@@ -11,6 +11,7 @@ An unknown failure is 451 4.3.0. A 5xx is only ever the backend's own word or a 
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 # RFC 5321, 4.5.3.1.5 allows 512 octets a line; real servers send longer texts, so the bound that
 # protects a client's buffer is more generous. Postfix reads up to 2048.
@@ -20,8 +21,10 @@ LINES_MAX = 100
 # One reply line without its CRLF: code, separator, text without control characters (RFC 5321,
 # 4.2, with the 8-bit text that servers send in practice).
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([\t\x20-\x7e\x80-\xff]*))?")
-# The same for a reply of one line, length included.
-_ONLY_LINE = re.compile(rb"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]{0,%d})?" % (LINE_OCTETS_MAX - 4))
+# The same for a reply of one line, length included, with or without its CR.
+_ONLY_LINE = re.compile(
+    rb"([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]{0,%d})?(\r?)" % (LINE_OCTETS_MAX - 4)
+)
 _ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?=[ \r])")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
@@ -75,15 +78,25 @@ def make(code: int, text: str, *more: str) -> Reply:
     return Reply(code, "".join(parts).encode("ascii"))
 
 
+@lru_cache(maxsize=64)
+def one_line(line: bytes) -> Reply | None:
+    """Build the reply that a backend sent as this one line, or None if it is not one.
+
+    The line is without its LF, and its CR may be there or not. A server says the same words to each
+    MAIL, RCPT and DATA, so the last lines are remembered.
+    """
+    match = _ONLY_LINE.fullmatch(line)
+    if match is None:
+        return None
+    return Reply(int(match[1]), line + (b"\n" if match[2] else b"\r\n"))
+
+
 def from_backend(lines: list[bytes]) -> Reply | None:
     """Build the reply that a backend sent as `lines` (without CRLF), or None if it is not one."""
     if not 0 < len(lines) <= LINES_MAX:
         return None
     code = lines[0][:3]
     last = len(lines) - 1
-    if last == 0:  # nearly always, and this is the hot path
-        line = lines[0]
-        return Reply(int(code), line + b"\r\n") if _ONLY_LINE.fullmatch(line) else None
     for index, line in enumerate(lines):
         match = _LINE.fullmatch(line)
         if match is None or match[1] != code or len(line) > LINE_OCTETS_MAX:

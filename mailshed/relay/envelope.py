@@ -101,11 +101,9 @@ def _offered(parameters: Sequence[bytes], offers: Offers) -> bytes:
 
 def refusal(stage: Stage, reply: Reply) -> Deferred | Bounced | None:
     """Map a reply to its result; None if it is positive."""
-    if reply.is_permanent:
-        return Bounced(stage, reply)
-    if reply.is_transient:
-        return Deferred(stage, reply)
-    return None
+    if reply.code < 400:
+        return None
+    return Bounced(stage, reply) if reply.is_permanent else Deferred(stage, reply)
 
 
 def silence(fault: BackendError | None) -> NoReply:
@@ -145,8 +143,12 @@ def judge(
     `replies` are those to MAIL, to each RCPT, and to DATA if that was sent already; fewer only if
     `fault` tells why. Refused recipients keep the backend's word whatever happens to the others.
     """
-    if fault is None and all(reply.code < 400 for reply in replies):
-        return [None] * recipients  # nearly always
+    for reply in replies:
+        if reply.code >= 400:
+            break
+    else:
+        if fault is None:
+            return [None] * recipients  # nearly always
     if replies and (refused := refusal(Stage.MAIL, replies[0])) is not None:
         return [refused] * recipients  # what RCPT was answered then is about the sequence only
     verdicts: list[DeliveryResult | None] = [

@@ -132,7 +132,7 @@ class Pool:
         self._farewells = Supervisor(_report)
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._busy: dict[int, Connection] = {}
+        self._busy: set[Connection] = set()
         self._opened = 0
         self._failed = 0
         self._reused = 0
@@ -143,7 +143,7 @@ class Pool:
         if connection is not None:
             assert connection.wire.is_idle
             connection.connect_seconds = 0.0
-            self._busy[id(connection)] = connection
+            self._busy.add(connection)
             self._reused += 1
         return connection
 
@@ -201,7 +201,7 @@ class Pool:
         self._opened += 1
         made.wire.on_break = partial(self._idle.remove, made)
         if not self._hand_over(made):
-            self._put_aside(made)
+            self._put_aside(made, self._clock.monotonic())
 
     def _end_dial(self, failure: Deferred) -> None:
         """Tell the one who has waited longest, if there is no other attempt for him."""
@@ -223,32 +223,32 @@ class Pool:
         waiter = self._next_waiter()
         if waiter is None:
             return False
-        self._busy[id(connection)] = connection
+        self._busy.add(connection)
         connection.connect_seconds = self._clock.monotonic() - waiter.since
         waiter.found.set_result(connection)
         return True
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection after its mail transaction; one in an unknown state is aborted."""
-        del self._busy[id(connection)]
+        self._busy.remove(connection)
         if not connection.wire.is_idle:
             connection.wire.abort()
             return
-        self._given_back_at = self._clock.monotonic()
+        now = self._given_back_at = self._clock.monotonic()
         if connection.is_spent or connection.is_used_up:
             self._say_quit(connection)
         elif (
-            not self._is_closed
+            self._waiters
+            and not self._is_closed
             and connection.messages < self._policy.messages_per_connection
             and self._hand_over(connection)
         ):
             self._reused += 1
         else:
-            self._put_aside(connection)
+            self._put_aside(connection, now)
 
-    def _put_aside(self, connection: Connection) -> None:
+    def _put_aside(self, connection: Connection, now: float) -> None:
         """Keep a connection that nobody waits for, or close it."""
-        now = self._clock.monotonic()
         if self._is_closed or not self._idle.put(connection, connection.messages, now):
             self._say_quit(connection)
         elif self._sweeper is None:
@@ -256,12 +256,12 @@ class Pool:
 
     def retire(self, connection: Connection) -> None:
         """Close a connection that is good, but not for the message that has taken it."""
-        del self._busy[id(connection)]
+        self._busy.remove(connection)
         self._say_quit(connection)
 
     def drop(self, connection: Connection) -> None:
         """Abort a connection whose mail transaction did not come to its end."""
-        del self._busy[id(connection)]
+        self._busy.remove(connection)
         connection.wire.abort()
 
     def connections(self) -> BackendConnections:
@@ -278,7 +278,7 @@ class Pool:
         """Abort every connection that is in use, and open no more."""
         self._is_closed = True
         self._give_up_waiting()
-        for connection in list(self._busy.values()):
+        for connection in list(self._busy):
             connection.wire.abort()
 
     async def close(self) -> None:

@@ -85,9 +85,10 @@ class SmtpBackend:
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Run one mail transaction to its end; see `Backend.deliver`."""
         found: Connection | Deferred | None = self._pool.take_idle()
-        began, is_new = self._clock.monotonic(), False
+        began, is_new = 0.0, False
         while True:
             if found is None:
+                began = self._clock.monotonic()
                 found = await self._pool.open()
                 is_new = isinstance(found, Connection) and not found.messages
             if isinstance(found, Deferred):
@@ -96,29 +97,32 @@ class SmtpBackend:
                 self._pool.retire(found)
                 found = None
                 continue
-            result = await self._run(found, message)
-            if is_new or not transaction.is_stale(found):
+            try:
+                result = await transaction.run(found, message, self._clock, self._manner)
+            except BaseException:
+                self._pool.drop(found)
+                raise
+            if self._settle(found, message, result) or is_new:
                 return result
-            found, began = None, self._clock.monotonic()
+            found = None
         return TransactionResult(
             recipients=everyone(found, len(message.recipients)),
             times=StageTimes(connect=self._clock.monotonic() - began),
             is_backend_away=True,
         )
 
-    async def _run(self, connection: Connection, message: OutboundMessage) -> TransactionResult:
-        try:
-            result = await transaction.run(connection, message, self._clock, self._manner)
-        except BaseException:
-            self._pool.drop(connection)
-            raise
+    def _settle(
+        self, connection: Connection, message: OutboundMessage, result: TransactionResult
+    ) -> bool:
+        """Give the connection back and tell of the result; False if it was dead before."""
         self._pool.give_back(connection)
         if connection.trouble is not None and connection.trouble != self._trouble:
             self._trouble = connection.trouble
             self._on_trouble(self._trouble)
-        if not transaction.is_stale(connection):
-            self._on_result(message, result)
-        return result
+        if transaction.is_stale(connection):
+            return False
+        self._on_result(message, result)
+        return True
 
     def connections(self) -> BackendConnections:
         """How the connections stand now."""

@@ -22,6 +22,7 @@ the listener's promise; it is asserted here once more on the very bytes that lea
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from itertools import zip_longest
 
 from mailshed.clock import Clock
 from mailshed.errors import ClientGone, ConnectionLost
@@ -52,7 +53,8 @@ XFORWARD_NOT_OFFERED = (
 RSET_TIMEOUT = 5.0
 """Seconds for the reply to RSET: the outcome is known by then, so nobody should wait longer."""
 
-_END_OF_DATA = b"\r\n.\r\n"
+_FINAL_DOT = b".\r\n"
+_END_OF_DATA = b"\r\n" + _FINAL_DOT
 _ENVELOPE_OF_ONE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 _AHEAD = (Stage.EHLO,)
 # What is about the session has that stage, too: nothing of the message was judged by then.
@@ -73,42 +75,38 @@ async def run(
     connection may be used again.
     """
     if manner.identity is Identity.XCLIENT:
-        came = clock.monotonic()
-        unknown = await introduce(connection, message.origin, is_lmtp=manner.is_lmtp)
-        connection.connect_seconds += clock.monotonic() - came
-        if unknown is not None:
-            return TransactionResult(
-                recipients=everyone(unknown, len(message.recipients)),
-                times=StageTimes(connect=connection.connect_seconds),
-                is_backend_away=unknown.stage is Stage.EHLO,
-            )
-    return await _run(connection, message, clock, manner)
-
-
-async def _run(
-    connection: Connection, message: OutboundMessage, clock: Clock, manner: Manner
-) -> TransactionResult:
-    wire, offers = connection.wire, connection.offers
+        unfit = await _introduce(connection, message, clock, manner)
+        if unfit is not None:
+            return unfit
+    wire, offers, recipients = connection.wire, connection.offers, len(message.recipients)
     if message.parameters and (choice := own_choice(message, offers, clock.wall())) is not None:
-        return TransactionResult(recipients=everyone(choice, len(message.recipients)))
+        return TransactionResult(recipients=everyone(choice, recipients))
     connection.messages += 1
     wire.time_reply(clock)
     began = clock.monotonic()
-    is_chunk = _is_chunk(offers, message, manner)
+    is_chunk = manner.is_chunking and _is_chunk(offers, message, manner)
     replies = await _negotiate(connection, message, manner, clock, has_data=not is_chunk)
-    verdicts = judge(replies, wire.fault, len(message.recipients), partial_ok=message.partial_ok)
+    verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
     mail = wire.replied_at - began if wire.replied_at is not None else 0.0
-    if None in verdicts:
-        accepted, timeouts = verdicts.count(None), connection.timeouts
+    if accepted := verdicts.count(None):
+        timeouts = connection.timeouts
         wire.expect(_DOT * accepted if manner.is_lmtp else _DOT)
-        is_dot_sent = await _send_content(wire, message, timeouts.command, is_chunk=is_chunk)
+        is_dot_sent = (
+            _send_whole(wire, message, is_chunk=is_chunk)
+            if message.in_memory is not None and message.size <= SINGLE_WRITE_OCTETS_MAX
+            else await _send_stream(wire, message, timeouts.command)
+        )
         sent = clock.monotonic()
         if is_dot_sent:
             await wire.receive(timeouts.dot)
-        outcomes = iter(_outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent))
         ended = clock.monotonic()
-        settled = [next(outcomes) if verdict is None else verdict for verdict in verdicts]
+        outcomes = _outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent)
+        if accepted == recipients:
+            settled = outcomes  # nearly always
+        else:
+            rest = iter(outcomes)
+            settled = [next(rest) if verdict is None else verdict for verdict in verdicts]
         if is_chunk and wire.is_idle and not wire.replies[0].is_success:
             await _reset(wire)  # after a chunk that failed nothing else is sure (RFC 3030, 2)
     else:
@@ -126,6 +124,22 @@ async def _run(
         passed_on=offers.keywords,
         is_final=manner.is_lmtp,
         is_each=manner.is_lmtp,
+    )
+
+
+async def _introduce(
+    connection: Connection, message: OutboundMessage, clock: Clock, manner: Manner
+) -> TransactionResult | None:
+    """Make the session that of the message's client; the result of the message if that fails."""
+    came = clock.monotonic()
+    unknown = await introduce(connection, message.origin, is_lmtp=manner.is_lmtp)
+    connection.connect_seconds += clock.monotonic() - came
+    if unknown is None:
+        return None
+    return TransactionResult(
+        recipients=everyone(unknown, len(message.recipients)),
+        times=StageTimes(connect=connection.connect_seconds),
+        is_backend_away=unknown.stage is Stage.EHLO,
     )
 
 
@@ -177,11 +191,19 @@ async def _negotiate(
     if not offers.pipelining:
         await _tell_one_by_one(connection, ahead)
         replies = await _one_by_one(wire, commands, timeout)
-    elif recipients == 1 and has_data:
-        return await _in_one_group(connection, ahead, (*commands, b"DATA"), _ENVELOPE_OF_ONE)
     else:
-        stages = (Stage.MAIL, *(Stage.RCPT,) * recipients)
-        replies = await _in_one_group(connection, ahead, commands, stages)
+        is_data_among_them = has_data and recipients == 1
+        stages: Sequence[Stage] = _ENVELOPE_OF_ONE
+        if is_data_among_them:
+            commands.append(b"DATA")
+        else:
+            stages = (Stage.MAIL, *(Stage.RCPT,) * recipients)
+        if ahead:
+            replies = await _in_one_group(connection, ahead, commands, stages)
+        else:
+            replies = await wire.exchange(commands, stages, timeout)
+        if is_data_among_them:
+            return replies
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     if None in verdicts and has_data:
         replies = replies + await wire.exchange((b"DATA",), _DATA, timeout)
@@ -208,8 +230,6 @@ async def _in_one_group(
 ) -> list[Reply]:
     """Send `commands` behind those that go ahead of MAIL, in one write; return their replies."""
     wire, timeout = connection.wire, connection.timeouts.command
-    if not ahead:
-        return await wire.exchange(commands, stages, timeout)
     told = len(ahead)
     replies = await wire.exchange((*ahead, *commands), (*_AHEAD * told, *stages), timeout)
     _note_refusal(connection, replies[:told])
@@ -254,22 +274,25 @@ async def _reset(wire: WireProtocol) -> None:
         wire.abort()
 
 
-async def _send_content(
-    wire: WireProtocol, message: OutboundMessage, timeout: float, *, is_chunk: bool = False
-) -> bool:
-    """Send the mail data and the final dot; False if the backend broke in before our dot."""
-    if message.in_memory is not None and message.size <= SINGLE_WRITE_OCTETS_MAX:
+def _send_whole(wire: WireProtocol, message: OutboundMessage, *, is_chunk: bool) -> bool:
+    """Send mail data that is in memory and what ends it in one write; False if nobody is there."""
+    assert message.in_memory is not None, "the caller has looked"
+    if is_chunk:
         data = b"".join((message.prefix, *message.in_memory))
         is_ended = not data or data.endswith(b"\r\n")
-        if is_chunk:
-            data = last_chunk(data if is_ended else data + b"\r\n")
-            _ask_client(message)
-            return wire.send(data)
-        data += b".\r\n" if is_ended else _END_OF_DATA
-        first = 0 if data.startswith(b".\r\n") else data.find(_END_OF_DATA) + 2
-        assert first == len(data) - 3, "mail data that ends early"
-        _ask_client(message)
-        return wire.send(data)
+        octets = last_chunk(data if is_ended else data + b"\r\n")
+    else:
+        octets = b"".join((message.prefix, *message.in_memory, _FINAL_DOT))
+        if not (octets.endswith(_END_OF_DATA) or octets == _FINAL_DOT):
+            octets = octets.removesuffix(_FINAL_DOT) + _END_OF_DATA
+        first = 0 if octets.startswith(_FINAL_DOT) else octets.find(_END_OF_DATA) + 2
+        assert first == len(octets) - len(_FINAL_DOT), "mail data that ends early"
+    _ask_client(message)
+    return wire.send(octets)
+
+
+async def _send_stream(wire: WireProtocol, message: OutboundMessage, timeout: float) -> bool:
+    """Send mail data and the final dot; False if the backend broke in before our dot."""
     tail = b"\r\n"  # the last octets before what comes next; the data starts on a new line
     async with aclosing(message.stream()) as chunks:
         async for chunk in chunks:
@@ -283,7 +306,7 @@ async def _send_content(
                 await wire.drain(timeout)
                 if wire.has_news:
                     return False
-    end = b".\r\n" if tail.endswith(b"\r\n") else _END_OF_DATA
+    end = _FINAL_DOT if tail.endswith(b"\r\n") else _END_OF_DATA
     assert (tail + end).find(_END_OF_DATA) == len(tail + end) - 5, "mail data that ends early"
     _ask_client(message)
     return wire.send(end)
@@ -298,10 +321,13 @@ def _outcomes(
     wire: WireProtocol, accepted: int, manner: Manner, *, is_dot_sent: bool
 ) -> list[DeliveryResult]:
     """What the replies to the mail data mean for those who were accepted, in order."""
-    fault = wire.fault
-    answers = [*wire.replies, *(None,) * (accepted - len(wire.replies))]
+    fault, answers = wire.fault, wire.replies
     if not is_dot_sent:
         wire.abort()  # in the middle of mail data; there is no way back to the dialog
     if not manner.is_lmtp:
-        return [outcome(answers[0], fault, is_dot_sent=is_dot_sent)] * accepted
-    return [outcome(answer, fault, is_dot_sent=is_dot_sent) for answer in answers]
+        answer = answers[0] if answers else None
+        return [outcome(answer, fault, is_dot_sent=is_dot_sent)] * accepted
+    return [
+        outcome(answer, fault, is_dot_sent=is_dot_sent)
+        for answer, _ in zip_longest(answers, range(accepted))
+    ]

@@ -25,7 +25,13 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from mailshed.clock import Clock
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut
-from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, Reply, from_backend
+from mailshed.mail.reply import (
+    LINE_OCTETS_MAX,
+    LINES_MAX,
+    Reply,
+    from_backend,
+    one_line,
+)
 from mailshed.terms import Stage
 
 WRITE_BUFFER_OCTETS = 256 * 1024
@@ -35,6 +41,8 @@ SHUTDOWN_TIMEOUT = 5.0
 
 # Everything that could end a command line early or hide in one (RFC 5321, 4.1.1).
 _CONTROLS = bytes((*range(32), 127))
+# To look a member up in its class takes as long as all else that is done with a usual reply.
+_DATA, _DOT = Stage.DATA, Stage.DOT
 
 
 class WireProtocol(SMTPProtocol):
@@ -57,7 +65,8 @@ class WireProtocol(SMTPProtocol):
         self._lines: list[bytes] = []  # of a multi-line reply that is not complete yet
         self._rest = b""  # of a line that is not complete yet
         self._out: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[list[Reply]] | None = None  # for the replies of the group
+        self._room: asyncio.Future[None] | None = None  # for a transport that takes more
         self._timeout = 0.0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -87,14 +96,14 @@ class WireProtocol(SMTPProtocol):
         """Whether a reply of the current group has come, or the dialog broke."""
         return self.fault is not None or bool(self.replies)
 
-    async def exchange(
+    def exchange(
         self,
         commands: Sequence[bytes],
         stages: Sequence[Stage],
         timeout: float,
         *,
         intermediate: int = 0,
-    ) -> list[Reply]:
+    ) -> asyncio.Future[list[Reply]]:
         """Send `commands` in one write and wait for their replies, one per stage, in order.
 
         Fewer replies come back only if the dialog broke; then `fault` is set. `timeout` is what
@@ -108,7 +117,7 @@ class WireProtocol(SMTPProtocol):
         self.expect(stages)
         self._intermediate = intermediate
         self.send(octets)
-        return await self.receive(timeout)
+        return self.receive(timeout)
 
     def expect(self, stages: Sequence[Stage]) -> None:
         """Begin a group: from now on replies may come, one for each of `stages`."""
@@ -136,16 +145,22 @@ class WireProtocol(SMTPProtocol):
         self._break(ConnectionLost, "the connection was closed")
         return False
 
-    async def receive(self, timeout: float) -> list[Reply]:
-        """Wait until the group is complete or the dialog broke; return the replies so far."""
-        while self.fault is None and len(self.replies) < len(self._stages):
-            await self._event(timeout)
-        return self.replies
+    def receive(self, timeout: float) -> asyncio.Future[list[Reply]]:
+        """Wait until the group is complete or the dialog broke, for the replies so far."""
+        waiter = self._loop.create_future()
+        if self.fault is None and len(self.replies) < len(self._stages):
+            self._waiter = waiter
+            self._expect_within(timeout)
+        else:
+            waiter.set_result(self.replies)
+        return waiter
 
     async def drain(self, timeout: float) -> None:
         """Wait until the backend has taken enough of what was sent, or there is news."""
         while self._paused and not self.has_news:
-            await self._event(timeout)
+            self._room = self._loop.create_future()
+            self._expect_within(timeout)
+            await self._room
 
     async def encrypt(self, context: ssl.SSLContext, server_name: str) -> None:
         """Begin TLS (RFC 3207, 4), right after the 220 to STARTTLS.
@@ -192,24 +207,19 @@ class WireProtocol(SMTPProtocol):
             return
         if self._rest:
             data = self._rest + data
+        # Bare LF ends a line, too: one cannot smuggle anything into a list of lines.
+        lines = data.split(b"\n")
+        self._rest = lines.pop()
         known = len(self.replies)
-        start = 0
-        while (end := data.find(b"\n", start)) >= 0:
-            # Bare LF ends a line, too: one cannot smuggle anything into a list of lines.
-            line = data[start : end - (end > start and data[end - 1] == 13)]
-            start = end + 1
-            self._lines.append(line)
-            if line[3:4] == b"-" and line[:3].isdigit() and len(self._lines) < LINES_MAX:
-                continue
-            lines, self._lines = self._lines, []
-            if not self._take(lines):
+        for line in lines:
+            if not self._take_line(line):
                 return
-        self._rest = data[start:]
         if len(self._rest) > LINE_OCTETS_MAX:
             self._break(ProtocolViolation, "a reply line without end")
         elif len(self.replies) < len(self._stages):
             if len(self.replies) > known:
                 self._deadline = self._loop.time() + self._timeout
+                self._make_room()  # whoever sends mail data wants to know
         elif self._rest or self._lines:
             self._break(ProtocolViolation, f"more than the replies: {_printable(self._rest)}")
         else:
@@ -232,7 +242,7 @@ class WireProtocol(SMTPProtocol):
     def resume_writing(self) -> None:
         """Let `drain` return."""
         super().resume_writing()
-        self._wake()
+        self._make_room()
 
     # Inside.
 
@@ -241,26 +251,41 @@ class WireProtocol(SMTPProtocol):
         self.is_encrypted = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=WRITE_BUFFER_OCTETS, low=WRITE_BUFFER_OCTETS // 2)
 
-    def _take(self, lines: list[bytes]) -> bool:
-        """Pair one complete reply; False if the dialog is over."""
-        reply = from_backend(lines)
+    def _take_line(self, line: bytes) -> bool:
+        """Take the next line, with its CR or without; False if the dialog is over."""
+        if self._lines or line[3:4] == b"-":
+            return self._take_one_of_several(line)
+        return self._take(one_line(line), line)
+
+    def _take_one_of_several(self, line: bytes) -> bool:
+        """Take a line of a reply that has more; the last of them completes it."""
+        lines = self._lines
+        lines.append(line.removesuffix(b"\r"))
+        if line[3:4] == b"-" and line[:3].isdigit() and len(lines) < LINES_MAX:
+            return True
+        self._lines = []
+        return self._take(from_backend(lines), lines[0])
+
+    def _take(self, reply: Reply | None, line: bytes) -> bool:
+        """Pair one complete reply, which began with `line`; False if the dialog is over."""
         if reply is None:
-            self._break(ProtocolViolation, f"not an SMTP reply: {_printable(lines[0])}")
+            self._break(ProtocolViolation, f"not an SMTP reply: {_printable(line)}")
             return False
-        position = len(self.replies)
-        if position == len(self._stages):
+        position, stages, code = len(self.replies), self._stages, reply.code
+        if position == len(stages):
             self._break(ProtocolViolation, f"a reply to nothing: {reply.text[:80]}")
             return False
-        stage = self._stages[position]
-        code = reply.code
-        # 354 is the answer to DATA and to nothing else; the other positive answers are 2xx.
-        is_positive = code == 354 if stage is Stage.DATA else code < 300
-        if code < 400 and not is_positive and code != self._intermediate:
-            self._break(ProtocolViolation, f"{stage.value} was answered: {reply.text[:80]}")
-            return False
+        stage = stages[position]
+        if code < 400:
+            # 354 is the answer to DATA and to nothing else; the other positive answers are 2xx.
+            is_positive = code == 354 if stage is _DATA else code < 300
+            if not is_positive and code != self._intermediate:
+                said = f"{stage.value} was answered: {reply.text[:80]}"
+                self._break(ProtocolViolation, said)
+                return False
         # RFC 5321, 3.8: the backend closes after it, so no further reply is waited for. But one of
         # several final replies (LMTP) is about one recipient; the others' are on their way.
-        if code == 421 and (stage is not Stage.DOT or position == len(self._stages) - 1):
+        elif code == 421 and (stage is not _DOT or position == len(stages) - 1):
             self._break(ConnectionLost, f"the backend said: {reply.text}", reply)
             return False
         self.replies.append(reply)
@@ -286,26 +311,31 @@ class WireProtocol(SMTPProtocol):
             self.on_break = None
 
     def _wake(self) -> None:
+        """Tell whoever waits for the replies, or for room, that there is nothing to wait for."""
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(self.replies)
+        self._make_room()
 
-    def _event(self, timeout: float) -> asyncio.Future[None]:
-        """Return a future of the next event that matters, which comes by the deadline at last."""
-        loop = self._loop
+    def _make_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _expect_within(self, timeout: float) -> None:
+        """Break the dialog if there is no event that matters within so many seconds from now."""
         self._timeout = timeout
-        self._deadline = deadline = loop.time() + timeout
-        timer = self._timer
-        if timer is None or timer.when() > deadline:
-            if timer is not None:
-                timer.cancel()
-            self._timer = loop.call_at(deadline, self._on_timer)
-        self._waiter = waiter = loop.create_future()
-        return waiter
+        self._deadline = deadline = self._loop.time() + timeout
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_timer)
 
     def _on_timer(self) -> None:
         """Break the dialog if its deadline has passed; otherwise look again when it will have."""
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        if (self._waiter is None or self._waiter.done()) and (
+            self._room is None or self._room.done()
+        ):
             return  # nobody waits; the next one who does sets the timer again
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._on_timer)

@@ -22,7 +22,7 @@ from mailshed.mail.address import PathArgument
 from mailshed.mail.header import EXCERPT_OCTETS_MAX, HeaderView, priority_in
 from mailshed.mail.parameters import decode_xtext, parse_mail_parameters, parse_rcpt_parameters
 from mailshed.mail.proxy_protocol import ProxyHeader, ProxyHeaderParser
-from mailshed.mail.reply import LINES_MAX, Reply, from_backend
+from mailshed.mail.reply import LINES_MAX, Reply, from_backend, one_line
 from mailshed.mail.trace import is_loop
 from mailshed.mail.xclient import parse_xclient
 from mailshed.relay.bdat import last_chunk
@@ -202,6 +202,7 @@ def backend_reply(data: bytes) -> None:
     reply = from_backend(lines)
     if reply is not None:
         check_reply(reply)
+    assert one_line(lines[0] + b"\r") == from_backend(lines[:1]), "two ways to read a line"
     offers = Offers.from_extensions([line[4:].decode("latin-1") for line in lines])
     for number in (offers.size_max, offers.mail_max, offers.rcpt_max):
         assert number is None or number > 0

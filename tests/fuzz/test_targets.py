@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailshed.listener import data
-from mailshed.mail.reply import BACKEND_AWAY, from_backend
+from mailshed.mail.reply import BACKEND_AWAY, Reply
 from mailshed.relay.wire import WireProtocol
 from tests.fuzz import dialogs, encrypted, targets
 from tests.fuzz.targets import TARGETS
@@ -89,8 +89,8 @@ def test_a_session_that_fails_is_found_out(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_client_that_takes_any_reply_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def take(wire: WireProtocol, lines: list[bytes]) -> bool:
-        wire.replies.append(from_backend(lines) or BACKEND_AWAY)
+    def take(wire: WireProtocol, reply: Reply | None, _line: bytes) -> bool:
+        wire.replies.append(reply or BACKEND_AWAY)
         return True
 
     monkeypatch.setattr(WireProtocol, "_take", take)

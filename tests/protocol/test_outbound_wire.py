@@ -103,7 +103,10 @@ def test_mail_data_has_one_end_for_every_reader(
         wire = SilentWire(asyncio.get_running_loop())
         wire.expect((Stage.DOT,))
         message = outbound(again, prefix=prefix, is_streamed=is_streamed)
-        assert await transaction._send_content(wire, message, DEADLINE)
+        if is_streamed:
+            assert await transaction._send_stream(wire, message, DEADLINE)
+        else:
+            assert transaction._send_whole(wire, message, is_chunk=False)
         return wire.sent
 
     sent = b"\r\n" + asyncio.run(story())

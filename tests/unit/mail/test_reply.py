@@ -7,7 +7,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailshed.mail import reply
-from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, Reply, from_backend, make, queued
+from mailshed.mail.reply import (
+    LINE_OCTETS_MAX,
+    LINES_MAX,
+    Reply,
+    from_backend,
+    make,
+    one_line,
+    queued,
+)
 
 OURS = {name: each for name, each in vars(reply).items() if isinstance(each, Reply)}
 LINE = re.compile(rb"([2-5][0-9]{2})([ -])([\t\x20-\x7e\x80-\xff]*)\r\n")
@@ -146,6 +154,15 @@ def test_what_is_not_one_reply_is_none(lines: list[bytes]) -> None:
     assert from_backend(lines) is None
 
 
+@pytest.mark.parametrize("end", [b"", b"\r"])
+@pytest.mark.parametrize(
+    "line", [b"250 ok", b"250", b"550 5.1.1 <a@b>: \xe9t\xe9\tok", b"25", b"250-a", b"250 a\r"]
+)
+def test_a_line_alone_is_read_as_one_of_several_is(line: bytes, end: bytes) -> None:
+    if not (line.endswith(b"\r") and not end):  # then it is the line's own
+        assert one_line(line + end) == from_backend([line])
+
+
 pieces = st.sampled_from([b"250", b"450", b"-", b" ", b"\r", b"\n", b"\0", b"a", b"\xe9", b"\t"])
 hostile_lines = st.binary(max_size=10) | st.lists(pieces, max_size=5).map(b"".join)
 
@@ -156,6 +173,7 @@ def test_whatever_a_backend_sends_reaches_the_client_as_one_reply_or_not_at_all(
     lines: list[bytes],
 ) -> None:
     made = from_backend(lines)
+    assert [one_line(line + b"\r") for line in lines] == [from_backend([line]) for line in lines]
     if made is not None:
         assert is_one_reply(made.wire)
         assert 200 <= made.code <= 599

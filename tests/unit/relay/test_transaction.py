@@ -365,7 +365,10 @@ def test_any_body_in_wire_form_has_exactly_one_end(
         wire = NotingWire(asyncio.get_running_loop())
         wire.expect((Stage.DOT,))
         message = outbound(pieces, is_streamed=is_streamed)
-        assert await transaction._send_content(wire, message, DEADLINE)
+        if is_streamed:
+            assert await transaction._send_stream(wire, message, DEADLINE)
+        else:
+            assert transaction._send_whole(wire, message, is_chunk=False)
         return wire.sent
 
     sent = asyncio.run(case())

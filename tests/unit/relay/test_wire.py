@@ -274,6 +274,29 @@ async def test_drain_ends_when_the_backend_speaks_up(octets: bytes) -> None:
     assert wire.has_news
 
 
+async def test_drain_ends_with_the_first_of_several_replies() -> None:
+    """LMTP: one recipient's refusal before the end of the mail data is news already."""
+    wire, _ = make_wire()
+    wire.expect((Stage.DOT,) * 2)
+    wire.pause_writing()
+    asyncio.get_running_loop().call_soon(wire.data_received, b"552 5.2.2 mailbox full\r\n")
+    async with asyncio.timeout(LONG):
+        await wire.drain(LONG)
+    assert wire.has_news
+    assert wire.fault is None
+
+
+async def test_room_to_write_is_not_taken_for_the_replies() -> None:
+    wire, _ = make_wire()
+    wire.expect((Stage.DOT,))
+    wire.pause_writing()
+    replies = wire.receive(LONG)
+    wire.resume_writing()
+    assert not replies.done()
+    wire.data_received(b"250 2.0.0 ok\r\n")
+    assert [reply.code for reply in await replies] == [250]
+
+
 async def test_drain_gives_up_without_progress() -> None:
     wire, transport = make_wire()
     wire.expect((Stage.DOT,))

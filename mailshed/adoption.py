@@ -1,11 +1,13 @@
-"""Adoption: the client cannot wait for the backend's answer any longer, and we cannot send again.
+"""The end of a client's patience while the backend has its message: break off, or adopt.
 
-Our final dot is out, so the backend may have the message, and whoever sends it once more makes a
-second copy. What can be done is to keep a durable copy, tell the client 250, and let the backend's
-late answer settle the copy: 2xx removes it, 4xx leaves it to the drain, 5xx returns it, and no
-answer at all puts it in doubt. A second copy is possible only if the process dies between the
-backend's 250 and our mark; each adopted message counts among the unsettled ones, whose number is
-the bound on that.
+Before our final dot the transaction is broken off, since nothing was handed over.
+
+After it the backend may have the message, and whoever sends it once more makes a second copy. What
+can be done is to adopt it: keep a durable copy, tell the client 250, and let the backend's late
+answer settle the copy: 2xx removes it, 4xx leaves it to the drain, 5xx returns it, and no answer at
+all puts it in doubt. A second copy is possible only if the process dies between the backend's 250
+and our mark; each adopted message counts among the unsettled ones, whose number is the bound on
+that.
 
 From before its commit until it is settled the copy is in the hands of the drain, so that nobody
 takes it from the spool. If nothing can be stored the client keeps waiting, and the commit is tried
@@ -17,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
+from mailshed.alarms import Alarms
 from mailshed.errors import SpoolError
 from mailshed.journal import Journal
 from mailshed.mail import reply
@@ -54,40 +57,81 @@ class Custody(Protocol):
         ...
 
 
-class Adoption:
-    """The adoption of one message that the backend `taker` has, should it come to that.
+class Adopter:
+    """What all adoptions of one service have in common."""
 
-    `lifetime` is in seconds.
+    def __init__(
+        self, *, spool: SpoolStore, custody: Custody, supervisor: Supervisor, journal: Journal
+    ) -> None:
+        self.spool = spool
+        self.custody = custody
+        self.supervisor = supervisor
+        self.journal = journal
+        self.alarms = Alarms()
+
+
+class Adoption:
+    """One message whose transaction with the backend `taker` begins now, in the current task.
+
+    The client is to have its answer at `respond_at`, by the event loop's time. `lifetime` of a copy
+    is in seconds.
     """
+
+    __slots__ = (
+        *("rings_at", "_adopter", "_answer", "_cancelling", "_copy", "_is_broken_off", "_is_over"),
+        *("_lifetime", "_message", "_taker", "_task", "_work"),
+    )
 
     def __init__(
         self,
+        adopter: Adopter,
         message: Message,
         *,
         taker: str,
         lifetime: float,
+        respond_at: float,
         answer: Callable[[Reply], None],
-        spool: SpoolStore,
-        custody: Custody,
-        supervisor: Supervisor,
-        journal: Journal,
     ) -> None:
+        self._adopter = adopter
         self._message = message
         self._taker = taker
         self._lifetime = lifetime
         self._answer = answer
-        self._spool = spool
-        self._custody = custody
-        self._supervisor = supervisor
-        self._journal = journal
-        self._timer: asyncio.TimerHandle | None = None
+        task = asyncio.current_task()
+        assert task is not None, "the transaction of a message is a task"
+        self._task: asyncio.Task[object] | None = task
+        """Whom to break off; None once our final dot is out."""
+        self._cancelling = task.cancelling()
+        self._is_broken_off = False
         self._work: asyncio.Task[None] | None = None
-        self._is_over = asyncio.Event()
+        self._is_over: asyncio.Event | None = None
         self._copy: SpoolRecord | None = None
+        self.rings_at = respond_at
+        adopter.alarms.set(self)
 
-    def begin_at(self, when: float) -> None:
-        """Adopt the message at `when` (the event loop's time) unless it has ended before."""
-        self._timer = asyncio.get_running_loop().call_at(when, self._begin)
+    def may_send_dot(self) -> bool:
+        """Asked right before our final dot: whether the client is there. From then on we adopt."""
+        if self._message.is_client_gone():
+            return False
+        self._task = None
+        return True
+
+    def was_broken_off(self) -> bool:
+        """Whether it was us, and nobody besides, who cancelled the transaction."""
+        task = self._task
+        return self._is_broken_off and task is not None and task.uncancel() <= self._cancelling
+
+    def ring(self) -> None:
+        """The client's patience has ended."""
+        if self._task is not None:
+            self._is_broken_off = True
+            self._task.cancel()
+            return
+        self._is_over = asyncio.Event()
+        queue_id = self._message.envelope.queue_id
+        self._work = self._adopter.supervisor.spawn(
+            self._adopt(self._is_over), name=f"adopt {queue_id}"
+        )
 
     async def end(self, result: TransactionResult | None) -> bool:
         """The transaction with the backend has ended; False if the message was not adopted.
@@ -95,43 +139,38 @@ class Adoption:
         If it was, the client has its reply, and the copy is settled by `result` (None: a fault of
         ours, so nobody knows).
         """
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._work is None:
+        self._adopter.alarms.clear(self)
+        if self._work is None or self._is_over is None:
             return False
         self._is_over.set()
         with suppress(Exception):  # the supervisor has reported it; what counts is the copy
             await self._work
         envelope = self._message.envelope
+        custody = self._adopter.custody
         if self._copy is None:
-            self._custody.disown(envelope.queue_id)
+            custody.disown(envelope.queue_id)
             return False
         if result is None:
             doubt = everyone(InDoubt("internal error"), len(envelope.recipients))
             result = TransactionResult(recipients=doubt)
-        await self._custody.settle_adopted(self._copy, result)
+        await custody.settle_adopted(self._copy, result)
         return True
 
-    def _begin(self) -> None:
-        self._work = self._supervisor.spawn(
-            self._adopt(), name=f"adopt {self._message.envelope.queue_id}"
-        )
-
-    async def _adopt(self) -> None:
+    async def _adopt(self, is_over: asyncio.Event) -> None:
         """Commit a copy and answer the client, unless the backend is faster or the client gone."""
-        message = self._message
+        message, adopter = self._message, self._adopter
         queue_id = message.envelope.queue_id
-        self._custody.adopt(queue_id, message.traffic_class.name, message.route, self._taker)
+        adopter.custody.adopt(queue_id, message.traffic_class.name, message.route, self._taker)
         record = message.record(reason=Reason.ADOPTED, in_doubt=0, lifetime=self._lifetime)
-        while not self._is_over.is_set() and not message.is_client_gone():
+        while not is_over.is_set() and not message.is_client_gone():
             try:
-                await self._spool.add(record, message.chunks())
+                await adopter.spool.add(record, message.chunks())
             except SpoolError:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(COMMIT_PAUSE):
-                        await self._is_over.wait()
+                        await is_over.wait()
                 continue
             self._copy = record
-            self._journal.spooled(message, Reason.ADOPTED)
+            adopter.journal.spooled(message, Reason.ADOPTED)
             self._answer(reply.queued(queue_id))
             return

@@ -5,7 +5,7 @@ A message that goes to the backend becomes an `OutboundMessage`, one that is kep
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mailshed.admission.routing import Share
 from mailshed.classification.classifier import Verdict
@@ -15,9 +15,10 @@ from mailshed.mail.envelope import Envelope
 from mailshed.relay.backend import Origin, OutboundMessage
 from mailshed.spool.store import SpoolRecipient, SpoolRecord
 from mailshed.terms import QueueId, Reason, TrafficClass
+from mailshed.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Message:
     """A complete message between the client's final dot and our reply to it."""
 

@@ -16,7 +16,6 @@ has left.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from mailshed.admission import policy
@@ -41,9 +40,10 @@ from mailshed.mail.reply import Reply
 from mailshed.message import Message, copies_of
 from mailshed.spool.store import SpoolStore
 from mailshed.terms import ClientKind, Reason, TrafficClass
+from mailshed.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """The matter is settled; this goes to the client."""
 
@@ -52,7 +52,7 @@ class Answered:
     """The backend took it, and the sender is to hear of that from us."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Kept:
     """The backend did not settle it; it is to be spooled for this reason."""
 

@@ -37,7 +37,7 @@ from mailshed.admission.entrance import Entrance
 from mailshed.admission.policy import BackendState
 from mailshed.admission.quota import Sending
 from mailshed.admission.routing import Share
-from mailshed.adoption import Adoption, Custody
+from mailshed.adoption import Adopter, Adoption, Custody
 from mailshed.classification.senders import SenderHistory
 from mailshed.classification.subject import subject_of
 from mailshed.clock import Clock
@@ -60,11 +60,10 @@ from mailshed.message import Message
 from mailshed.outcome import Answered, Kept, Outcomes
 from mailshed.relay.backend import Backend
 from mailshed.relay.destination import Destination, Destinations, as_of_neighbour
-from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolStore
 from mailshed.supervisor import Supervisor
 from mailshed.terms import ClientKind, Reason, Stage, TrafficClass
-from mailshed.work import Slot
+from mailshed.work import Slot, Work
 
 
 class Pipeline:
@@ -92,12 +91,13 @@ class Pipeline:
         self._patience = Patience()
         self._senders = SenderHistory()
         self._destinations = destinations
-        self._spool = spool
         self._outcomes = Outcomes(
             entrance=entrance, spool=spool, on_spooled=on_spooled, journal=journal, clock=clock
         )
         self._custody = custody
-        self._supervisor = supervisor
+        self._adopter = Adopter(
+            spool=spool, custody=custody, supervisor=supervisor, journal=journal
+        )
         self._journal = journal
         self._clock = clock
         self._count = count
@@ -161,15 +161,11 @@ class Pipeline:
     ) -> Slot | Kept | Answered:
         """Get a slot if the message may enter, now or soon; else say what becomes of it."""
         terms, traffic_class = self.policies.admission, message.traffic_class
-        recipients, gate = len(message.envelope.recipients), destination.gate
-        gate.note_arrival(traffic_class, message.size, recipients)
-        state = gate.state(traffic_class, message.size)
-        sending = Sending(
-            message.envelope.client,
-            message.reverse_path,
-            traffic_class,
-            recipients,
-        )
+        envelope, sender, gate = message.envelope, message.reverse_path, destination.gate
+        recipients = len(envelope.recipients)
+        work = Work(traffic_class, message.size, recipients, sender, envelope.received_wall)
+        state = gate.arrive(work)
+        sending = Sending(envelope.client, sender, traffic_class, recipients)
         ruling = self._entrance.decide(sending, state, terms, self._clock.monotonic())
         if ruling.excess is not None:
             self._journal.over_quota(traffic_class.name, ruling.excess)
@@ -183,12 +179,11 @@ class Pipeline:
             case Relay() | Wait() if is_for_many:
                 return Kept(gate.why_not(traffic_class, Reason.PER_RECIPIENT))
             case Relay():
-                slot = gate.try_acquire(
-                    traffic_class, message.size, recipients, message.reverse_path
-                )
-                reason = Reason.SATURATED
+                slot, reason = gate.try_acquire(work), Reason.SATURATED
             case Wait(seconds, reason):
-                slot = await self._wait(message, gate, seconds, ruling.penalty)
+                if ruling.penalty != 1.0:
+                    work = replace(work, penalty=ruling.penalty)
+                slot = await gate.acquire(work, seconds)
             case Spool(reason):
                 return Kept(gate.why_not(traffic_class, reason))
             case Defer(reason, answer):
@@ -196,19 +191,6 @@ class Pipeline:
             case _:
                 assert_never(decision)
         return slot if slot is not None else Kept(gate.why_not(traffic_class, reason))
-
-    async def _wait(
-        self, message: Message, gate: Gate, seconds: float, penalty: float
-    ) -> Slot | None:
-        return await gate.acquire(
-            message.traffic_class,
-            message.envelope.received_wall,
-            seconds,
-            sender=message.reverse_path,
-            size=message.size,
-            recipients=len(message.envelope.recipients),
-            penalty=penalty,
-        )
 
     def _observe(
         self, message: Message, decision: Relay | Wait | Spool | Defer, state: BackendState
@@ -235,21 +217,20 @@ class Pipeline:
         answer: Callable[[Reply], None],
     ) -> Answered | Kept | None:
         """Run the transaction with the backend, holding `slot`; None if all is done."""
-        name = destination.name
-        waited = self._clock.monotonic() - message.envelope.received_at
+        name, envelope = destination.name, message.envelope
+        waited = self._clock.monotonic() - envelope.received_at
+        patience = self._respond_by(envelope.client.kind) - waited
         adoption = Adoption(
+            self._adopter,
             message,
             taker=name,
             lifetime=self.policies.lifetime,
+            respond_at=asyncio.get_running_loop().time() + patience,
             answer=answer,
-            spool=self._spool,
-            custody=self._custody,
-            supervisor=self._supervisor,
-            journal=self._journal,
         )
         result: TransactionResult | None = None
         try:
-            result = await self._transmit(message, destination.backend, adoption, waited)
+            result = await self._transmit(message, destination.backend, adoption)
         except ClientGone:
             self._journal.aborted(message)
             raise
@@ -262,24 +243,14 @@ class Pipeline:
         return None if is_adopted else self._outcomes.judge(message, name, result, waited)
 
     async def _transmit(
-        self, message: Message, backend: Backend, adoption: Adoption, waited: float
+        self, message: Message, backend: Backend, adoption: Adoption
     ) -> TransactionResult:
         """Speak with the backend: up to our final dot while the client has patience, then on."""
-        patience = self._respond_by(message.envelope.client.kind) - waited
-        loop = asyncio.get_running_loop()
-        respond_at = loop.time() + patience
-
-        def may_send_dot() -> bool:
-            if message.is_client_gone():
-                return False
-            before_dot.reschedule(None)
-            adoption.begin_at(respond_at)
-            return True
-
         try:
-            async with asyncio.timeout_at(respond_at) as before_dot:
-                result = await backend.deliver(message.outbound(may_send_dot))
-        except TimeoutError:
+            result = await backend.deliver(message.outbound(adoption.may_send_dot))
+        except asyncio.CancelledError:
+            if not adoption.was_broken_off():
+                raise
             late = Deferred(Stage.DATA, None, "too slow for the client, before our final dot")
             return TransactionResult(recipients=everyone(late, len(message.envelope.recipients)))
         self._patience.note(result.times.service)

@@ -101,6 +101,11 @@ class Station(Generic[Item]):
         return self._live_waiting.total() - self._live_waiting[0]
 
     @property
+    def is_calm(self) -> bool:
+        """Whether nobody waits and the backend is there: nothing to do but to let mail pass."""
+        return not self._works and self.breaker.is_closed
+
+    @property
     def ceiling(self) -> int:
         """Slots that are never exceeded."""
         return self._limit.ceiling
@@ -462,12 +467,11 @@ class Station(Generic[Item]):
         return Occupancy(self._in_flight - self.breaker.stragglers, 0, ceiling, ceiling)
 
     def _policy_occupancy(self, now: float) -> Occupancy:
-        ceiling = self._ceiling_now()
+        ceiling, reserve = self._ceiling_now(), self._reserve
         limit = min(self._limit.limit(now), ceiling)
+        kept_free = reserve.slots(now, limit)
         in_flight = self._in_flight - self.breaker.stragglers
-        reserve = self._reserve.slots(now, limit)
-        is_brisk = self._reserve.is_brisk
-        return Occupancy(in_flight, self._elephants, limit, ceiling, reserve, is_brisk)
+        return Occupancy(in_flight, self._elephants, limit, ceiling, kept_free, reserve.is_brisk)
 
     def _ceiling_now(self) -> int:
         """Slots that are never exceeded, those aside that stragglers of an outage hold."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mailshed.control.limit import Flight
 from mailshed.terms import TrafficClass
+from mailshed.values import value
 
 
 def _observed(name: str, weight: float) -> TrafficClass:
@@ -27,7 +28,7 @@ OBSERVED_LIVE = _observed("observed-live", 4.0)
 OBSERVED_SPOOLED = _observed("observed-spooled", 1.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value()
 class Work:
     """What a message is to the station.
 

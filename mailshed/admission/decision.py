@@ -1,16 +1,16 @@
 """The five things that can happen to a message, as values: decide first, act afterwards."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from mailshed.mail.reply import Reply
 from mailshed.terms import Reason
+from mailshed.values import value
 
 Action = Literal["relay", "wait", "spool", "defer", "reject"]
 """A decision by its name. Label of metrics."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Relay:
     """Hand it to the backend now: a slot is free for its class."""
 
@@ -19,7 +19,7 @@ class Relay:
     reason: Reason = Reason.ROOM
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Wait:
     """Wait for a slot for at most `seconds`; then spool."""
 
@@ -29,7 +29,7 @@ class Wait:
     reason: Reason = Reason.SATURATED
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Spool:
     """Keep it durably, say 250, deliver later."""
 
@@ -38,7 +38,7 @@ class Spool:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Defer:
     """4xx: the sender keeps it."""
 
@@ -48,7 +48,7 @@ class Defer:
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reject:
     """5xx: policy or the backend's own word, never load."""
 

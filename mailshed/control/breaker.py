@@ -115,15 +115,16 @@ class Breaker:
         return self._state is BreakerState.OPEN
 
     @property
+    def is_closed(self) -> bool:
+        """Whether everything passes."""
+        return self._state is BreakerState.CLOSED
+
+    @property
     def cap(self) -> int | None:
         """Slots that may be in use now, `stragglers` aside; None if any number may."""
-        match self._state:
-            case BreakerState.CLOSED:
-                return None
-            case BreakerState.HALF_OPEN:
-                return int(self._cap)
-            case BreakerState.OPEN:
-                return 1
+        if self._state is BreakerState.CLOSED:
+            return None
+        return int(self._cap) if self._state is BreakerState.HALF_OPEN else 1
 
     @property
     def stragglers(self) -> int:

@@ -12,7 +12,7 @@ Pure: `now` is monotonic seconds. Bounded by the slots there are, and by how man
 to be in doubt within a minute.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailshed.control.limit import Flight
 
@@ -20,8 +20,7 @@ STUCK_SECONDS = 60.0
 """A message without an answer for so long is stuck, and one in doubt is remembered for so long."""
 
 
-@dataclass(slots=True)
-class _Out:
+class _Out(NamedTuple):
     sender: bytes
     epoch: int
 

@@ -20,7 +20,7 @@ from mailshed.drain.restraint import Permit, Postponed, Restraint
 from mailshed.errors import SpoolError
 from mailshed.relay.gate import Gate
 from mailshed.spool.store import SpoolRecord, SpoolStore
-from mailshed.work import Slot
+from mailshed.work import Slot, Work
 
 
 class Turns:
@@ -105,17 +105,17 @@ class Turns:
     async def _wait_for_slot(self, record: SpoolRecord, patience: float) -> Slot | None:
         """Wait as long as the message lives; None if its time is up, or at a stop."""
         classification = self._policy().classification
-        traffic_class = classification.of_spooled(record.traffic_class, record.rank)
+        work = Work(
+            classification.of_spooled(record.traffic_class, record.rank),
+            size=record.size,
+            recipients=len(record.recipients),
+            sender=record.reverse_path,
+            arrived_wall=record.received_wall,
+            is_live=False,
+        )
         try:
             async with asyncio.timeout(patience):
-                return await self._gate.acquire(
-                    traffic_class,
-                    record.received_wall,
-                    timeout=None,
-                    sender=record.reverse_path,
-                    size=record.size,
-                    recipients=len(record.recipients),
-                )
+                return await self._gate.acquire(work, timeout=None)
         except TimeoutError:
             self._on_too_old()
             return None

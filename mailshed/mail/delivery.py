@@ -2,19 +2,17 @@
 
 `InDoubt` is a result like the others (RFC 1047): our final dot went out and no answer came back,
 so the backend may or may not have the message. Whoever receives it must keep a durable copy.
-
-Nothing here is ever changed. What is made anew for every message is not frozen all the same, since
-that doubles what it costs to make (1 us a message).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
+from mailshed.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Delivered:
     """The backend took responsibility with this 2xx."""
 
@@ -32,7 +30,7 @@ class NoReply(Enum):
     UNSUPPORTED = "unsupported"  # nor then: it does not offer what the message needs (SMTPUTF8)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Deferred:
     """Not now: a 4xx of the backend at `stage`, or no dialog (`reply` None, see `detail`)."""
 
@@ -42,7 +40,7 @@ class Deferred:
     no_reply: NoReply = NoReply.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Bounced:
     """The backend refused for good with this 5xx at `stage`."""
 
@@ -50,7 +48,7 @@ class Bounced:
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class InDoubt:
     """The final dot was sent and nothing came back; `detail` says how it ended."""
 
@@ -60,7 +58,7 @@ class InDoubt:
 DeliveryResult = Delivered | Deferred | Bounced | InDoubt
 
 
-@dataclass(slots=True, kw_only=True)
+@value(kw_only=True)
 class StageTimes:
     """Seconds spent at each stage of one transaction; 0 where that is not known.
 
@@ -77,7 +75,7 @@ class StageTimes:
     service: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
+@value(kw_only=True)
 class TransactionResult:
     """The end of one mail transaction with a backend.
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from mailshed.mail.address import Mailbox
 from mailshed.mail.parameters import DeliverBy
 from mailshed.terms import ClientKind, QueueId
+from mailshed.values import value
 
 # Crockford's alphabet: no I, L, O or U, so an id read aloud on the telephone survives.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -68,7 +69,7 @@ class Client:
         object.__setattr__(self, "address_number", int(self.address))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Recipient:
     """One forward-path. `parameters` are its ESMTP parameters as they came (`NOTIFY=NEVER`)."""
 
@@ -76,7 +77,7 @@ class Recipient:
     parameters: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Envelope:
     """One mail transaction up to its mail data.
 

@@ -10,8 +10,9 @@ An unknown failure is 451 4.3.0. A 5xx is only ever the backend's own word or a 
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from mailshed.values import value
 
 # RFC 5321, 4.5.3.1.5 allows 512 octets a line; real servers send longer texts, so the bound that
 # protects a client's buffer is more generous. Postfix reads up to 2048.
@@ -29,7 +30,7 @@ _ENHANCED = re.compile(rb"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?=[ \r])")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reply:
     """One complete reply; `wire` holds every line with its CRLF."""
 

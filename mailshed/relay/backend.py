@@ -11,13 +11,14 @@ from typing import Protocol
 
 from mailshed.mail.delivery import TransactionResult
 from mailshed.terms import QueueId
+from mailshed.values import value
 
 
 def _always() -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Origin:
     """Whose message it is, for a backend that is told (XCLIENT, XFORWARD)."""
 
@@ -31,9 +32,9 @@ class Origin:
 NOBODY = Origin(address="")
 
 
-@dataclass(slots=True, kw_only=True)
+@value(kw_only=True)
 class OutboundMessage:
-    """One message as a backend is to receive it. Never changed; frozen, it would cost 1 us more.
+    """One message as a backend is to receive it.
 
     `content` is mail data in wire form without the terminating `.CRLF`: `prefix` (our trace line,
     or empty) and then either all of `in_memory`, or what `chunks()` yields if `in_memory` is None.

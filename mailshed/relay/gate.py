@@ -147,44 +147,23 @@ class Gate:
         """Whether what exceeds a quota has to give way."""
         return self.station.quotas_bite(self._clock.monotonic())
 
-    def note_arrival(self, traffic_class: TrafficClass, size: int, recipients: int) -> None:
-        """A live message has arrived, whatever is decided about it."""
-        work = Work(traffic_class=traffic_class, size=size, recipients=recipients)
-        self.station.note_arrival(work, self._clock.monotonic())
+    def arrive(self, work: Work) -> BackendState:
+        """A live message has arrived, whatever is decided about it; say what it meets."""
+        now = self._clock.monotonic()
+        self.station.note_arrival(work, now)
+        return self.station.state(work.traffic_class, now, work.size)
 
-    def try_acquire(
-        self, traffic_class: TrafficClass, size: int = 0, recipients: int = 1, sender: bytes = b""
-    ) -> Slot | None:
-        """Take a slot if one is free for this class and nobody with a better claim waits."""
-        work = Work(traffic_class=traffic_class, size=size, recipients=recipients, sender=sender)
+    def try_acquire(self, work: Work) -> Slot | None:
+        """Take a slot if one is free for its class and nobody with a better claim waits."""
         return self.station.try_start(work, self._clock.monotonic())
 
-    async def acquire(
-        self,
-        traffic_class: TrafficClass,
-        arrived_wall: float,
-        timeout: float | None,
-        *,
-        sender: bytes = b"",
-        size: int = 0,
-        recipients: int = 1,
-        penalty: float = 1.0,
-    ) -> Slot | None:
+    async def acquire(self, work: Work, timeout: float | None) -> Slot | None:
         """Wait for a slot; None after `timeout` seconds, or when the gate closes.
 
         Without a `timeout` it is spooled mail, which also waits for a backend that is away; live
-        mail is told None when the backend turns out to be. See `mailshed.station.Work` for the
-        rest.
+        mail is told None when the backend turns out to be.
         """
-        work = Work(
-            traffic_class=traffic_class,
-            size=size,
-            recipients=recipients,
-            sender=sender,
-            arrived_wall=arrived_wall,
-            is_live=timeout is not None,
-            penalty=penalty,
-        )
+        assert work.is_live is (timeout is not None), "spooled mail waits for as long as it takes"
         if slot := self.station.try_start(work, self._clock.monotonic()):
             return slot
         if self.is_closed:
@@ -253,6 +232,8 @@ class Gate:
 
     def _dispatch(self) -> None:
         """Hand free slots to those who are next."""
+        if self.station.is_calm:
+            return
         now, wall = self._clock.monotonic(), self._clock.wall()
         while served := self.station.next(now, wall):
             waiter, slot = served

@@ -19,6 +19,7 @@ from mailshed.clock import SystemClock
 from mailshed.config.policy import AdmissionPolicy, Quota, QuotaPolicy
 from mailshed.control.limit import FixedLimit
 from mailshed.relay.gate import Gate
+from mailshed.work import Work
 from tests.support.builders import CLASSES, PERSONAL, WALL, client
 
 ROUNDS = 7
@@ -42,7 +43,7 @@ def enter() -> Callable[[], None]:
         state = gate.state(PERSONAL, 10_000)
         sending = Sending(who, SENDERS[next(numbers) % len(SENDERS)], PERSONAL)
         entrance.decide(sending, state, TERMS, clock.monotonic())
-        slot = gate.try_acquire(PERSONAL, 10_000)
+        slot = gate.try_acquire(Work(PERSONAL, 10_000))
         assert slot is not None
         gate.release(slot, None)
 

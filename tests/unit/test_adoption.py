@@ -11,6 +11,7 @@ from mailshed.errors import SpoolSick
 from mailshed.mail.reply import Reply
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import ClientKind, Ending, QueueId, Reason, Stage
+from mailshed.work import Work
 from tests.support.builders import BUSY, CLINICAL, OK, REFUSED, client
 from tests.support.fake_backend import Answer, defer, fail, refuse, take, vanish
 from tests.support.middle import TRUSTED, Middle
@@ -79,7 +80,7 @@ class TestTheClient:
     async def test_that_has_waited_for_a_slot_does_not_wait_longer_for_it(
         self, middle: Middle
     ) -> None:
-        slots = [await middle.gate.acquire(CLINICAL, 0.0, 1.0) for _ in range(4)]
+        slots = [await middle.gate.acquire(Work(CLINICAL, arrived_wall=0.0), 1.0) for _ in range(4)]
         waiting = middle.supervisor.spawn(middle.submit(client=TRUSTED), "waiting")
         await asyncio.sleep(8.0)
         for slot in slots:

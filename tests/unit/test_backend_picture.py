@@ -18,6 +18,7 @@ from mailshed.control.fallback import FallbackRule
 from mailshed.control.saturation import Level
 from mailshed.metrics import ClassSnapshot
 from mailshed.spool.store import SpoolTotals
+from mailshed.work import Work
 from tests.support.builders import CLASSES, PERSONAL, WALL, spool_record
 from tests.support.middle import Middle
 from tests.support.virtual_time import in_virtual_time
@@ -102,8 +103,8 @@ async def test_old_mail_of_one_that_is_away_presses_nobody_else(middle: Middle) 
 
 @in_virtual_time
 async def test_a_class_has_the_slots_of_all_and_the_worst_forecast(middle: Middle) -> None:
-    middle.gate.try_acquire(PERSONAL)
-    middle.destinations.own("north").gate.try_acquire(PERSONAL)
+    middle.gate.try_acquire(Work(PERSONAL))
+    middle.destinations.own("north").gate.try_acquire(Work(PERSONAL))
     empty = ClassSnapshot(name="personal", rank=1, objective_seconds=120.0)
     pictures = painter(middle)
     shown = pictures.with_slots(empty, PERSONAL)

@@ -145,7 +145,7 @@ def test_live_and_spooled_mail_share_gate_backend_and_spool(shop: Workshop) -> N
     parts = shop.build()
     drainer, pipeline = parts.drainer, parts.pipeline
     assert drainer._destinations is pipeline._destinations is parts.destinations
-    assert drainer._spool is pipeline._spool is parts.spool
+    assert drainer._spool is pipeline._adopter.spool is parts.spool
 
 
 def test_a_message_is_screened_and_let_in_by_the_same_rules(shop: Workshop) -> None:

@@ -33,7 +33,7 @@ from mailshed.relay.gate import Gate
 from mailshed.relay.presets import EXCHANGE
 from mailshed.relay.probe import Prober
 from mailshed.terms import Reason, Stage, TrafficClass
-from mailshed.work import Slot
+from mailshed.work import Slot, Work
 from tests.support.builders import BULK, CLINICAL, PERSONAL, away, delivered, traffic_class
 from tests.support.clock import ManualClock
 from tests.support.overrides import hold, in_force, limit
@@ -81,13 +81,20 @@ class Bench:
         """Start to wait for a slot; returns when the waiting has begun, or is over already."""
         self.arrivals += 1
         task = self.group.create_task(
-            self.gate.acquire(made, self.arrivals if arrived is None else arrived, timeout)
+            self.gate.acquire(
+                Work(
+                    made,
+                    arrived_wall=self.arrivals if arrived is None else arrived,
+                    is_live=timeout is not None,
+                ),
+                timeout,
+            )
         )
         await settle()
         return task
 
     def take(self, made: TrafficClass = ANY) -> Slot:
-        slot = self.gate.try_acquire(made)
+        slot = self.gate.try_acquire(Work(made))
         assert slot is not None
         return slot
 
@@ -149,16 +156,20 @@ async def test_hands_out_as_many_slots_as_there_are(bench: Bench) -> None:
     slots = bench.fill()
     assert [slot.flight.in_flight for slot in slots] == [1, 2, 3, 4, 5]
     assert bench.gate.in_flight == LIMIT
-    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
     bench.gate.release(slots[0], delivered())
     assert bench.gate.in_flight == LIMIT - 1
-    assert bench.gate.try_acquire(CLINICAL) is not None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is not None
 
 
 async def test_a_class_stops_at_its_share(bench: Bench) -> None:
-    assert [bench.gate.try_acquire(BULK) is not None for _ in range(4)] == [True] * 3 + [False]
+    assert [bench.gate.try_acquire(Work(BULK)) is not None for _ in range(4)] == [True] * 3 + [
+        False
+    ]
     assert bench.gate.in_flight_of(BULK) == 3
-    assert [bench.gate.try_acquire(PERSONAL) is not None for _ in range(3)] == [True] * 2 + [False]
+    assert [bench.gate.try_acquire(Work(PERSONAL)) is not None for _ in range(3)] == [True] * 2 + [
+        False
+    ]
     assert (bench.gate.in_flight_of(PERSONAL), bench.gate.in_flight_of(CLINICAL)) == (2, 0)
 
 
@@ -217,19 +228,21 @@ async def test_a_class_that_waits_for_its_share_does_not_keep_others_waiting(
     await bench.wait(BULK)
     assert not bench.gate.state(BULK).may_start
     assert bench.gate.state(ANY).may_start
-    assert bench.gate.try_acquire(BULK) is None
-    assert bench.gate.try_acquire(ANY) is not None
+    assert bench.gate.try_acquire(Work(BULK)) is None
+    assert bench.gate.try_acquire(Work(ANY)) is not None
 
 
 async def test_elephants_have_a_quarter_of_the_slots_and_one_at_least(bench: Bench) -> None:
-    elephant = bench.gate.try_acquire(ANY, LARGE)
+    elephant = bench.gate.try_acquire(Work(ANY, LARGE))
     assert elephant is not None
     assert not bench.gate.state(ANY, LARGE).may_start
-    assert bench.gate.try_acquire(ANY, LARGE) is None
-    assert bench.gate.try_acquire(CLINICAL, LARGE) is not None
-    second = bench.group.create_task(bench.gate.acquire(ANY, 0.0, None, size=LARGE))
+    assert bench.gate.try_acquire(Work(ANY, LARGE)) is None
+    assert bench.gate.try_acquire(Work(CLINICAL, LARGE)) is not None
+    second = bench.group.create_task(
+        bench.gate.acquire(Work(ANY, arrived_wall=0.0, size=LARGE, is_live=False), None)
+    )
     await settle()
-    assert bench.gate.try_acquire(ANY) is not None, "it does not stand in the way of others"
+    assert bench.gate.try_acquire(Work(ANY)) is not None, "it does not stand in the way of others"
     bench.gate.release(elephant, delivered())
     await settle()
     assert granted(second).is_large
@@ -243,9 +256,9 @@ async def test_a_slow_backend_keeps_a_slot_for_clinical_mail(bench: Bench) -> No
         bench.gate.release(slot, delivered())
     bench.clock.advance(REFRESH_SECONDS)
     assert bench.gate.reserve == 1
-    assert [bench.gate.try_acquire(ANY) is not None for _ in range(5)] == [True] * 4 + [False]
+    assert [bench.gate.try_acquire(Work(ANY)) is not None for _ in range(5)] == [True] * 4 + [False]
     assert bench.gate.open_to(ANY) == 4
-    assert bench.gate.try_acquire(CLINICAL) is not None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is not None
 
 
 # Order.
@@ -278,7 +291,7 @@ async def test_any_number_waits_and_is_served_by_shares(bench: Bench) -> None:
     served: list[tuple[str, float]] = []
 
     async def message(made: TrafficClass, arrived: float) -> None:
-        slot = await bench.gate.acquire(made, arrived, None)
+        slot = await bench.gate.acquire(Work(made, arrived_wall=arrived, is_live=False), None)
         assert slot is not None
         served.append((made.name, arrived))
         bench.gate.release(slot, delivered())
@@ -304,7 +317,9 @@ async def test_senders_take_turns(bench: Bench) -> None:
     served: list[bytes] = []
 
     async def message(sender: bytes, arrived: float) -> None:
-        slot = await bench.gate.acquire(ANY, arrived, None, sender=sender)
+        slot = await bench.gate.acquire(
+            Work(ANY, arrived_wall=arrived, sender=sender, is_live=False), None
+        )
         assert slot is not None
         served.append(sender)
         bench.gate.release(slot, delivered())
@@ -428,8 +443,8 @@ async def test_a_closed_gate_sends_everybody_away(bench: Bench) -> None:
     is_closed.append(bench.gate.is_closed)
     assert is_closed == [False, True]
     assert (await live, await spooled) == (None, None)
-    assert bench.gate.try_acquire(CLINICAL) is None
-    assert await bench.gate.acquire(CLINICAL, 0.0, None) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
+    assert await bench.gate.acquire(Work(CLINICAL, arrived_wall=0.0, is_live=False), None) is None
     assert bench.gate.state(CLINICAL).is_away
     for slot in slots:
         bench.gate.release(slot, delivered())
@@ -453,7 +468,7 @@ async def test_one_that_is_cancelled_as_the_gate_closes_is_cancelled(bench: Benc
 
 async def test_a_backend_that_is_away_gets_nobody(bench: Bench) -> None:
     bench.open_breaker()
-    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
     assert bench.gate.state(CLINICAL).is_away
     assert 0.8 <= bench.gate.next_probe <= 1.2
     task = await bench.wait(timeout=0.005)
@@ -471,7 +486,7 @@ async def test_one_message_probes_and_after_two_successes_more_and_more_are_let_
     assert [task.done() for task in tasks] == [False] * len(tasks)
     probe = granted(best)
     assert bench.gate.in_flight == 1, "one, however many slots there are"
-    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
     bench.gate.release(probe, delivered())
     await settle()
     assert not bench.is_up()
@@ -508,7 +523,7 @@ async def test_a_live_message_may_be_the_probe(bench: Bench) -> None:
     assert not bench.gate.state(ANY).is_away
     probe = bench.take()
     assert bench.gate.state(ANY).is_away
-    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
     bench.gate.release(probe, delivered())
     assert not bench.gate.state(ANY).is_away, "the next probe is due at once"
     bench.gate.release(bench.take(), delivered())
@@ -594,7 +609,7 @@ async def test_what_hangs_since_before_the_outage_leaves_the_way_back_free(bench
     bench.half_open()
     assert (bench.gate.limit, bench.gate.in_flight) == (2, 2)
     slots = [bench.take(), bench.take()]
-    assert bench.gate.try_acquire(CLINICAL) is None, "the cap leaves no overdraft"
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None, "the cap leaves no overdraft"
     for slot in (*stragglers, *slots):
         bench.gate.release(slot, delivered())
 
@@ -603,11 +618,11 @@ async def test_the_operator_s_bound_holds_on_the_way_back_too(bench: Bench) -> N
     bench.open_breaker()
     for _ in range(LIMIT):  # probes that hang, each for more than a minute
         bench.time_for_a_probe()
-        assert bench.gate.try_acquire(CLINICAL) is not None
+        assert bench.gate.try_acquire(Work(CLINICAL)) is not None
         bench.clock.advance(STUCK_SECONDS + 1)
         bench.gate.tick(has_spooled=True)
     bench.time_for_a_probe()
-    assert bench.gate.try_acquire(CLINICAL) is None
+    assert bench.gate.try_acquire(Work(CLINICAL)) is None
     waiting = await bench.wait(CLINICAL)
     assert not waiting.done()
     assert bench.gate.in_flight == LIMIT
@@ -710,7 +725,7 @@ async def test_who_waits_is_woken_when_a_probe_is_due(
     gate = Gate(limit=FixedLimit(LIMIT), clock=LoopClock(), rng=random.Random(1))
     async with asyncio.timeout(DEADLINE):
         for _ in range(4):
-            slot = await gate.acquire(ANY, 0.0, None)
+            slot = await gate.acquire(Work(ANY, arrived_wall=0.0, is_live=False), None)
             assert slot is not None
             gate.release(slot, away())
         assert not gate.is_up
@@ -751,7 +766,7 @@ async def test_a_limit_that_ends_wakes_who_waits(bench: Bench) -> None:
 
 async def test_while_observing_the_backend_s_own_bound_is_the_only_one(bench: Bench) -> None:
     bench.gate.is_observing = True
-    taken = [bench.gate.try_acquire(BULK, LARGE) for _ in range(LIMIT + 1)]
+    taken = [bench.gate.try_acquire(Work(BULK, LARGE)) for _ in range(LIMIT + 1)]
     assert [slot is not None for slot in taken] == [True] * LIMIT + [False]
     assert bench.gate.in_flight_of(BULK) == LIMIT
 
@@ -789,7 +804,7 @@ async def test_the_state_while_observing_is_that_of_enforcing(bench: Bench) -> N
     for _ in range(3):
         bench.take(BULK)
     assert not bench.gate.state(BULK).may_start
-    assert bench.gate.try_acquire(BULK) is not None
+    assert bench.gate.try_acquire(Work(BULK)) is not None
 
 
 async def test_the_mode_may_change_while_mail_waits(bench: Bench) -> None:
@@ -824,7 +839,9 @@ class Load:
 
     async def message(self, made: TrafficClass, sender: bytes = b"") -> None:
         came = self.clock.monotonic()
-        slot = await self.gate.acquire(made, self.clock.wall(), None, sender=sender)
+        slot = await self.gate.acquire(
+            Work(made, arrived_wall=self.clock.wall(), sender=sender, is_live=False), None
+        )
         assert slot is not None
         self.waits[made.name].append(self.clock.monotonic() - came)
         await asyncio.sleep(self.service)
@@ -933,7 +950,7 @@ async def test_the_preset_reads_replies_and_times(bench: Bench) -> None:
     times = StageTimes(envelope=0.5, content=0.25, service=9.0)
     rated = make(421, "4.4.2 Message submission rate for this client has exceeded the limit")
     for each in (TAKEN, Deferred(Stage.MAIL, rated)):
-        slot = gate.try_acquire(ANY)
+        slot = gate.try_acquire(Work(ANY))
         assert slot is not None
         gate.release(slot, TransactionResult(recipients=(each,), times=times))
     assert bench.limit.samples == [(SlotEnding.COMPLETED, 0.75, 1), (SlotEnding.BUSY, 0.75, 1)]
@@ -1005,7 +1022,10 @@ class Traffic:
     async def message(self, number: int) -> None:
         made, timeout = self.rng.choice(self.CLASSES), self.rng.choice(self.TIMEOUTS)
         try:
-            slot = await self.bench.gate.acquire(made, float(self.rng.randrange(50)), timeout)
+            slot = await self.bench.gate.acquire(
+                Work(made, arrived_wall=float(self.rng.randrange(50)), is_live=timeout is not None),
+                timeout,
+            )
         except asyncio.CancelledError:
             self.outcomes["cancelled"] += 1
             raise

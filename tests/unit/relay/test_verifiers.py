@@ -17,6 +17,7 @@ from mailshed.relay.call_ahead import CallAhead
 from mailshed.relay.verifiers import Ruling, Verifiers
 from mailshed.relay.verify import Knowledge, RecipientVerifier
 from mailshed.terms import Stage
+from mailshed.work import Work
 from tests.support.builders import (
     OK,
     REFUSED,
@@ -102,7 +103,7 @@ async def test_the_recipients_own_backend_is_asked(bench: Bench) -> None:
 async def test_while_it_is_away_nobody_else_is(bench: Bench) -> None:
     gate = bench.middle.destinations.own("north").gate
     for _ in range(3):
-        slot = gate.try_acquire(bench.middle.gate.station.shedding.classes[0])
+        slot = gate.try_acquire(Work(bench.middle.gate.station.shedding.classes[0]))
         assert slot is not None
         gate.release(slot, away())
     assert not gate.is_up

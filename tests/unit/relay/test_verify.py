@@ -41,6 +41,7 @@ from mailshed.relay.call_ahead import CallAhead
 from mailshed.relay.gate import Gate
 from mailshed.relay.verify import SILENCES_TO_TELL, RecipientVerifier, Ruling, is_pressed
 from mailshed.terms import Reason, Stage
+from mailshed.work import Work
 from tests.support.builders import (
     BUSY,
     CLINICAL,
@@ -153,12 +154,12 @@ class Bench:
     def occupy(self, slots: int) -> None:
         """Take slots, as messages in flight do."""
         for _ in range(slots):
-            assert self.gate.try_acquire(CLINICAL) is not None
+            assert self.gate.try_acquire(Work(CLINICAL)) is not None
 
     def lose_backend(self) -> None:
         """Let the gate learn that nobody is there."""
         for _ in range(FAILURES_TO_OPEN):
-            slot = self.gate.try_acquire(PERSONAL)
+            slot = self.gate.try_acquire(Work(PERSONAL))
             assert slot is not None
             self.gate.release(slot, away())
         assert not self.gate.is_up

@@ -115,19 +115,19 @@ class Journal:
         self, message: Message, backend: str, answer: Reply, times: StageTimes, waited: float
     ) -> None:
         """The backend took it while the client waited."""
-        self._log.delivered(
-            _mail(message),
-            backend=backend,
-            delays=_delays(message, times, waited),
-            reply=answer.text,
+        said, envelope, name = answer.text, message.envelope, message.traffic_class.name
+        delays = _delays(message, times, waited)
+        self._log.delivered(_mail(message), backend=backend, delays=delays, reply=said)
+        self.decisions.end(envelope.queue_id, "delivered", Reason.ROOM, said)
+        self.relayed[name] += 1
+        now = self._clock.monotonic()
+        self._metrics.relayed(
+            name,
+            size=message.size,
+            recipients=len(envelope.recipients),
+            delay=now - envelope.received_at,
+            seconds=now - envelope.started_at,
         )
-        self.decisions.end(message.envelope.queue_id, "delivered", Reason.ROOM, answer.text)
-        self.relayed[message.traffic_class.name] += 1
-        self._count_accepted(message, "relayed")
-        self._metrics.decision(message.traffic_class.name, "relay", Reason.ROOM)
-        delay = self._clock.monotonic() - message.envelope.received_at
-        self._metrics.delivered(message.traffic_class.name, delay, message.size)
-        self._end(message, "delivered")
 
     def spooled(
         self, message: Message, reason: Reason, result: TransactionResult | None = None
@@ -236,12 +236,8 @@ class Journal:
 
 def _delays(message: Message, times: StageTimes, waited: float) -> Delays:
     envelope = message.envelope
-    return Delays(
-        reception=envelope.received_at - envelope.started_at,
-        waiting=waited,
-        connect=times.connect,
-        transmission=times.service,
-    )
+    reception = envelope.received_at - envelope.started_at
+    return Delays(reception, waited, times.connect, times.service)
 
 
 def _mail(message: Message) -> Mail:

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import lru_cache
 
 from mailshed.mail.privacy import PATIENT_DOMAIN, mask_text
 
@@ -38,7 +39,7 @@ def text_line(stamp: str, level: str, identity: str, event: str, fields: Fields)
     for key, value in fields.items():
         # By exact type, the common one first: this loop is most of the price of a line.
         if type(value) is str and len(value) <= VALUE_MAX:
-            parts.append(f"{key}={value if _is_bare(value) else _quoted(value)}")
+            parts.append(f"{key}={_quoted(value) if ' ' in value else _word(value)}")
         elif type(value) is int or type(value) is float:
             parts.append(f"{key}={value}")
         elif value is not None:
@@ -80,6 +81,12 @@ def _bounded(key: str, value: str | float | Enum) -> str:
     if len(text) > VALUE_MAX and key != "traceback":
         return mask_text(text)[: VALUE_MAX - 3] + "..."
     return text
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str) -> str:
+    """`text`, which has no space, bare or quoted: names and addresses come again and again."""
+    return text if _is_bare(text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:

@@ -35,11 +35,13 @@ def count_transaction(
     if parameters and (kind := _downgrade(parameters, result)) is not None:
         metrics.downgrade(kind)
     metrics.stage_times(backend, result.times)
+    is_in_doubt = False
     for each in result.recipients:
         fate, stage, code = fate_of(each)
         metrics.deliveries(traffic_class, source, fate, 1)
         metrics.backend_reply(backend, stage, code)
-    if any(isinstance(each, InDoubt) for each in result.recipients):
+        is_in_doubt = is_in_doubt or fate == "in_doubt"
+    if is_in_doubt:
         metrics.in_doubt(traffic_class)
 
 

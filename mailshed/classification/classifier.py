@@ -56,7 +56,7 @@ class Classifier:
         self.windows = tuple(dict.fromkeys(rate.within for rate in rates))
         """The windows, in seconds, for which `SenderHistory` has to count."""
         names = {name for rule in policy.rules for name, _ in rule.headers}
-        self._keys = tuple(sorted(each.encode() for each in names if not each.endswith("*")))
+        self._keys = frozenset(each.encode() for each in names if not each.endswith("*"))
         self._prefixes = tuple(sorted(each[:-1].encode() for each in names if each.endswith("*")))
 
     def classify(self, subject: Subject) -> Verdict:

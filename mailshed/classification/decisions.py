@@ -11,8 +11,10 @@ The ring is bounded by entries and, since one message may have a thousand recipi
 from dataclasses import dataclass
 
 from mailshed.classification.classifier import Classifier, Verdict
+from mailshed.classification.senders import Sent
 from mailshed.classification.subject import Subject, subject_of
 from mailshed.mail.envelope import Envelope
+from mailshed.mail.header import HeaderView
 from mailshed.terms import Reason
 
 DECISIONS_MAX = 10_000
@@ -25,8 +27,11 @@ class Decision:
     """One message: why it is of its class, and what became of it."""
 
     classifier: Classifier
-    subject: Subject
     envelope: Envelope
+    header: HeaderView
+    """The fields that rules ask for, cut to a bounded size."""
+    size: int
+    sent: Sent
     verdict: Verdict
     """What was decided; the rules say the same of `subject`, unless it had to be cut to be kept."""
     action: str = ""
@@ -34,6 +39,11 @@ class Decision:
     reason: Reason | None = None
     reply: str = ""
     """The reply that the client got, one printable line."""
+
+    @property
+    def subject(self) -> Subject:
+        """The message as the rules see it."""
+        return subject_of(self.envelope, self.header, size=self.size, sent=self.sent)
 
 
 class DecisionRing:
@@ -54,12 +64,17 @@ class DecisionRing:
         self, classifier: Classifier, subject: Subject, envelope: Envelope, verdict: Verdict
     ) -> None:
         """Keep what the class of a message was decided from."""
-        kept = subject_of(
-            envelope, classifier.excerpt(subject.header), size=subject.size, sent=subject.sent
+        queue_id = envelope.queue_id
+        if queue_id in self._decisions:
+            self._forget(queue_id)
+        self._decisions[queue_id] = Decision(
+            classifier=classifier,
+            envelope=envelope,
+            header=classifier.excerpt(subject.header),
+            size=subject.size,
+            sent=subject.sent,
+            verdict=verdict,
         )
-        decision = Decision(classifier=classifier, subject=kept, envelope=envelope, verdict=verdict)
-        self._forget(envelope.queue_id)
-        self._decisions[envelope.queue_id] = decision
         self._recipients += len(envelope.recipients)
         while len(self._decisions) > self._decisions_max or (
             self._recipients > self._recipients_max and len(self._decisions) > 1

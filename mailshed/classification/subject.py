@@ -13,9 +13,7 @@ from enum import IntEnum
 from mailshed.classification.senders import NOTHING_SENT, Sent
 from mailshed.mail.address import Mailbox
 from mailshed.mail.envelope import Client, Envelope, Recipient
-from mailshed.mail.header import HeaderView
-
-NO_HEADER = HeaderView(b"")
+from mailshed.mail.header import NO_HEADER, HeaderView
 
 
 class Known(IntEnum):

@@ -12,6 +12,7 @@ never are.
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 OCTETS_MAX = 64 * 1024
 FIELDS_MAX = 1000
@@ -101,12 +102,14 @@ class HeaderView:
         """Names, in lower case and in order, that begin with `prefix`."""
         return [key for key in self._fields if key.startswith(prefix)]
 
-    def excerpt(self, keys: Iterable[bytes], prefixes: Iterable[bytes] = ()) -> "HeaderView":
+    def excerpt(self, keys: AbstractSet[bytes], prefixes: Iterable[bytes] = ()) -> "HeaderView":
         """A view of these fields alone, cut to a bounded size, for keeping."""
-        wanted = [key for key in keys if key in self._fields]
+        wanted = [] if keys.isdisjoint(self._fields) else sorted(keys & self._fields.keys())
         for prefix in prefixes:
             if self.has_prefix(prefix):
                 wanted += self.keys_with(prefix)
+        if not wanted and not self.is_truncated:
+            return NO_HEADER  # nearly always, and this is kept for each of the last messages
         view = HeaderView(b"")
         view.is_truncated = self.is_truncated
         left = EXCERPT_OCTETS_MAX
@@ -118,6 +121,10 @@ class HeaderView:
                     return view
                 view._fields.setdefault(key, []).append(piece)
         return view
+
+
+NO_HEADER = HeaderView(b"")
+"""A header section without fields."""
 
 
 def priority_in(header: HeaderView) -> int | None:

@@ -55,6 +55,9 @@ class Reply:
     @property
     def text(self) -> str:
         """The reply as one printable line, for logs and reports; 8-bit bytes become '?'."""
+        line = self.wire[:-2].decode("latin-1")
+        if line.isascii() and line.isprintable():
+            return line  # nearly always: one line, and nothing odd in it
         lines = self.wire.decode("latin-1").split("\r\n")
         joined = " ".join([lines[0], *(line[4:] for line in lines[1:] if line)])
         return _UNSAFE.sub("?", joined)

@@ -7,6 +7,7 @@ a slot or in the spool, connecting, transmission; `delay` is their sum.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from mailshed.logline import VALUE_MAX, Fields, Value
@@ -322,6 +323,7 @@ class MailEvents(EventWriter):
         self._event(level, mail.queue_id, event, fields)
 
 
+@lru_cache(maxsize=4096)
 def _path(address: bytes) -> str:
     return f"<{mask(address.decode('utf-8', 'backslashreplace'))}>"
 

@@ -1,31 +1,25 @@
 """What is counted as mail passes: one method for each thing that happens.
 
-The methods take plain values and cost a dictionary look-up and an addition. They do not use the
-library's own counters, whose lock and checks cost 1 to 2 microseconds each, a quarter of the whole
-budget of a message: values are kept in dictionaries here, and made into the library's families
-when somebody scrapes. What makes this safe is that each metric is written by one thread (all by the
-main loop, `spool_sync` by the spool's writer) and read through copies (`_items`).
+The methods take plain values and cost a dictionary look-up and an addition (`cells`), and what
+every relayed message is counted by is looked up once. Each metric is written by one thread: all by
+the main loop, `spool_sync` by the spool's writer.
 
 What a configuration makes possible exists from the start with the value 0 (`declare`), so that
 the first event is visible as an increase; rare combinations of closed labels appear with their
 first event. Gauges are not here: `collector` exports them from the snapshot.
 """
 
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from typing import TypeVar, get_args
+from typing import NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from mailshed.admission.decision import Action
 from mailshed.mail.delivery import StageTimes
-from mailshed.metrics.catalog import FAMILIES
-from mailshed.metrics.family import Kind
+from mailshed.metrics.cells import Counter, Histogram
 from mailshed.metrics.labels import (
     CODE_CLASSES,
     CODES,
@@ -76,70 +70,18 @@ _VERBS = frozenset(VERBS)
 # 354 is the good answer to DATA; other 1xx and 3xx do not exist in SMTP.
 _CODE_CLASSES = {2: "2xx", 3: "2xx", 4: "4xx", 5: "5xx"}
 
-Labels = tuple[str, ...]
-T = TypeVar("T")
 
+class _Relayed(NamedTuple):
+    """The cells and rows that a relayed message of one class is counted in."""
 
-def _items(values: dict[Labels, T]) -> list[tuple[Labels, T]]:
-    """What a dictionary holds that another thread is adding to.
-
-    Even this one call is not one step: making a tuple may run the garbage collector, and that may
-    let the other thread add a key. Keys are few and soon all there, so trying again ends.
-    """
-    while True:
-        try:
-            return list(values.items())
-        except RuntimeError:
-            continue
-
-
-class _Counter:
-    """The values of one counter by its label values: `values[labels] += 1`."""
-
-    def __init__(self, name: str) -> None:
-        self._family = FAMILIES[name]
-        assert self._family.kind is Kind.COUNTER
-        self.values: defaultdict[Labels, int] = defaultdict(int)
-
-    def export(self) -> Metric:
-        family = self._family
-        made = CounterMetricFamily(family.full_name, family.help, labels=family.labels)
-        for labels, value in _items(self.values):
-            made.add_metric(labels, value)
-        return made
-
-
-class _Histogram:
-    """One histogram: per label values a row of counts, one a bucket (+Inf last), and the sum."""
-
-    def __init__(self, name: str) -> None:
-        self._family = FAMILIES[name]
-        assert self._family.kind is Kind.HISTOGRAM
-        self._bounds = self._family.buckets
-        self._edges = [*map(floatToGoString, self._bounds), "+Inf"]
-        self._rows: dict[Labels, list[float]] = {}
-
-    def declare(self, *labels: str) -> list[float]:
-        """The row of these labels, made if need be."""
-        return self._rows.setdefault(labels, [0.0] * (len(self._edges) + 1))
-
-    def observe(self, labels: Labels, value: float) -> None:
-        row = self._rows.get(labels) or self.declare(*labels)
-        row[bisect_left(self._bounds, value)] += 1
-        row[-1] += value
-
-    def export(self) -> Metric:
-        family = self._family
-        made = HistogramMetricFamily(family.full_name, family.help, labels=family.labels)
-        for labels, row in _items(self._rows):
-            *counts, total = row.copy()
-            running = 0.0
-            buckets: list[tuple[str, float]] = []
-            for edge, count in zip(self._edges, counts, strict=True):
-                running += count
-                buckets.append((edge, running))
-            made.add_metric(labels, buckets, total)
-        return made
+    messages: list[int]
+    recipients: list[int]
+    decisions: list[int]
+    on_time: list[int]
+    late: list[int]
+    octets: list[int]
+    sizes: list[float]
+    took: list[float]
 
 
 class Metrics(Collector):
@@ -147,52 +89,54 @@ class Metrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._connections = _Counter("smtp_connections_total")
-        self._shut = _Counter("smtp_connections_refused_total")
-        self._overdue = _Counter("smtp_sessions_overdue_total")
-        self._replies = _Counter("smtp_replies_total")
-        self._messages = _Counter("messages_accepted_total")
-        self._recipients = _Counter("recipients_accepted_total")
-        self._decisions = _Counter("decisions_total")
-        self._verifications = _Counter("recipient_verifications_total")
-        self._authentications = _Counter("authentications_total")
-        self._tls_handshakes = _Counter("tls_handshakes_total")
-        self._tls_sessions = _Counter("tls_sessions_total")
-        self._sizes = _Histogram("message_size_bytes")
-        self._transactions = _Histogram("transaction_duration_seconds")
-        self._stages = _Histogram("delivery_stage_seconds")
-        self._call_ahead = _Histogram("call_ahead_seconds")
-        self._would = _Counter("would_decisions_total")
-        self._over_quota = _Counter("over_quota_total")
-        self._slot_waits = _Histogram("slot_wait_seconds")
-        self._queue_waits = _Histogram("queue_wait_seconds")
-        self._spool_sync = _Histogram("spool_sync_seconds")
-        self._loop_lag = _Histogram("event_loop_lag_seconds")
-        self._backend_replies = _Counter("backend_replies_total")
-        self._deliveries = _Counter("deliveries_total")
-        self._delivered = _Counter("delivered_messages_total")
-        self._delivered_bytes = _Counter("delivered_bytes_total")
-        self._in_doubt = _Counter("in_doubt_total")
-        self._reports = _Counter("reports_total")
-        self._postponed = _Counter("messages_postponed_total")
-        self._reports_limited = _Counter("reports_limited_total")
-        self._downgrades = _Counter("downgrades_total")
-        self._reports_limited.values[()] = 0
+        self._connections = Counter("smtp_connections_total")
+        self._shut = Counter("smtp_connections_refused_total")
+        self._overdue = Counter("smtp_sessions_overdue_total")
+        self._replies = Counter("smtp_replies_total")
+        self._messages = Counter("messages_accepted_total")
+        self._recipients = Counter("recipients_accepted_total")
+        self._decisions = Counter("decisions_total")
+        self._verifications = Counter("recipient_verifications_total")
+        self._authentications = Counter("authentications_total")
+        self._tls_handshakes = Counter("tls_handshakes_total")
+        self._tls_sessions = Counter("tls_sessions_total")
+        self._sizes = Histogram("message_size_bytes")
+        self._transactions = Histogram("transaction_duration_seconds")
+        self._stages = Histogram("delivery_stage_seconds")
+        self._call_ahead = Histogram("call_ahead_seconds")
+        self._would = Counter("would_decisions_total")
+        self._over_quota = Counter("over_quota_total")
+        self._slot_waits = Histogram("slot_wait_seconds")
+        self._queue_waits = Histogram("queue_wait_seconds")
+        self._spool_sync = Histogram("spool_sync_seconds")
+        self._loop_lag = Histogram("event_loop_lag_seconds")
+        self._backend_replies = Counter("backend_replies_total")
+        self._deliveries = Counter("deliveries_total")
+        self._delivered = Counter("delivered_messages_total")
+        self._delivered_bytes = Counter("delivered_bytes_total")
+        self._in_doubt = Counter("in_doubt_total")
+        self._reports = Counter("reports_total")
+        self._postponed = Counter("messages_postponed_total")
+        self._reports_limited = Counter("reports_limited_total")
+        self._downgrades = Counter("downgrades_total")
+        self._reports_limited.cell()
         for downgrade in get_args(Downgrade):
-            self._downgrades.values[downgrade,] = 0
+            self._downgrades.cell(downgrade)
         for verification in get_args(Verification):
-            self._verifications.values[verification,] = 0
+            self._verifications.cell(verification)
         for authentication in get_args(Authentication):
-            self._authentications.values[authentication,] = 0
+            self._authentications.cell(authentication)
         for shut in get_args(Shut):
-            self._shut.values[shut,] = 0
+            self._shut.cell(shut)
         for ending in get_args(TlsResult):
-            self._tls_handshakes.values[ending,] = 0
+            self._tls_handshakes.cell(ending)
         for version in TLS_VERSIONS:
-            self._tls_sessions.values[version,] = 0
+            self._tls_sessions.cell(version)
         for overdue in get_args(Overdue):
-            self._overdue.values[overdue,] = 0
+            self._overdue.cell(overdue)
         self._call_ahead.declare()
+        self._relayed: dict[str, _Relayed] = {}
+        self._stage_rows: dict[str, list[list[float]]] = {}
         self._objectives: Mapping[str, float] = {}
         self._default_objective = inf
         self._spool_sync.declare()
@@ -202,7 +146,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families as they are now."""
         for part in list(vars(self).values()):
-            if isinstance(part, _Counter | _Histogram):
+            if isinstance(part, Counter | Histogram):
                 yield part.export()
 
     def declare(
@@ -211,9 +155,9 @@ class Metrics(Collector):
         """Create what these names make possible, with the value 0; again after a reload."""
         for listener in listeners:
             for result in ("accepted", "refused"):
-                self._connections.values[listener, result] += 0
+                self._connections.cell(listener, result)
             for verb, code in _REPLIES:
-                self._replies.values[listener, verb, code] += 0
+                self._replies.cell(listener, verb, code)
         for name in classes:
             self._declare_class(name)
         for backend in backends:
@@ -221,7 +165,7 @@ class Metrics(Collector):
                 self._stages.declare(backend, stage_time)
             for stage in _STAGES:
                 for code_class in CODE_CLASSES:
-                    self._backend_replies.values[backend, stage.value, code_class] += 0
+                    self._backend_replies.cell(backend, stage.value, code_class)
 
     def promise(self, objectives: Mapping[str, float], default: float) -> None:
         """Set the seconds from arrival to delivery that each class is promised from now on.
@@ -232,21 +176,21 @@ class Metrics(Collector):
 
     def _declare_class(self, name: str) -> None:
         for disposition in ("relayed", "spooled"):
-            self._messages.values[name, disposition] += 0
-        self._recipients.values[name,] += 0
-        self._in_doubt.values[name,] += 0
+            self._messages.cell(name, disposition)
+        self._recipients.cell(name)
+        self._in_doubt.cell(name)
         for cause in _CAUSES:
-            self._postponed.values[name, cause] += 0
+            self._postponed.cell(name, cause)
         for kind in _REPORTS:
-            self._reports.values[name, kind] += 0
-        self._delivered_bytes.values[name,] += 0
+            self._reports.cell(name, kind)
+        self._delivered_bytes.cell(name)
         for timeliness in get_args(Timeliness):
-            self._delivered.values[name, timeliness] += 0
+            self._delivered.cell(name, timeliness)
         for action, reason in _DECISIONS:
-            self._decisions.values[name, action, reason.value] += 0
+            self._decisions.cell(name, action, reason.value)
         for source in ("live", "spool"):
             for fate in _FATES:
-                self._deliveries.values[name, source, fate] += 0
+                self._deliveries.cell(name, source, fate)
         for outcome in _OUTCOMES:
             self._transactions.declare(name, outcome)
         self._sizes.declare(name)
@@ -257,15 +201,15 @@ class Metrics(Collector):
 
     def connection(self, listener: str, result: Result) -> None:
         """A client connected."""
-        self._connections.values[listener, result] += 1
+        self._connections.add((listener, result))
 
     def shut_out(self, cause: Shut) -> None:
         """A connection got no session."""
-        self._shut.values[cause,] += 1
+        self._shut.add((cause,))
 
     def session_overdue(self, phase: Overdue) -> None:
         """A session was ended, since the client was too slow."""
-        self._overdue.values[phase,] += 1
+        self._overdue.add((phase,))
 
     def reply(self, listener: str, verb: str, code: int) -> None:
         """A reply to a command was sent.
@@ -277,21 +221,21 @@ class Metrics(Collector):
         code_label = str(code)
         if code_label not in CODES:
             code_label = "other"
-        self._replies.values[listener, verb_label, code_label] += 1
+        self._replies.add((listener, verb_label, code_label))
 
     def tls_handshake(self, result: TlsResult, version: str | None = None) -> None:
         """A TLS handshake with a client has ended; `version` is what was agreed on."""
-        self._tls_handshakes.values[result,] += 1
+        self._tls_handshakes.add((result,))
         if version in TLS_VERSIONS:
-            self._tls_sessions.values[version,] += 1
+            self._tls_sessions.add((version,))
 
     def verification(self, result: Verification) -> None:
         """A recipient was looked up at RCPT."""
-        self._verifications.values[result,] += 1
+        self._verifications.add((result,))
 
     def authentication(self, result: Authentication) -> None:
         """A client tried to authenticate."""
-        self._authentications.values[result,] += 1
+        self._authentications.add((result,))
 
     def call_ahead(self, seconds: float) -> None:
         """The backend said after `seconds` whether it has a mailbox."""
@@ -301,23 +245,55 @@ class Metrics(Collector):
 
     def decision(self, traffic_class: str, action: Action, reason: Reason) -> None:
         """It was decided what happens to a message."""
-        self._decisions.values[traffic_class, action, reason.value] += 1
+        self._decisions.add((traffic_class, action, reason.value))
 
     def would(self, traffic_class: str, action: Action, reason: Reason) -> None:
         """While observing, it was found what would have been decided."""
-        self._would.values[traffic_class, action, reason.value] += 1
+        self._would.add((traffic_class, action, reason.value))
 
     def over_quota(self, traffic_class: str, quota: str, level: str) -> None:
         """A message exceeds a quota."""
-        self._over_quota.values[traffic_class, quota, level] += 1
+        self._over_quota.add((traffic_class, quota, level))
 
     def accepted(
         self, traffic_class: str, disposition: Disposition, *, size: int, recipients: int
     ) -> None:
         """A message got our 250."""
-        self._messages.values[traffic_class, disposition] += 1
-        self._recipients.values[traffic_class,] += recipients
+        self._messages.add((traffic_class, disposition))
+        self._recipients.add((traffic_class,), recipients)
         self._sizes.observe((traffic_class,), size)
+
+    def relayed(
+        self, traffic_class: str, *, size: int, recipients: int, delay: float, seconds: float
+    ) -> None:
+        """The backend took a message while its client waited.
+
+        In one step what is `decision`, `accepted`, `delivered` after `delay` seconds, and
+        `transaction` of so many `seconds`.
+        """
+        cells = self._relayed.get(traffic_class)
+        if cells is None:
+            cells = self._relayed[traffic_class] = self._cells_of_relayed(traffic_class)
+        cells.messages[0] += 1
+        cells.recipients[0] += recipients
+        cells.decisions[0] += 1
+        is_late = delay > self._objectives.get(traffic_class, self._default_objective)
+        (cells.late if is_late else cells.on_time)[0] += 1
+        cells.octets[0] += size
+        self._sizes.note(cells.sizes, size)
+        self._transactions.note(cells.took, seconds)
+
+    def _cells_of_relayed(self, name: str) -> _Relayed:
+        return _Relayed(
+            messages=self._messages.cell(name, "relayed"),
+            recipients=self._recipients.cell(name),
+            decisions=self._decisions.cell(name, "relay", Reason.ROOM.value),
+            on_time=self._delivered.cell(name, "on_time"),
+            late=self._delivered.cell(name, "late"),
+            octets=self._delivered_bytes.cell(name),
+            sizes=self._sizes.declare(name),
+            took=self._transactions.declare(name, "delivered"),
+        )
 
     def transaction(self, traffic_class: str, outcome: Outcome, seconds: float) -> None:
         """A mail transaction ended `seconds` after its MAIL command."""
@@ -329,9 +305,8 @@ class Metrics(Collector):
 
     def decided(self, traffic_class: str, action: Action, reason: Reason | None = None) -> int:
         """How often it was decided so about messages of this class; None: for any reason."""
-        counts = self._decisions.values
         reasons = Reason if reason is None else (reason,)
-        return sum(counts.get((traffic_class, action, each.value), 0) for each in reasons)
+        return sum(self._decisions.value(traffic_class, action, each.value) for each in reasons)
 
     # The backend.
 
@@ -339,54 +314,60 @@ class Metrics(Collector):
         """The backend took a message of `size` octets, `seconds` after its arrival."""
         objective = self._objectives.get(traffic_class, self._default_objective)
         timeliness: Timeliness = "late" if seconds > objective else "on_time"
-        self._delivered.values[traffic_class, timeliness] += 1
-        self._delivered_bytes.values[traffic_class,] += size
+        self._delivered.add((traffic_class, timeliness))
+        self._delivered_bytes.add((traffic_class,), size)
 
     def late(self, traffic_class: str) -> int:
         """How many messages of this class were delivered too late for its objective."""
-        return self._delivered.values.get((traffic_class, "late"), 0)
+        return self._delivered.value(traffic_class, "late")
 
     def backend_reply(self, backend: str, stage: Stage, code: int | None) -> None:
         """The backend replied with `code`, or did not in time (None)."""
         code_class = "none" if code is None else _CODE_CLASSES.get(code // 100, "none")
-        self._backend_replies.values[backend, stage.value, code_class] += 1
+        self._backend_replies.add((backend, stage.value, code_class))
 
     def stage_times(self, backend: str, times: StageTimes) -> None:
         """A transaction with the backend ended; a stage that was not reached has no time."""
-        for stage, seconds in (
-            ("connect", times.connect),
-            ("envelope", times.envelope),
-            ("content", times.content),
-            ("service", times.service),
-        ):
-            if seconds > 0.0:
-                self._stages.observe((backend, stage), seconds)
+        rows = self._stage_rows.get(backend)
+        if rows is None:
+            rows = [self._stages.declare(backend, stage) for stage in STAGE_TIMES]
+            self._stage_rows[backend] = rows
+        connect, envelope, content, service = rows
+        note = self._stages.note
+        if times.connect > 0.0:
+            note(connect, times.connect)
+        if times.envelope > 0.0:
+            note(envelope, times.envelope)
+        if times.content > 0.0:
+            note(content, times.content)
+        if times.service > 0.0:
+            note(service, times.service)
 
     def deliveries(self, traffic_class: str, source: Source, fate: Fate, recipients: int) -> None:
         """An attempt ended in this way for so many recipients."""
-        self._deliveries.values[traffic_class, source, fate] += recipients
+        self._deliveries.add((traffic_class, source, fate), recipients)
 
     def in_doubt(self, traffic_class: str) -> None:
         """A message's final dot got no answer."""
-        self._in_doubt.values[traffic_class,] += 1
+        self._in_doubt.add((traffic_class,))
 
     # The spool and the loop.
 
     def postponed(self, traffic_class: str, cause: PostponedLabel) -> None:
         """A due message was not tried."""
-        self._postponed.values[traffic_class, cause] += 1
+        self._postponed.add((traffic_class, cause))
 
     def report(self, traffic_class: str, kind: ReportLabel) -> None:
         """A report about a message of this class has entered the spool."""
-        self._reports.values[traffic_class, kind] += 1
+        self._reports.add((traffic_class, kind))
 
     def reports_limited(self, recipients: int) -> None:
         """So many recipients were not reported when they should have been."""
-        self._reports_limited.values[()] += recipients
+        self._reports_limited.add((), recipients)
 
     def downgrade(self, kind: Downgrade) -> None:
         """The backend lacks what a message would have needed."""
-        self._downgrades.values[kind,] += 1
+        self._downgrades.add((kind,))
 
     def queue_wait(self, traffic_class: str, seconds: float) -> None:
         """A message was delivered after `seconds` in the spool."""

@@ -234,7 +234,7 @@ def header(data: bytes) -> None:
     is_loop(view, "mail.example.com")
     priority = priority_in(view)
     assert priority is None or -9 <= priority <= 9
-    excerpt = view.excerpt(view.keys_with(b""))
+    excerpt = view.excerpt(set(view.keys_with(b"")))
     octets = sum(len(name) + len(value) for name, value in excerpt.items())
     assert octets <= 2 * EXCERPT_OCTETS_MAX
 

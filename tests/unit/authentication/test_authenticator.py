@@ -103,7 +103,7 @@ class Bench:
         return await self.made.authenticate(client, what)
 
     def counted(self, result: str) -> int:
-        return self.metrics._authentications.values[result,]
+        return self.metrics._authentications.value(result)
 
 
 # The three verdicts.

@@ -243,3 +243,30 @@ def test_scraping_while_counting_never_fails(registry: CollectorRegistry, metric
         sys.setswitchinterval(interval)
     assert scrapes > 0
     assert value(registry, "recipients_accepted_total", class_="class1999") == 1
+
+
+def test_relayed_counts_in_one_step_what_the_single_steps_would() -> None:
+    """Else the quick way and the others would tell different stories."""
+    pages = []
+    for is_quick in (True, False):
+        registry = CollectorRegistry(auto_describe=True)
+        metrics = Metrics(registry)
+        metrics.promise({"bulk": 5.0}, 60.0)
+        for delay, size in ((1.0, 3000), (7.0, 9_000_000)):
+            if is_quick:
+                metrics.relayed("bulk", size=size, recipients=2, delay=delay, seconds=delay + 1)
+                continue
+            metrics.decision("bulk", "relay", Reason.ROOM)
+            metrics.accepted("bulk", "relayed", size=size, recipients=2)
+            metrics.delivered("bulk", delay, size)
+            metrics.transaction("bulk", "delivered", delay + 1)
+        pages.append(
+            {
+                (sample.name, *sorted(sample.labels.items())): sample.value
+                for family in registry.collect()
+                for sample in family.samples
+            }
+        )
+    quick, slow = pages
+    assert quick == slow
+    assert quick["mailshed_messages_accepted_total", ("class", "bulk"), ("disposition", "relayed")]

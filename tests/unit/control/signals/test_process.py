@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.control.signals.process import PAUSE_SECONDS, ProcessMeter, ProcessUsage
+from mailshed.control.signals.process import PAUSE_SECONDS, SLICE, ProcessMeter, ProcessUsage
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -29,8 +29,11 @@ class Kernel:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "memory.max").write_text(text)
 
+    def meter(self, *, is_counting: bool = False) -> ProcessMeter:
+        return ProcessMeter(proc=self.proc, cgroups=self.cgroups, is_counting=is_counting)
+
     def usage(self) -> ProcessUsage:
-        return ProcessMeter(proc=self.proc, cgroups=self.cgroups).look(0.0)
+        return self.meter().look(0.0)
 
 
 @pytest.fixture
@@ -78,11 +81,36 @@ def test_a_kernel_that_shows_nothing_is_no_alarm(tmp_path: Path) -> None:
 
 
 def test_a_look_costs_nothing_between_two_measurements(kernel: Kernel) -> None:
-    meter = ProcessMeter(proc=kernel.proc, cgroups=kernel.cgroups)
+    meter = kernel.meter()
     first = meter.look(100.0)
     (kernel.proc / "self/fd/99").touch()
     assert meter.look(100.0 + PAUSE_SECONDS - 0.1) is first
     assert meter.look(100.0 + PAUSE_SECONDS).files == first.files + 1
+
+
+def test_thousands_of_files_are_listed_slice_by_slice(kernel: Kernel) -> None:
+    for number in range(100, 100 + 2 * SLICE):
+        (kernel.proc / "self/fd" / str(number)).touch()
+    meter = kernel.meter()
+    seen = [meter.look(100.0 + number / 4).files for number in range(4)]
+    assert seen == [0, 0, 2 * SLICE + 7, 2 * SLICE + 7]
+    (kernel.proc / "self/fd/0").unlink()
+    later = [meter.look(100.0 + PAUSE_SECONDS + number / 4).files for number in range(3)]
+    assert later == [2 * SLICE + 7, 2 * SLICE + 7, 2 * SLICE + 6]
+
+
+def test_a_kernel_that_counts_is_asked_for_the_number(kernel: Kernel) -> None:
+    meter = kernel.meter(is_counting=True)
+    assert meter.look(0.0).files == (kernel.proc / "self/fd").stat().st_size
+
+
+@pytest.mark.parametrize("is_counting", [True, False])
+def test_both_ways_see_a_file_that_is_opened(is_counting: bool, tmp_path: Path) -> None:
+    if is_counting and not Path("/proc/self/fd").stat().st_size:
+        pytest.skip("this kernel does not count")
+    before = ProcessMeter(is_counting=is_counting).look(0.0).files
+    with (tmp_path / "file").open("w"):
+        assert ProcessMeter(is_counting=is_counting).look(0.0).files == before + 1
 
 
 def test_this_very_process_is_seen() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from mailshed import __version__, garbage
+from mailshed import __version__, allocator, garbage
 from mailshed.config.certificate import date_of
 from mailshed.config.front import Listener
 from mailshed.config.load import (
@@ -282,6 +282,7 @@ def run(config: Config, *, reload: Callable[[], Config]) -> int:
     `reload` reads the configuration again. Raises StartError if the service cannot start.
     """
     raise_file_limit()
+    allocator.begin()
     return uvloop.run(_main(config, reload))
 
 

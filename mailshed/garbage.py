@@ -10,7 +10,8 @@ So what is there after the start, code and configuration, is looked at never aga
 The young generations are collected four times a second: by themselves they are collected by how
 many objects there are more than before, and where as many sessions end as begin they grow for
 seconds. All objects are looked at every minute while there are few sessions, and seldom while there
-are many. Units: seconds.
+are many. Memory that became free goes back to the kernel right after that (`allocator`). Units:
+seconds.
 
 Sources: the `gc` module's documentation; Modules/gcmodule.c of CPython 3.11, whose thresholds are
 those of 3.13 too. From 3.14 on the old generation is collected in steps, and the threshold for it
@@ -18,6 +19,8 @@ is ignored.
 """
 
 import gc
+
+from mailshed import allocator
 
 YOUNG_INTERVAL = 0.25
 """From one look at the young generations to the next: a few milliseconds, if hundreds came."""
@@ -48,6 +51,7 @@ class Rounds:
 
     def __init__(self, now: float) -> None:
         self._last = now
+        self._has_freed = False
 
     def is_full_due(self, now: float, sessions: int) -> bool:
         """Whether to look at everything now, with so many sessions open; the caller then does."""
@@ -60,5 +64,9 @@ class Rounds:
         """Do what is due; to be called each `YOUNG_INTERVAL`."""
         if self.is_full_due(now, sessions):
             gc.collect()
-        else:
-            gc.collect(_YOUNG)
+            self._has_freed = True
+            return
+        gc.collect(_YOUNG)
+        if self._has_freed:  # not in the same turn of the loop: both may take some milliseconds
+            allocator.give_back()
+            self._has_freed = False

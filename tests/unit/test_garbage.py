@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mailshed import garbage
+from mailshed import allocator, garbage
 from mailshed.garbage import FEW_SESSIONS, INTERVAL, LONG, YOUNG_INTERVAL, Rounds
 
 
@@ -51,6 +51,19 @@ def test_what_is_young_is_collected_each_time_and_what_is_old_in_its_round() -> 
         gc.callbacks.remove(note)
         gc.enable()
     assert noted == [1, 2, 1]
+
+
+def test_memory_is_given_back_after_everything_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_back: list[float] = []
+    now = 0.0
+    monkeypatch.setattr(allocator, "give_back", lambda: given_back.append(now))
+    rounds = Rounds(0.0)
+    for number in range(1, 4 * 60):
+        now = number * YOUNG_INTERVAL + INTERVAL / 2
+        rounds.collect(now, 0)
+    assert given_back == [INTERVAL + YOUNG_INTERVAL]
 
 
 @pytest.mark.usefixtures("interpreter")

@@ -2,25 +2,30 @@
 
 SIGHUP asks for one, as does `mailshed reload` and a change of a list that the configuration names.
 Everything that may fail or takes time is read first: the file, the lists, certificates, secrets.
-Then the policies of all parts are replaced without a pause, so there is never half of a
-configuration. A faulty file, or one that asks for what needs a restart, changes nothing, and is told.
+What is made of a long list or of thousands of rules takes a second to make, so that is done in a
+thread. Then the policies of all parts are replaced without a pause, so there is never half of a
+configuration. A faulty file, or one that asks for what needs a restart, changes nothing, and is
+told.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mailshed.config.certificate import date_of
 from mailshed.config.load import authentication_policy, session_limits, verification_policy
+from mailshed.config.policy import AuthenticationPolicy, SurgePolicy, VerificationPolicy
 from mailshed.config.schema import Config
 from mailshed.config.surge import surge_policy
 from mailshed.config.tls import tls_policy
 from mailshed.config.watch import INTERVAL as LISTS_INTERVAL
 from mailshed.config.watch import ListWatch
+from mailshed.drain.policy import DrainPolicy
 from mailshed.errors import ConfigError
 from mailshed.listener.server import SmtpServer
 from mailshed.listener.tls import Loaded
 from mailshed.listener.tls import load as load_certificate
+from mailshed.livepolicies import LivePolicies
 from mailshed.parts import Parts
 from mailshed.policies import drain_policy, fingerprint, live_policies
 from mailshed.relay.security import read_all
@@ -32,6 +37,30 @@ async def read_certificate(config: Config) -> Loaded | None:
     """What `config` says that clients are to be shown; None without TLS. Raises ConfigError."""
     policy = tls_policy(config.tls)
     return None if policy is None else await asyncio.to_thread(load_certificate, policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policies:
+    """What the parts of the service are to go by, and the name of the configuration it is from."""
+
+    live: LivePolicies
+    drain: DrainPolicy
+    surges: SurgePolicy
+    verification: VerificationPolicy
+    authentication: AuthenticationPolicy
+    name: str
+
+
+def _policies_of(config: Config) -> _Policies:
+    """Make them; may take a second. Raises ConfigError."""
+    return _Policies(
+        live=live_policies(config),
+        drain=drain_policy(config),
+        surges=surge_policy(config),
+        verification=verification_policy(config),
+        authentication=authentication_policy(config),
+        name=fingerprint(config),
+    )
 
 
 class Renewal:
@@ -86,8 +115,7 @@ class Renewal:
         parts = self._parts
         try:
             config = await self._reloader.read(self.config)
-            # In a thread, since a list of recipients may be long.
-            for_verifier = await asyncio.to_thread(verification_policy, config)
+            policies = await asyncio.to_thread(_policies_of, config)
             for_backends = await asyncio.to_thread(read_all, parts.backends.securities)
             await parts.authenticator.refresh()
             for_handshakes = self._unless_worse(await read_certificate(config))
@@ -95,28 +123,26 @@ class Renewal:
             parts.status.reload_ok = False
             parts.maillog.reload_refused(error=in_short(error))
             raise
-        for_live, for_drain = live_policies(config), drain_policy(config)
-        for_surges = surge_policy(config)
         # From here on nothing fails and nothing waits, so there is no half of a configuration.
         self.config = config
         parts.declare_metrics(config)
-        parts.screening.policies = parts.pipeline.policies = for_live
+        parts.screening.policies = parts.pipeline.policies = policies.live
         for each in parts.destinations:
-            each.gate.station.shedding.classes = for_live.classifier.policy.classes
+            each.gate.station.shedding.classes = policies.live.classifier.policy.classes
             each.gate.is_observing = config.is_observing
         parts.handler.slow_replies.limit = config.limits.slow_replies_max
-        parts.drainer.policy = for_drain
-        parts.verifier.policy = for_verifier
+        parts.drainer.policy = policies.drain
+        parts.verifier.policy = policies.verification
         for name, material in for_backends.items():
             parts.backends.securities[name].use(material)
-        parts.authenticator.set_policy(authentication_policy(config))
-        parts.surges.policy = for_surges
+        parts.authenticator.set_policy(policies.authentication)
+        parts.surges.policy = policies.surges
         if parts.handshakes is not None and for_handshakes is not None:
             parts.handshakes.policy = for_handshakes.policy
             parts.handshakes.certificates.use(for_handshakes)
         self.renew_limits()
         status = parts.status
-        status.config_hash = fingerprint(config)
+        status.config_hash = policies.name
         status.config_loaded_wall = parts.clock.wall()
         status.sessions_max = config.limits.sessions_max
         status.quota_keys_max = config.quotas.entries_max

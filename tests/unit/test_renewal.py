@@ -1,7 +1,8 @@
 """A reload takes effect as a whole, or not at all."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -62,6 +63,24 @@ class TestReload:
         reloads = [each for each in rig.told if each.startswith(b"RELOADING=1")]
         assert len(reloads) == 1
         assert rig.told[rig.told.index(reloads[0]) :].count(b"READY=1") == 1
+
+    async def test_nobody_waits_while_policies_are_made(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made_in = set()
+        for name in ("live_policies", "drain_policy", "surge_policy", "fingerprint"):
+            make = getattr(renewal, name)
+
+            def making(config: Config, make: Callable[[Config], object] = make) -> object:
+                made_in.add(threading.get_ident())
+                return make(config)
+
+            monkeypatch.setattr(renewal, name, making)
+        async with rig.running():
+            rig.next_config = lambda: rig.make_config(domains=["new.example"])
+            await rig.service.reload()
+        assert made_in
+        assert threading.get_ident() not in made_in
 
     async def test_a_faulty_file_changes_nothing_and_is_told(self, rig: Rig) -> None:
         def faulty() -> Config:

@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import stat
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from mailshed.spool.backlog import JOBS_MAX
 from mailshed.spool.database import CONDITION_FILE
 from mailshed.spool.lookup import Lookup
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE
-from mailshed.spool.sqlite import SqliteSpool
+from mailshed.spool.sqlite import ANSWERS_PER_TURN, SqliteSpool
 from mailshed.spool.store import Report, Settlement, SpoolRecord
 from mailshed.terms import Ending, QueueAction, QueueId, Reason
 from tests.support.builders import CLINICAL, PERSONAL, WALL, spool_record
@@ -119,6 +120,28 @@ class TestGroupCommit:
         faults.release_commit()
         await asyncio.gather(first, *rest)
         assert faults.count("COMMIT") == commits + 2
+
+    async def test_a_group_hears_of_its_commit_a_few_at_a_time(
+        self, spool: SqliteSpool, faults: Faults
+    ) -> None:
+        """The loop turns in between, so that nobody else waits for all of them."""
+        turn, heard = 0, Counter[int]()
+
+        async def noted() -> None:
+            await add(spool)
+            heard[turn] += 1
+
+        faults.hold_commit()
+        first = start(add(spool))
+        await until_held(faults)
+        rest = [start(noted()) for _ in range(JOBS_MAX)]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        while not all(task.done() for task in (first, *rest)):
+            turn += 1
+            await asyncio.sleep(0)
+        assert max(heard.values()) <= ANSWERS_PER_TURN
+        assert heard.total() == JOBS_MAX
 
     async def test_nothing_is_acknowledged_before_its_commit(
         self, spool: SqliteSpool, faults: Faults

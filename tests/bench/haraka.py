@@ -69,6 +69,13 @@ def fetch() -> Path:
 @contextlib.contextmanager
 def haraka(folder: Path, backend_port: int) -> Iterator[int]:
     """Haraka in front of the backend; its port."""
+    with haraka_process(folder, backend_port) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def haraka_process(folder: Path, backend_port: int) -> Iterator[tuple[int, Process]]:
+    """The same; its port and its process."""
     port = free_port()
     binary = fetch()
     shutil.copytree(binary.parents[1] / "config", folder / "config")
@@ -78,4 +85,4 @@ def haraka(folder: Path, backend_port: int) -> Iterator[int]:
     assert node is not None, "node is not installed"
     with Process([node, binary, "-c", folder], folder / "haraka.log", cwd=folder) as process:
         process.wait_for_port(port)
-        yield port
+        yield port, process

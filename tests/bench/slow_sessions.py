@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tests.bench.__main__ import machine
+from tests.bench.machine import machine
 from tests.bench.siege.attackers import PROGRAM
 from tests.bench.siege.figures import verdicts
 from tests.bench.siege.report import table

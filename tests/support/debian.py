@@ -35,6 +35,7 @@ PACKAGES: Mapping[str, str] = {
     "prometheus": "promtool",
     "npm": "npm",
     "gcc": "cc",
+    "libssl-dev": "/usr/include/openssl/ssl.h",
     "openssl": "openssl",
 }
 
@@ -108,7 +109,7 @@ def install(packages: Sequence[str]) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     wanted = [*packages, *(also for package in packages for also in _ALSO.get(package, ()))]
     commands = [["apt-get", "install", "-y", "--no-install-recommends", *wanted]]
-    if not any(_LISTS.glob("*_Packages*")):
+    if not has_lists():
         commands.insert(0, ["apt-get", "update"])
     with _services_stay_down():
         for command in commands:
@@ -126,6 +127,11 @@ def install(packages: Sequence[str]) -> str:
             if done.returncode != 0:
                 return f"{' '.join(command)}: {done.stderr.strip()[-400:]}"
     return ""
+
+
+def has_lists() -> bool:
+    """Whether `apt-get update` was ever run; before that, apt-get knows no package."""
+    return any(_LISTS.glob("*_Packages*"))
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench.__main__ import machine
 from tests.bench.haraka import NoHarakaError, fetch
+from tests.bench.machine import machine
 from tests.bench.overload import report, simulated
 from tests.bench.overload.backends import Kind, postfix, programmable
 from tests.bench.overload.figures import Figures

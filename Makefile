@@ -123,7 +123,7 @@ test-power-cut: $(VENV)/.dev ## Cut the power N (3000) times while the spool wri
 	MAILSHED_TEST_POWER_CUTS=$(or $(N),3000) $(BIN)/python -m pytest tests/fault/test_power_cut.py $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure throughput and memory on this machine (needs gcc)
+bench: $(VENV)/.dev ## Measure throughput beside six others; a quarter of an hour (root, npm, gcc)
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-queue

@@ -62,12 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     effort = (
         QUICK if arguments.quick else Effort(rounds=arguments.rounds, seconds=arguments.seconds)
     )
+    before = machine()
     names = [each.name for each in LOADS if each.name in (arguments.load or _names())]
     found, failures = run(names, arguments.peer or PEERS, effort)
     sys.stdout.write(report.targets_text(judge(found)))
     made = Record(
         command=" ".join(("python -m tests.bench", *(sys.argv[1:] if argv is None else argv))),
-        machine=machine(),
+        machine=before,
         effort=f"{effort.rounds} rounds of {effort.seconds:g} s for each peer and load",
         dates=dict.fromkeys(found, time.strftime("%Y-%m-%d")),
         loads=found,

@@ -8,9 +8,9 @@ asked what it does with 1 KiB again, and a proxy without an event loop for TLS i
 
 25 MiB are sent over four connections: at that size twenty would measure memory, which is done
 elsewhere. The loads of `smtp-source` repeat the two that matter most with the generator that comes
-with Postfix. It is several times slower than ours, as real clients are, so that whoever stands in
-between is compared with less haste. Ours shows what the one in the middle can do, theirs what that
-is worth.
+with Postfix. It sends less than half as many messages a second to the sink itself, as real clients
+would, and that levels those in between. Ours shows what the one in the middle can do, theirs what
+that is worth.
 """
 
 from dataclasses import dataclass

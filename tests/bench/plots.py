@@ -61,7 +61,7 @@ def _rates(plt: Any, measured: Mapping[str, Measured]) -> Any:
             color=[_OURS if each.peer == MAILSHED else _THEIRS for each in results],
         )
         axis.bar_label(bars, fmt=lambda rate: f"{rate:,.0f}", padding=3, fontsize=8)
-        axis.margins(x=0.15)
+        axis.margins(x=0.2)
         axis.set_title(load(name).title, fontsize=9)
         axis.set_xlabel("messages a second")
     return figure
@@ -76,8 +76,8 @@ def _cpu(plt: Any, measured: Mapping[str, Measured]) -> Any:
             if result is not None and result.cpu_microseconds:
                 points.append((load(name).octets, result.cpu_microseconds))
         if points:
-            width = 2.5 if peer == MAILSHED else 1
-            axis.plot(*zip(*points, strict=True), "o-", markersize=4, linewidth=width, label=peer)
+            style = {"color": _OURS, "linewidth": 2.5} if peer == MAILSHED else {"linewidth": 1.0}
+            axis.plot(*zip(*points, strict=True), "o-", markersize=4, label=peer, **style)
     sizes = [load(name).octets for name in _SIZES]
     labels = [f"{size // MIB} MiB" if size >= MIB else f"{size // 1024} KiB" for size in sizes]
     axis.set_xscale("log")
@@ -92,17 +92,18 @@ def _cpu(plt: Any, measured: Mapping[str, Measured]) -> Any:
 
 def _ratios(plt: Any, measured: Mapping[str, Measured]) -> Any:
     figure, axis = plt.subplots(figsize=(9, 4.6))
-    names = [each.name for each in LOADS if each.name in measured and not each.is_paced][::-1]
+    names = [each.name for each in LOADS[::-1] if each.name in measured and not each.is_paced]
     for peer, color in ((HAPROXY, _THEIRS), (POSTFIX, _SECOND)):
         points = []
-        for name in names:
+        for height, name in enumerate(names):
             ours, theirs = measured[name].of(MAILSHED), measured[name].of(peer)
             if ours is not None and theirs is not None:
-                points.append((ours.rate / theirs.rate, name))
+                points.append((ours.rate / theirs.rate, height))
         if points:
             axis.scatter(*zip(*points, strict=True), color=color, label=f"over {peer}", zorder=2)
     axis.set_yticks(range(len(names)), names)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.axvline(1, color="black", linewidth=0.8)
     axis.grid(alpha=0.3)
     axis.set_xlabel("mailshed's rate")

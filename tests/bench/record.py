@@ -89,7 +89,8 @@ def _tables(record: Record) -> str:
         (
             f"Recorded {_span(sorted(set(record.dates.values())))} by `{record.command}`\n"
             f"({record.effort}), {machine['cores']} cores ({machine['cpu']}), "
-            f"Linux {machine['kernel']}, Python {machine['python']}.\n"
+            f"Linux {machine['kernel']}, Python {machine['python']}; "
+            f"load average {machine['load_average']} before it began.\n"
         ),
         report.targets_markdown(judge(record.loads)),
     ]

@@ -2,8 +2,8 @@
 
 A generator in Python would use more CPU for a message than the proxy that it measures. The programs
 are built with the system's C compiler into tests/.cache, again whenever their sources are newer.
-smtp-source(1) of Postfix is there as a second client, known to everybody and several times as
-expensive as ours.
+smtp-source(1) of Postfix is there as a second client: everybody has it, it takes nearly twice the
+CPU time of ours, and sends less than half as many messages a second to the sink itself.
 """
 
 import json

@@ -66,6 +66,11 @@ class Address:
     on_hello: Callable[[Sequence[str]], None] = _forget
     """Told the lines of the last reply to EHLO, without the first; they are what counts."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.host}:{self.port}" if self.socket is None else str(self.socket)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -140,7 +145,7 @@ async def _open(
     if paused is not None:
         why, seconds = paused
         said = f"{why}; next attempt in {seconds:.0f} s, or with other credentials"
-        return unready.closed(_name(address), Stage.EHLO, said)
+        return unready.closed(address.place, Stage.EHLO, said)
     wire = await _connect(address, timeouts, tls)
     if not isinstance(wire, WireProtocol):
         return wire
@@ -171,20 +176,19 @@ async def _connect(
     )
     try:
         async with asyncio.timeout(timeouts.connect):
-            if address.socket is None:
-                await _connect_over_network(client, address, timeouts)
-            else:
-                await client.connect(socket_path=str(address.socket))
+            await connect_client(client, address, timeouts)
     except SMTPResponseException as error:
-        return unready.not_greeted(_name(address), error)
+        return unready.not_greeted(address.place, error)
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        return unready.not_connected(_name(address), error, security.policy.name)
+        return unready.not_connected(address.place, error, security.policy.name)
     return _take_over(client, address)
 
 
-async def _connect_over_network(
-    client: aiosmtplib.SMTP, address: Address, timeouts: Timeouts
-) -> None:
+async def connect_client(client: aiosmtplib.SMTP, address: Address, timeouts: Timeouts) -> None:
+    """Connect `client` to the backend, over a socket of our own if it is not on this host."""
+    if address.socket is not None:
+        await client.connect(socket_path=str(address.socket))
+        return
     connection = await dial(
         address.host,
         address.port,
@@ -205,11 +209,11 @@ def _take_over(client: aiosmtplib.SMTP, address: Address) -> WireProtocol | Defe
     transport, stock = client.transport, client.protocol
     if transport is None or stock is None or transport.is_closing():
         client.close()
-        return unready.closed(_name(address), Stage.CONNECT, "closed the connection after greeting")
+        return unready.closed(address.place, Stage.CONNECT, "closed the connection after greeting")
     # The stock parser stops after one reply and keeps the rest where nobody would look again.
     if stock._buffer:  # noqa: SLF001 - WireProtocol must not start in the middle of a reply
         client.close()
-        said = f"{_name(address)} sent more than a greeting"
+        said = f"{address.place} sent more than a greeting"
         if address.proxy_protocol:
             said += " (proxy_protocol is set; does it expect a PROXY header?)"
         return Deferred(Stage.CONNECT, None, said, NoReply.NOT_SMTP)
@@ -238,7 +242,7 @@ async def _begin(
                 return lines
         elif tls is BackendTls.STARTTLS:
             said = "does not offer STARTTLS, and no mail goes there without TLS (tls: starttls)"
-            return unready.closed(_name(address), Stage.EHLO, said)
+            return unready.closed(address.place, Stage.EHLO, said)
     if wire.is_encrypted:
         security.note_encrypted()
     offers = Offers.from_extensions(lines)
@@ -260,8 +264,8 @@ async def say_hello(
     if reply is not None and reply.code == _OK and wire.fault is None:
         return tuple(line[4:] for line in reply.wire.decode("latin-1").split("\r\n")[1:-1])
     if reply is not None and reply.code != _OK:
-        return unready.unwelcome(_name(address), reply, verb)
-    return unready.silent(_name(address), wire.fault, verb)
+        return unready.unwelcome(address.place, reply, verb)
+    return unready.silent(address.place, wire.fault, verb)
 
 
 async def _start_tls(wire: WireProtocol, address: Address, timeout: float) -> Deferred | None:
@@ -271,20 +275,20 @@ async def _start_tls(wire: WireProtocol, address: Address, timeout: float) -> De
     assert context is not None, "made when the configuration asks for TLS"
     answers = await wire.exchange((b"STARTTLS",), _HELLO, timeout)
     if wire.fault is not None:
-        return unready.silent(_name(address), wire.fault, "STARTTLS")
+        return unready.silent(address.place, wire.fault, "STARTTLS")
     if answers[0].code != _GO_AHEAD:
         said = f"refuses STARTTLS: {answers[0].text[:200]}"
-        return unready.closed(_name(address), Stage.EHLO, said)
+        return unready.closed(address.place, Stage.EHLO, said)
     try:
         async with asyncio.timeout(timeout):
             await wire.encrypt(context, security.policy.name)
     except TimeoutError:
-        return unready.late(_name(address), Stage.EHLO, "TLS handshake")
+        return unready.late(address.place, Stage.EHLO, "TLS handshake")
     except OSError as error:
         if wire.is_confused:
-            return unready.silent(_name(address), wire.fault, "STARTTLS")
+            return unready.silent(address.place, wire.fault, "STARTTLS")
         said = fault_of(error, security.policy.name)
-        return unready.closed(f"{_name(address)}:", Stage.EHLO, said)
+        return unready.closed(f"{address.place}:", Stage.EHLO, said)
     return None
 
 
@@ -294,7 +298,7 @@ async def _log_in(
     """Authenticate, one connection at a time until that has worked; None if it has."""
     security = address.security
     if not wire.is_encrypted and not stays_here(wire):
-        said = f"{_name(address)}: no login without TLS to another host"
+        said = f"{address.place}: no login without TLS to another host"
         return Deferred(Stage.EHLO, None, said, NoReply.OUR_CHOICE)
     if security.is_login_proven:
         return await _try_login(wire, address, offers, timeout)
@@ -302,11 +306,11 @@ async def _log_in(
         async with asyncio.timeout(timeout):
             await security.proving.acquire()
     except TimeoutError:
-        return unready.late(_name(address), Stage.EHLO, "turn to log in")
+        return unready.late(address.place, Stage.EHLO, "turn to log in")
     try:
         paused = security.login_pause()
         if paused is not None:  # the one before us was refused
-            return unready.closed(_name(address), Stage.EHLO, paused[0])
+            return unready.closed(address.place, Stage.EHLO, paused[0])
         return await _try_login(wire, address, offers, timeout)
     finally:
         security.proving.release()
@@ -327,7 +331,7 @@ async def _try_login(
             if refusal is Refusal.WRONG:
                 said += " (name or password in credentials_file)"
                 security.note_login_refused(said)
-            return Deferred(Stage.EHLO, None, f"{_name(address)} {said}", why)
+            return Deferred(Stage.EHLO, None, f"{address.place} {said}", why)
 
 
 def stays_here(wire: WireProtocol) -> bool:
@@ -336,9 +340,3 @@ def stays_here(wire: WireProtocol) -> bool:
     if not peer:
         return peer is not None  # a Unix socket
     return ip_address(peer.partition("%")[0]).is_loopback
-
-
-def _name(address: Address) -> str:
-    if address.socket is not None:
-        return str(address.socket)
-    return f"{address.host}:{address.port}"

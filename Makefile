@@ -77,6 +77,10 @@ test-attacks: $(VENV)/.dev ## Try the attacks of the tests N (25) times as hard;
 	$(BIN)/python -m tests.support.debian
 	MAILSHED_TEST_ATTACKS=$(or $(N),25) $(LONG) $(ATTACKS)
 
+.PHONY: test-differential
+test-differential: $(VENV)/.dev ## Hold N (2000) made sessions with our engine and with the libraries' own
+	MAILSHED_TEST_DIFFERENTIAL=$(or $(N),2000) $(BIN)/python -m pytest -n auto tests/protocol/differential $(PYTEST_ARGS)
+
 .PHONY: test-planted
 test-planted: $(VENV)/.dev ## Plant faults in a copy; each must turn its test red
 	$(BIN)/python -m tests.support.debian

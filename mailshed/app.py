@@ -27,10 +27,11 @@ from mailshed.config.load import (
     session_limits,
 )
 from mailshed.config.schema import Config
+from mailshed.engine import OWN, Engine, choose
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
 from mailshed.limits import raise_file_limit
 from mailshed.linewriter import LineWriter
-from mailshed.listener.server import SessionFactory, SmtpServer, bind, finish_sessions
+from mailshed.listener.server import SmtpServer, bind, finish_sessions
 from mailshed.maillog import configure_logging
 from mailshed.parts import STDERR, Parts
 from mailshed.relay.build import host_port
@@ -56,10 +57,16 @@ class Service:
     """One running mailshed."""
 
     def __init__(
-        self, config: Config, *, reload: Callable[[], Config], sink: LineWriter, notifier: Notifier
+        self,
+        config: Config,
+        *,
+        reload: Callable[[], Config],
+        sink: LineWriter,
+        notifier: Notifier,
+        engine: Engine = OWN,
     ) -> None:
         self._notifier = notifier
-        self.parts = Parts(config, reload=self.reload, sink=sink, notifier=notifier)
+        self.parts = Parts(config, reload=self.reload, sink=sink, notifier=notifier, engine=engine)
         configure_logging(self.parts.maillog)
         self._servers: list[SmtpServer] = []
         self._renewal = Renewal(
@@ -107,6 +114,8 @@ class Service:
         await parts.surges.load()
         await parts.overrides.load()
         self._warn_of_observing()
+        if parts.engine.warning:
+            parts.maillog.start_warning(detail=parts.engine.warning)
         self._make_socket_folder()
         parts.operations.start()
         for server in self._servers:
@@ -162,7 +171,7 @@ class Service:
 
     def _bind(self, section: Listener) -> None:
         listening = bind(section.name, section.bind.host, section.bind.port)
-        factory = SessionFactory(
+        factory = self.parts.engine.new_factory(
             policy=listener_policy(section, self.config.authentication),
             hostname=self.config.hostname,
             handler=self.parts.handler,
@@ -283,25 +292,28 @@ class Service:
             rounds.collect(parts.clock.monotonic(), len(parts.handler.open_sessions))
 
 
-def run(config: Config, *, reload: Callable[[], Config]) -> int:
+def run(config: Config, *, reload: Callable[[], Config], engine: str = "own") -> int:
     """Run the service in this process until SIGTERM or SIGINT; return the exit status.
 
-    `reload` reads the configuration again. Raises StartError if the service cannot start.
+    `reload` reads the configuration again; `engine` is a name of `mailshed.engine`. Raises
+    StartError if the service cannot start.
     """
     raise_file_limit()
     allocator.begin()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    return uvloop.run(_main(config, reload))
+    return uvloop.run(_main(config, reload, choose(engine, config)))
 
 
-async def _main(config: Config, reload: Callable[[], Config]) -> int:
+async def _main(config: Config, reload: Callable[[], Config], engine: Engine) -> int:
     stop, hangup = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     sink = LineWriter(STDERR)
-    service = Service(config, reload=reload, sink=sink, notifier=Notifier(os.environ))
+    service = Service(
+        config, reload=reload, sink=sink, notifier=Notifier(os.environ), engine=engine
+    )
     garbage.begin()
     try:
         unfinished = await service.run(stop, hangup)

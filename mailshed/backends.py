@@ -16,13 +16,13 @@ from mailshed.config.back import Backend as Section
 from mailshed.config.load import verification_policy
 from mailshed.config.schema import Config
 from mailshed.control.limit_picture import LimitPicture
+from mailshed.engine import OWN, Engine
 from mailshed.limitmemory import OLD_FILE_NAME, LimitMemory, file_name
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics
 from mailshed.policies import fallbacks_for, limit_for, routes_for
 from mailshed.relay.build import (
     build_address,
-    build_backend,
     build_call_ahead,
     build_gate,
     build_prober,
@@ -46,6 +46,7 @@ class Common:
     maillog: MailLog
     capabilities: Capabilities
     on_failure: Callable[[str, BaseException], None]
+    engine: Engine = OWN
 
 
 class Backends:
@@ -118,7 +119,7 @@ class Backends:
             clock=clock,
             on_failure=on_failure,
         )
-        backend = build_backend(
+        backend = common.engine.build_backend(
             section,
             hostname,
             address,

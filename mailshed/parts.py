@@ -10,7 +10,7 @@ looks it up when it is called; nothing calls one before all parts are there.
 
 What the configuration chooses between is chosen here, for passwords in `authentication.build`, and
 for each backend in `backends`: a mail server or a Maildir, a fixed limit or one that adapts
-(`policies.limit_for`), acting or only observing.
+(`policies.limit_for`), acting or only observing. What holds the dialogs is given (`engine`).
 """
 
 import math
@@ -40,6 +40,7 @@ from mailshed.control.overrides import Overrides
 from mailshed.control.signals.process import ProcessMeter
 from mailshed.drain.drainer import Drainer
 from mailshed.drain.journal import DrainJournal
+from mailshed.engine import OWN, Engine
 from mailshed.journal import Journal
 from mailshed.linewriter import LineWriter
 from mailshed.listener.handler import Handler
@@ -96,9 +97,11 @@ class Parts:
         reload: Callable[[], Awaitable[str]],
         sink: LineWriter,
         notifier: Notifier,
+        engine: Engine = OWN,
     ) -> None:
         # What is built from; a reload gives the parts new policies and leaves this as it is.
         self._config = config
+        self.engine = engine
         # What every part uses.
         self.clock, self._rng = SystemClock(), random.Random()  # noqa: S311 - jitter, no secrets
         self.maillog = self._build_maillog(sink)
@@ -205,6 +208,7 @@ class Parts:
             maillog=self.maillog,
             capabilities=self.capabilities,
             on_failure=self.task_failed,
+            engine=self.engine,
         )
         return Backends(self._config, common)
 

@@ -37,6 +37,18 @@ BACKLOG = 4096
 ACCEPTS_PER_TURN = 8
 
 
+class Factory(Protocol):
+    """Makes the sessions of one listener."""
+
+    policy: ListenerPolicy
+    limits: SessionLimits
+    """Of the sessions that are made from now on."""
+
+    def __call__(self) -> SmtpSession:
+        """Make one session, not connected yet."""
+        ...
+
+
 class SessionFactory:
     """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
 
@@ -150,7 +162,7 @@ class SmtpServer:
     """One listener: its socket, its sessions, its limit."""
 
     def __init__(
-        self, factory: SessionFactory, listening: socket.socket, *, handler: SessionCounter
+        self, factory: Factory, listening: socket.socket, *, handler: SessionCounter
     ) -> None:
         self.factory = factory
         self._listening = listening

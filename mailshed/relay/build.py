@@ -9,6 +9,7 @@ and are not part of its pool. Building connects to nothing.
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from mailshed.clock import Clock
 from mailshed.config.back import Backend as Section
@@ -17,7 +18,7 @@ from mailshed.mail.delivery import Deferred, TransactionResult
 from mailshed.maillog import MailLog
 from mailshed.relay.backend import Backend, OutboundMessage
 from mailshed.relay.call_ahead import CallAhead, question_timeouts
-from mailshed.relay.connection import Address, Connection, open_connection
+from mailshed.relay.connection import Address, Connection, Timeouts, open_connection
 from mailshed.relay.gate import Gate
 from mailshed.relay.maildir import MaildirBackend
 from mailshed.relay.manner import Identity, Manner
@@ -25,6 +26,7 @@ from mailshed.relay.presets import PRESETS
 from mailshed.relay.probe import Prober
 from mailshed.relay.security import BackendTls, Security, SecurityPolicy
 from mailshed.relay.smtp import SmtpBackend
+from mailshed.relay.stock import StockBackend
 from mailshed.relay.verify import is_pressed
 
 OnFailure = Callable[[str, BaseException], None]
@@ -135,6 +137,24 @@ def build_backend(
         ),
         on_trouble=partial(_tell_identity, maillog, section.name),
     )
+
+
+def build_stock_backend(
+    section: Section,
+    hostname: str,
+    address: Address | None,
+    *,
+    clock: Clock,
+    on_result: Callable[[OutboundMessage, TransactionResult], None],
+    **others: Any,
+) -> Backend:
+    """The same, with aiosmtplib's own client for a server; a Maildir has no dialog."""
+    if address is None:
+        return build_backend(section, hostname, address, clock=clock, on_result=on_result, **others)
+    timeouts = Timeouts(
+        connect=section.connect_timeout, command=section.command_timeout, dot=section.dot_timeout
+    )
+    return StockBackend(section.name, address, timeouts, clock=clock, on_result=on_result)
 
 
 def build_prober(section: Section, address: Address | None, on_failure: OnFailure) -> Prober | None:

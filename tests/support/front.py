@@ -28,7 +28,7 @@ from mailshed.listener.caps import SessionCaps
 from mailshed.listener.deadlines import Phase
 from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.protocol import SmtpSession
-from mailshed.listener.server import SessionFactory, SmtpServer, bind
+from mailshed.listener.server import Factory, SessionFactory, SmtpServer, bind
 from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import Client, Recipient, TlsState
@@ -299,13 +299,15 @@ class Front:
         """May be replaced before the front is entered."""
         self.handshakes: Handshakes | None = None
         """To be set before the front is entered, if the policy has TLS."""
+        self.new_factory: Callable[..., Factory] = SessionFactory
+        """May be replaced before the front is entered."""
         self.handler = ScriptedHandler() if handler is None else handler
         self.limits: SessionLimits = session_limits(**limits)
         self._stack = AsyncExitStack()
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self.factory = SessionFactory(
+        self.factory = self.new_factory(
             policy=self.policy,
             hostname=HOSTNAME,
             handler=self.handler,

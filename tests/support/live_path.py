@@ -28,7 +28,7 @@ from mailshed.maillog import MailLog
 from mailshed.message import Message
 from mailshed.metrics import Metrics, new_registry
 from mailshed.pipeline import Pipeline
-from mailshed.relay.backend import BackendConnections, OutboundMessage
+from mailshed.relay.backend import Backend, BackendConnections, OutboundMessage
 from mailshed.relay.call_ahead import CallAhead, question_timeouts
 from mailshed.relay.connection import Address, open_connection
 from mailshed.relay.destination import Destination, Destinations
@@ -129,8 +129,12 @@ class LivePath:
         kind: ClientKind = ClientKind.MTA,
         verification: VerificationPolicy | None = None,
         asked: Address | None = None,
+        behind: Backend | None = None,
     ) -> None:
-        """Make it; with `verification`, the server at `asked` is who knows the recipients."""
+        """Make it; with `verification`, the server at `asked` is who knows the recipients.
+
+        `behind` takes the place of the backend that does as it is told.
+        """
         clock, rng = SystemClock(), random.Random(1)
         self.backend = HeldBackend()
         self.spool = MemorySpool()
@@ -157,7 +161,7 @@ class LivePath:
         )
         self.spool_fill = 0.0
         entrance = Entrance(lambda: self.spool_fill)
-        destinations = Destinations([Destination(gate=self.gate, backend=self.backend)])
+        destinations = Destinations([Destination(gate=self.gate, backend=behind or self.backend)])
         journal = Journal(
             maillog=MailLog(self.log),
             metrics=self.metrics,

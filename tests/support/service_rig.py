@@ -15,6 +15,7 @@ from typing import Any
 
 from mailshed.app import Service
 from mailshed.config.schema import Config
+from mailshed.engine import OWN, Engine
 from mailshed.linewriter import LineWriter
 from mailshed.metrics import Snapshot
 from mailshed.spool.lock import SpoolLock
@@ -42,7 +43,9 @@ def logging_as_it_was() -> Iterator[None]:
 class Rig:
     """A service that is not started yet, and what it says to the log and to systemd."""
 
-    def __init__(self, folder: Path, backend_port: int = 25, **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, backend_port: int = 25, engine: Engine = OWN, **changes: Any
+    ) -> None:
         self.folder = folder
         self.backend_port = backend_port
         self.config = self.make_config(**changes)
@@ -57,6 +60,7 @@ class Rig:
             reload=self._reload,
             sink=self._sink,
             notifier=Notifier({}, send=self.told.append),
+            engine=engine,
         )
         self.parts = self.service.parts
 

@@ -20,6 +20,7 @@ from mailshed.config.load import load
 from mailshed.config.policy import Quota
 from mailshed.config.render import render
 from mailshed.config.schema import Config
+from mailshed.engine import OWN, STOCK
 from mailshed.errors import ConfigError, StartError
 from mailshed.mail.networks import NetworkSet
 from mailshed.metrics import Usage
@@ -175,6 +176,21 @@ class TestStart:
             assert not rig.parts.pipeline.policies.admission.is_observing
             assert rig.parts.screening.policies is rig.parts.pipeline.policies
             assert server.factory.limits.normalize_networks == NetworkSet()
+
+    async def test_says_that_the_libraries_own_classes_hold_the_dialogs(
+        self, tmp_path: Path
+    ) -> None:
+        async with ScriptedBackend() as server:
+            rig = Rig(tmp_path, server.port, engine=STOCK)
+            async with rig.running():
+                (warning,) = rig.lines("start_warning")
+                assert warning["detail"] == STOCK.warning
+                async with talk(rig.port) as client:
+                    await client.submit()
+                    assert await client.hear() == "250 2.0.0 taken"
+            rig.assert_nothing_is_left()
+        assert server.commands[-1] == b"QUIT"
+        assert len(server.messages) == 1
 
     async def test_does_not_warn_of_a_disk_with_room(self, rig: Rig) -> None:
         async with rig.running():
@@ -653,7 +669,7 @@ async def test_signals_reload_and_stop(rig: Rig, capfd: pytest.CaptureFixture[st
         return rig.config
 
     async with asyncio.TaskGroup() as group:
-        run = group.create_task(app._main(rig.config, reload))
+        run = group.create_task(app._main(rig.config, reload, OWN))
         await eventually(rig.config.admin_socket.exists)
         await eventually(lambda: '"started"' in capfd.readouterr().err)
         os.kill(os.getpid(), signal.SIGHUP)

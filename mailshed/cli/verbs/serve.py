@@ -33,6 +33,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         action="store_true",
         help="only count what would be done, whatever the file's mode is (for the first days)",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("own", "stock"),
+        default="own",
+        help="hold all dialogs with the SMTP libraries' own classes (to find out whose doing "
+        "something strange on the wire is; slow)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from mailshed import app
 
     reload = loader(config_file(args.config), args.backend, is_observing=args.observe)
-    return app.run(reload(), reload=reload)
+    return app.run(reload(), reload=reload, engine=args.engine)
 
 
 def loader(

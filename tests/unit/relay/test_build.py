@@ -13,12 +13,14 @@ from mailshed.config.back import Backend as Section
 from mailshed.control.breaker import Step
 from mailshed.control.limit import FixedLimit
 from mailshed.maillog import MailLog
+from mailshed.relay.backend import Backend
 from mailshed.relay.build import (
     build_address,
     build_backend,
     build_call_ahead,
     build_gate,
     build_prober,
+    build_stock_backend,
     host_port,
     target_of,
 )
@@ -29,6 +31,7 @@ from mailshed.relay.manner import Identity, Manner
 from mailshed.relay.presets import POSTFIX
 from mailshed.relay.security import BackendTls, SecurityPolicy
 from mailshed.relay.smtp import SmtpBackend
+from mailshed.relay.stock import StockBackend
 from tests.support.middle import LogLines
 from tests.support.scripted_backend import ScriptedBackend
 
@@ -123,6 +126,25 @@ async def test_a_maildir_is_not_asked_anything() -> None:
     assert build_prober(MAILDIR, where(MAILDIR), fail) is None
     asking = build_call_ahead(MAILDIR, None, gate=gate(), clock=SystemClock(), on_failure=fail)
     assert asking is None
+
+
+@pytest.mark.parametrize(("made", "kind"), [(section(), StockBackend), (MAILDIR, MaildirBackend)])
+def test_the_stock_engine_has_a_backend_of_its_own_for_servers(
+    made: Section, kind: type[Backend]
+) -> None:
+    backend = build_stock_backend(
+        made,
+        HOSTNAME,
+        where(made),
+        clock=SystemClock(),
+        on_result=lambda _message, _result: None,
+        on_crowded=lambda _connections: None,
+        maillog=MailLog(io.StringIO()),
+    )
+    assert type(backend) is kind
+    if isinstance(backend, StockBackend):
+        assert backend.name == "exch"
+        assert backend._timeouts == Timeouts(connect=10.0, command=30.0, dot=540.0)
 
 
 async def test_a_server_is_probed_under_our_name(server: ScriptedBackend) -> None:

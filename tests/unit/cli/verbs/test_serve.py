@@ -19,9 +19,10 @@ class FakeApp:
     def __init__(self) -> None:
         self.config: Config
         self.reload: Callable[[], Config]
+        self.engine = ""
 
-    def run(self, config: Config, *, reload: Callable[[], Config]) -> int:
-        self.config, self.reload = config, reload
+    def run(self, config: Config, *, reload: Callable[[], Config], engine: str) -> int:
+        self.config, self.reload, self.engine = config, reload, engine
         return 0
 
 
@@ -115,6 +116,17 @@ def test_observe_option_is_the_mode_now_and_after_a_reload(fake: FakeApp) -> Non
     assert fake.config.mode == "enforce"
     assert serve("--observe") == 0
     assert [fake.config.mode, fake.reload().mode] == ["observe", "observe"]
+
+
+def test_engine_option_says_what_holds_the_dialogs(
+    fake: FakeApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve() == 0
+    assert fake.engine == "own"
+    assert serve("--engine", "stock") == 0
+    assert fake.engine == "stock"
+    assert serve("--engine", "steam") == ExitCode.USAGE
+    assert "--engine" in capsys.readouterr().err
 
 
 def test_a_faulty_file_is_refused_before_anything_starts(

@@ -38,7 +38,10 @@ def _measured(name: str, rounds: Mapping[str, Round], **other: Any) -> Measured:
 
 def _record(loads: Mapping[str, Measured], *, date: str = "2026-03-01", cores: int = 2) -> Record:
     machine = {
-        "cpu": "Some CPU", "cores": cores, "kernel": "6.1", "python": "3.11.7",
+        "cpu": "Some CPU",
+        "cores": cores,
+        "kernel": "6.1",
+        "python": "3.11.7",
         "load_average": 0.1,
     }
     return Record(

@@ -8,8 +8,7 @@
    listener with implicit TLS, does the handshake as its first act (`starttls.begin`), on the same
    path as STARTTLS and bounded by the same caps.
 
-Octets that arrive meanwhile belong to whoever comes next. So reading is paused until the TLS layer
-reads; the session's own reader never sees the client's hello.
+All that is one turn of the loop, so a client's hello is read by the TLS layer and by nobody before.
 """
 
 import asyncio
@@ -141,7 +140,5 @@ def _client_of(header: ProxyHeader, proxy: Endpoint) -> Endpoint:
 
 def hand_over(stream: asyncio.Transport, session: SmtpSession) -> None:
     """Give the connection to its session, which speaks first or begins TLS."""
-    if session.policy.tls is TlsMode.IMPLICIT:
-        stream.pause_reading()  # `start_tls` resumes
     stream.set_protocol(session)
     session.connection_made(stream)

@@ -20,6 +20,7 @@ from mailshed.authentication import sasl
 from mailshed.authentication.sasl import Credentials, Mechanism
 from mailshed.config.policy import AuthMode
 from mailshed.errors import CredentialsEncodingError, CredentialsError
+from mailshed.listener.lines import take_line
 from mailshed.mail import reply
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
@@ -54,7 +55,7 @@ def refusal_of_sender(session: "SmtpSession", argument: bytes) -> Reply | None:
     return refused
 
 
-async def run(session: "SmtpSession", argument: bytes) -> None:
+def run(session: "SmtpSession", argument: bytes) -> None:
     """The command AUTH."""
     session.count_idle_command()
     name, _, initial = argument.partition(b" ")
@@ -63,11 +64,12 @@ async def run(session: "SmtpSession", argument: bytes) -> None:
     if refusal is not None or mechanism is None:
         session.answer("auth", refusal or reply.AUTH_UNKNOWN_MECHANISM)
         return
-    said = await _conversation(session, mechanism, initial.strip(b" \t"))
-    if isinstance(said, Reply):
-        session.answer("auth", said)
-    elif said is not None:
-        await _judge(session, said)
+    conversation = _Conversation(mechanism)
+    if initial := initial.strip(b" \t"):
+        # RFC 4954, 4: a lone equals sign is a response of no octets.
+        conversation.hear(session, b"" if initial == b"=" else initial)
+    else:
+        conversation.go_on(session)
 
 
 def _refusal(session: "SmtpSession", name: bytes) -> Reply | None:
@@ -91,46 +93,65 @@ def _refusal(session: "SmtpSession", name: bytes) -> Reply | None:
     return found
 
 
-async def _conversation(
-    session: "SmtpSession", mechanism: Mechanism, initial: bytes
-) -> Credentials | CredentialsError | Reply | None:
-    """Ask for the responses; a reply ends AUTH without any, None if the session is over."""
-    responses: list[bytes] = []
-    for challenge in mechanism.challenges:
-        line: bytes | Reply | None
-        if initial:
-            # RFC 4954, 4: a lone equals sign is a response of no octets.
-            line, initial = b"" if initial == b"=" else initial, b""
+class _Conversation:
+    """Asks for one response after the other; takes the session's lines while they come."""
+
+    __slots__ = ("_mechanism", "_responses")
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self._mechanism = mechanism
+        self._responses: list[bytes] = []
+
+    def __call__(self, session: "SmtpSession") -> bool:
+        line = take_line(session, _LINE_OCTETS_MAX)
+        if line is None:
+            return False
+        if not line:
+            _end(session, reply.AUTH_TOO_LONG)
+        elif not line.endswith(b"\r\n"):
+            _end(session, reply.BARE_LF_IN_COMMAND)
+        elif line == b"*\r\n":
+            _end(session, reply.AUTH_CANCELLED)
         else:
-            line = await _response(session, challenge)
-        if line is None or isinstance(line, Reply):
-            return line
+            self.hear(session, line[:-2])
+        return True
+
+    def hear(self, session: "SmtpSession", response: bytes) -> None:
+        """Take a response, and go on."""
         try:
-            responses.append(sasl.decoded(line))
+            self._responses.append(sasl.decoded(response))
         except CredentialsEncodingError:
-            return reply.AUTH_NOT_DECODED
-    try:
-        return sasl.credentials(mechanism, responses)
-    except CredentialsError as error:
-        return error
+            _end(session, reply.AUTH_NOT_DECODED)
+        else:
+            self.go_on(session)
+
+    def go_on(self, session: "SmtpSession") -> None:
+        """Ask for the next response, or have the credentials judged if there is none left."""
+        heard, challenges = len(self._responses), self._mechanism.challenges
+        if heard < len(challenges):
+            challenge = base64.b64encode(challenges[heard]).decode("ascii")
+            session.answer("auth", reply.make(334, challenge))
+            session.take_with(self)
+            return
+        said: Credentials | CredentialsError
+        try:
+            said = sasl.credentials(self._mechanism, self._responses)
+        except CredentialsError as error:
+            said = error
+        session.take_commands()
+        session.wait_for(
+            partial(session.handler.authenticate, session, said), partial(_judged, session)
+        )
 
 
-async def _response(session: "SmtpSession", challenge: bytes) -> bytes | Reply | None:
-    """Ask once; a reply if the client gives up or says what cannot be a response."""
-    session.answer("auth", reply.make(334, base64.b64encode(challenge).decode("ascii")))
-    line = await session.read_line(_LINE_OCTETS_MAX)
-    if line is None:
-        return None
-    if not line:
-        return reply.AUTH_TOO_LONG
-    if not line.endswith(b"\r\n"):
-        return reply.BARE_LF_IN_COMMAND
-    return reply.AUTH_CANCELLED if line == b"*\r\n" else line[:-2]
+def _end(session: "SmtpSession", answer: Reply) -> None:
+    """The client gives up, or says what cannot be a response."""
+    session.take_commands()
+    session.answer("auth", answer)
 
 
-async def _judge(session: "SmtpSession", said: Credentials | CredentialsError) -> None:
-    """Have it found out, and answer; after too many failures the session ends."""
-    answer = await session.busy(partial(session.handler.authenticate, session, said))
+def _judged(session: "SmtpSession", answer: Reply) -> None:
+    """Say what came of it; after too many failures the session ends."""
     session.answer("auth", answer)
     if answer == reply.AUTH_FAILED:
         session.auth_failures += 1

@@ -42,21 +42,17 @@ def parse(argument: bytes) -> Chunk | None:
     return None if match is None else Chunk(int(match[1]), is_last=match[2] is not None)
 
 
-async def run(session: "SmtpSession", argument: bytes) -> None:
-    """Read one chunk, and answer it."""
+def run(session: "SmtpSession", argument: bytes) -> None:
+    """Begin to take one chunk."""
     chunk = parse(argument)
     if chunk is None:
         session.end(reply.BAD_CHUNK, "bdat")
         return
-    if session.reader.buffered < chunk.octets:
-        await session.flush()  # the client may want to know of its recipients before it sends it
     refusal = _out_of_order(session)
     try:
-        if refusal is None:
-            await _take(session, chunk)
-        else:
-            await reception.new_receiver(session).drop(chunk.octets)
-            session.answer("bdat", refusal)
+        session.take_with(
+            _Wanted(session, chunk) if refusal is None else _Unwanted(session, chunk, refusal)
+        )
     except DataInterrupted as interrupted:
         reception.give_up(session, interrupted)
 
@@ -69,13 +65,76 @@ def _out_of_order(session: "SmtpSession") -> Reply | None:
     return None if envelope.recipients else reply.NO_VALID_RECIPIENTS
 
 
-async def _take(session: "SmtpSession", chunk: Chunk) -> None:
-    under_way = session.envelope.reception or reception.begin(session)
-    receiver = under_way.receiver
-    await receiver.receive_chunk(under_way.content, chunk.octets, is_last=chunk.is_last)
-    if chunk.is_last:
-        await under_way.complete(session)
-        return
-    if not chunk.octets:
-        session.count_idle_command()
-    session.answer("bdat", receiver.refusal or reply.chunk_received(chunk.octets))
+class _Wanted:
+    """Takes the octets of a chunk that belongs to the transaction, and answers."""
+
+    __slots__ = ("_chunk", "_is_ended", "_left")
+
+    def __init__(self, session: "SmtpSession", chunk: Chunk) -> None:
+        under_way = session.envelope.reception or reception.begin(session)
+        under_way.receiver.begin_chunk(under_way.content, chunk.octets)
+        self._chunk = chunk
+        self._left = chunk.octets
+        self._is_ended = not chunk.is_last
+
+    def __call__(self, session: "SmtpSession") -> bool:
+        under_way = session.envelope.reception
+        assert under_way is not None
+        receiver, content = under_way.receiver, under_way.content
+        try:
+            if self._left:
+                block = session.reader.take(self._left)
+                if not block:
+                    reception.wait_for_more(session, receiver)
+                    return False
+                self._left -= len(block)
+                spill = receiver.feed_chunk(content, block)
+            elif not self._is_ended:
+                self._is_ended = True
+                spill = receiver.end_chunks(content)
+            else:
+                self._finish(session, under_way)
+                return True
+        except DataInterrupted as interrupted:
+            reception.give_up(session, interrupted)
+            return True
+        if spill is not None:
+            session.wait_for(spill)
+        return True
+
+    def _finish(self, session: "SmtpSession", under_way: reception.Reception) -> None:
+        if self._chunk.is_last:
+            under_way.complete(session)
+            return
+        octets = self._chunk.octets
+        session.take_commands()
+        if not octets:
+            session.count_idle_command()
+        session.answer("bdat", under_way.receiver.refusal or reply.chunk_received(octets))
+
+
+class _Unwanted:
+    """Drops the octets of a chunk that is refused, and answers."""
+
+    __slots__ = ("_left", "_receiver", "_refusal")
+
+    def __init__(self, session: "SmtpSession", chunk: Chunk, refusal: Reply) -> None:
+        self._receiver = reception.new_receiver(session)
+        self._receiver.begin_drop(chunk.octets)
+        self._left = chunk.octets
+        self._refusal = refusal
+
+    def __call__(self, session: "SmtpSession") -> bool:
+        block = session.reader.take(self._left)
+        self._left -= len(block)
+        self._receiver.drop(block)
+        if not self._left:
+            session.take_commands()
+            session.answer("bdat", self._refusal)
+            return True
+        try:
+            reception.wait_for_more(session, self._receiver)
+        except DataInterrupted as interrupted:
+            reception.give_up(session, interrupted)
+            return True
+        return False

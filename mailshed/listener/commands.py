@@ -4,13 +4,15 @@ Each command is a function of the session and of what follows the verb; it answe
 `mailshed.mail.reply`. Here they are looked at for syntax and sequence (RFC 5321, 4.1.4); what they
 may not contain is known to `transaction`, and who may send where to the `MailHandler`.
 
-MAIL and RCPT wait when the handler has to find out first, or wants mail to come more slowly: what
-came before is answered then, and what comes after waits.
+A command answers at once, or tells the session what to wait for: MAIL and RCPT do when the handler
+has to find out first, or wants mail to come more slowly. What came before is answered then, and
+what comes after waits.
 
 Commands of extensions are in modules of their own, see `extensions`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mailshed.listener import auth, extensions, reception, starttls
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
 
 
-async def helo(session: "SmtpSession", argument: bytes) -> None:
+def helo(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.1."""
     if _greet(session, "helo", argument, is_extended=False):
         session.answer("helo", reply.make(250, session.hostname))
 
 
-async def ehlo(session: "SmtpSession", argument: bytes) -> None:
+def ehlo(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.1."""
     if _greet(session, "ehlo", argument, is_extended=True):
         session.answer("ehlo", reply.make(250, session.hostname, *extensions.keywords(session)))
@@ -50,7 +52,7 @@ def _greet(session: "SmtpSession", verb: str, argument: bytes, *, is_extended: b
     return True
 
 
-async def mail(session: "SmtpSession", argument: bytes) -> None:
+def mail(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.2."""
     assert session.session is not None
     if not session.session.host_name:
@@ -75,11 +77,12 @@ async def mail(session: "SmtpSession", argument: bytes) -> None:
             begun = refused
             session.forget_transaction()
         elif rest := session.handler.mail(session):
-            await session.busy(rest)
+            session.wait_for(rest, lambda _: session.answer("mail", begun))
+            return
         session.answer("mail", begun)
 
 
-async def rcpt(session: "SmtpSession", argument: bytes) -> None:
+def rcpt(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.3."""
     if session.envelope.mail is None:
         session.answer("rcpt", reply.MAIL_FIRST)
@@ -88,8 +91,17 @@ async def rcpt(session: "SmtpSession", argument: bytes) -> None:
         session.answer("rcpt", reply.CHUNKS_BEFORE)
         return
     answer = _add_recipient(session, argument)
-    if not isinstance(answer, Reply):
-        answer = await _wait_for(session, answer)
+    if isinstance(answer, Reply):
+        _answer_rcpt(session, answer)
+    else:
+        began = session.loop.time()
+        session.wait_for(answer, partial(_answer_rcpt, session, began=began))
+
+
+def _answer_rcpt(session: "SmtpSession", answer: Reply, *, began: float | None = None) -> None:
+    """Say it; `began` is when it was begun to be found out, if that took time."""
+    if began is not None:
+        session.envelope.waited += session.loop.time() - began
     if answer.code == 421:
         session.end(answer, "rcpt")
     else:
@@ -113,16 +125,7 @@ def _add_recipient(
     return answer
 
 
-async def _wait_for(session: "SmtpSession", later: Callable[[], Awaitable[Reply]]) -> Reply:
-    """Wait for an answer, and note for how long."""
-    await session.flush()
-    began = session.loop.time()
-    answer = await session.busy(later)
-    session.envelope.waited += session.loop.time() - began
-    return answer
-
-
-async def data(session: "SmtpSession", argument: bytes) -> None:
+def data(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.4."""
     if argument:
         session.answer("data", reply.NO_PARAMETERS)
@@ -134,11 +137,11 @@ async def data(session: "SmtpSession", argument: bytes) -> None:
         session.answer("data", reply.NO_VALID_RECIPIENTS)
     else:
         session.answer("data", reply.START_INPUT)
-        await session.flush()
-        await reception.take_data(session)
+        reception.begin(session)
+        session.take_with(reception.take_data)
 
 
-async def rset(session: "SmtpSession", argument: bytes) -> None:
+def rset(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.5."""
     session.count_idle_command()
     if argument:
@@ -148,48 +151,58 @@ async def rset(session: "SmtpSession", argument: bytes) -> None:
         session.answer("rset", reply.OK)
 
 
-async def noop(session: "SmtpSession", argument: bytes) -> None:  # noqa: ARG001 - may be anything
+def noop(session: "SmtpSession", argument: bytes) -> None:  # noqa: ARG001 - may be anything
     """RFC 5321, 4.1.1.9."""
     session.count_idle_command()
     session.answer("noop", reply.OK)
 
 
-async def vrfy(session: "SmtpSession", argument: bytes) -> None:
+def vrfy(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 3.5.3: we do not tell."""
     session.count_idle_command()
     refusal = reply.CANNOT_VERIFY if argument else reply.make(501, "5.5.4 Syntax: VRFY")
     session.answer("vrfy", refusal)
 
 
-async def quit_(session: "SmtpSession", argument: bytes) -> None:
+def quit_(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.10."""
     if argument:
         session.answer("quit", reply.NO_PARAMETERS)
         return
     session.answer("quit", reply.BYE)
-    await session.flush()
-    session.hang_up(None)
+    session.hang_up()
 
 
-COMMANDS: Mapping[str, extensions.Command] = {
-    "HELO": helo,
-    "EHLO": ehlo,
-    "MAIL": mail,
-    "RCPT": rcpt,
-    "DATA": data,
-    "RSET": rset,
-    "NOOP": noop,
-    "VRFY": vrfy,
-    "QUIT": quit_,
+COMMANDS: Mapping[bytes, extensions.Command] = {
+    b"HELO": helo,
+    b"EHLO": ehlo,
+    b"MAIL": mail,
+    b"RCPT": rcpt,
+    b"DATA": data,
+    b"RSET": rset,
+    b"NOOP": noop,
+    b"VRFY": vrfy,
+    b"QUIT": quit_,
     **extensions.COMMANDS,
 }
 """All commands by verb, in upper case, those of extensions too."""
 
-NOT_IMPLEMENTED = frozenset({"EXPN", "HELP", "ETRN", "TURN"})
+NOT_IMPLEMENTED = frozenset({b"EXPN", b"HELP", b"ETRN", b"TURN"})
 """Commands that are known, and that nobody gets here."""
 
 OF_HTTP = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE"}
+    {
+        b"CONNECT",
+        b"DELETE",
+        b"GET",
+        b"HEAD",
+        b"OPTIONS",
+        b"PATCH",
+        b"POST",
+        b"PRI",
+        b"PUT",
+        b"TRACE",
+    }
 )
 """Verbs of a browser. A web page can make one of our own network post commands here, which that
 network's trust would then count for. So nothing behind a request is read (Postfix:

@@ -3,7 +3,7 @@
 Each extension with a command of its own is a module beside this one; here they are listed.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mailshed.listener import auth, bdat, starttls, xclient
@@ -12,14 +12,14 @@ from mailshed.listener.transaction import DELIVER_BY_MIN
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
 
-Command = Callable[["SmtpSession", bytes], Awaitable[None]]
+Command = Callable[["SmtpSession", bytes], None]
 """Runs one command; it is given what follows the verb."""
 
-COMMANDS: Mapping[str, Command] = {
-    "BDAT": bdat.run,
-    "AUTH": auth.run,
-    "STARTTLS": starttls.run,
-    "XCLIENT": xclient.run,
+COMMANDS: Mapping[bytes, Command] = {
+    b"BDAT": bdat.run,
+    b"AUTH": auth.run,
+    b"STARTTLS": starttls.run,
+    b"XCLIENT": xclient.run,
 }
 """By verb, in upper case; `commands` has all others."""
 

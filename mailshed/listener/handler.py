@@ -5,7 +5,6 @@ turns the one into the other, gives each message its queue id, and spawns the wo
 a task that no lost connection cancels. Whatever goes wrong in there, the client hears 451.
 """
 
-import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -253,41 +252,45 @@ class Handler:
         is_privileged = self._screening.policies.is_clinical(session.client)
         return self._contents.new(is_privileged=is_privileged)
 
-    async def content(self, session: SmtpSession, content: Content) -> Reply | None:
+    def content(
+        self, session: SmtpSession, content: Content, answer: Callable[[Reply | None], None]
+    ) -> None:
         """Decide and act on a complete message, whatever becomes of the session meanwhile.
 
         The reply may be known before the work is done, which then goes on by itself.
         """
         bits = self._rng.getrandbits(RANDOM_BITS)
         envelope = self._envelope(session, make_queue_id(self._clock.wall(), bits))
-        answered: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         self._supervisor.spawn(
-            self._settle(session, envelope, content, answered), name=f"message {envelope.queue_id}"
+            self._settle(session, envelope, content, answer), name=f"message {envelope.queue_id}"
         )
-        return await answered
 
     async def _settle(
         self,
         session: SmtpSession,
         envelope: Envelope,
         content: Content,
-        answered: "asyncio.Future[Reply | None]",
+        answer: Callable[[Reply | None], None],
     ) -> None:
-        def answer(said: Reply | None) -> None:
-            if not answered.done():  # else nobody listens: the session is over, or has its reply
-                answered.set_result(said)
+        is_answered = False
+
+        def answer_once(said: Reply | None) -> None:
+            nonlocal is_answered
+            if not is_answered:  # else the session may be at its next message
+                is_answered = True
+                answer(said)
 
         try:
             await self._pipeline.on_content(
-                envelope, content, is_client_gone=lambda: session.is_client_gone, answer=answer
+                envelope, content, is_client_gone=lambda: session.is_client_gone, answer=answer_once
             )
         except ClientGone:
-            answer(None)
+            answer_once(None)
         except Exception as error:  # noqa: BLE001 - the boundary: the client hears 451, never 5xx
             self._pipeline.on_failure(envelope, error)
-            answer(reply.INTERNAL)
+            answer_once(reply.INTERNAL)
         finally:
-            answer(None)
+            answer_once(None)
             content.close()
 
     def _envelope(self, session: SmtpSession, queue_id: QueueId) -> Envelope:

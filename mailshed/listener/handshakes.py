@@ -2,7 +2,7 @@
 
 STARTTLS and connections that begin with TLS come through the same door. It is asked first whether
 there is room (`admission.handshakes`), so that a client which asked politely can be told 454; then
-`TlsConnection` does the work.
+`TlsConnection` does the work: from `begin` on it has the connection, and `finish` waits for it.
 
 A handshake that fails is an everyday event (port scanners, clients that do not know our issuer), so
 it is a value here and no exception: `note` is told how each ended, in words for an operator.
@@ -12,7 +12,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from mailshed.admission.handshakes import OpenHandshakes
 from mailshed.config.policy import TlsPolicy
@@ -23,6 +23,9 @@ from mailshed.maillog import MailLog
 from mailshed.metrics.recorder import Metrics
 
 Result = Literal["ok", "failed", "timeout", "refused"]
+
+Secured = tuple[TlsConnection, TlsState]
+"""What a handshake makes of a connection, and what was agreed on."""
 
 # What OpenSSL says, for whoever has to find out why a client cannot connect.
 _IN_WORDS = {
@@ -74,7 +77,7 @@ class Handshakes:
         return self._open.total
 
     def enter(self, client: Client) -> bool:
-        """Take a place for a handshake, which `shake` gives back; False if there is none."""
+        """Take a place for a handshake, which `finish` gives back; False if there is none."""
         is_clinical = self._is_clinical(client)
         if self._open.enter(client.address, self.policy, is_clinical=is_clinical):
             return True
@@ -82,25 +85,21 @@ class Handshakes:
         self._note(Handshake(client=client, result="refused", detail=detail))
         return False
 
-    async def shake(
-        self,
-        transport: asyncio.BaseTransport,
-        protocol: asyncio.Protocol,
-        client: Client,
-        early: bytes = b"",
-    ) -> tuple[asyncio.Transport, TlsState] | None:
-        """Do the handshake; None if it failed, and then the connection is closed.
+    def begin(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> TlsConnection:
+        """Let everything that is read from now on belong to TLS; `finish` is to follow.
 
-        `early` was read from the connection and belongs to the handshake. What the client sends
-        right behind its last handshake message goes to `protocol`, which may be before this
-        returns.
+        What the client sends right behind its last handshake message goes to `protocol`, which may
+        be before `finish` returns.
         """
+        connection = TlsConnection(transport, protocol, self.certificates.context)
+        connection.begin()
+        return connection
+
+    async def finish(self, connection: TlsConnection, client: Client) -> Secured | None:
+        """Do the handshake; None if it failed, and then the connection is closed."""
         timeout = self.policy.handshake_timeout
-        # uvloop's transports are no subclasses.
-        below = cast("asyncio.Transport", transport)
-        secured = TlsConnection(below, protocol, self.certificates.context)
         try:
-            agreed = await secured.shake_hands(timeout, early)
+            agreed = await connection.shake_hands(timeout)
         except TimeoutError:
             detail = f"not done after {timeout:g} s"
             self._note(Handshake(client=client, result="timeout", detail=detail))
@@ -112,7 +111,7 @@ class Handshakes:
             self._open.leave(client.address)
         state = state_of(agreed)
         self._note(Handshake(client=client, result="ok", state=state))
-        return secured, state
+        return connection, state
 
 
 def recorder(metrics: Metrics, maillog: MailLog) -> Callable[[Handshake], None]:

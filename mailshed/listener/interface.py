@@ -98,10 +98,13 @@ class MailHandler(Protocol):
         """A place for the mail data that follows."""
         ...
 
-    async def content(self, session: "SmtpSession", content: Content) -> Reply | None:
-        """The mail data is complete; None if the client has left and wants no reply.
+    def content(
+        self, session: "SmtpSession", content: Content, answer: Callable[[Reply | None], None]
+    ) -> None:
+        """The mail data is complete: see to it, and call `answer` once, now or later.
 
-        Takes over `content` and closes it.
+        It is given None if the client has left and wants no reply. Takes over `content` and closes
+        it, unless it raises.
         """
         ...
 

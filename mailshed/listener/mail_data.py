@@ -1,18 +1,22 @@
-"""Receiving the mail data of one message: from the session's reader into its `Content`.
+"""Receiving the mail data of one message: block by block, into its `Content`.
 
 It comes after DATA, up to its end, or in chunks that are counted (RFC 3030), one or more. Every
 bound on mail data is kept here, while it arrives: its size, its pace, bare line endings, and
 the room there is for it. A message that is refused is still read to its end, because a client that
 is sending does not listen; but not for ever.
+
+Whoever reads feeds what has come and asks what is still missing. A block is dealt with at once,
+unless it has to go to the disk: then what is returned is to be called and awaited, and nothing is
+fed meanwhile.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import BudgetExceeded
 from mailshed.listener.chunk_data import ChunkStuffer
 from mailshed.listener.data import DataScanner, LineMeter
-from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
 from mailshed.mail.content import Content
 from mailshed.mail.reply import Reply
@@ -25,36 +29,37 @@ OVERSIZE_FACTOR_MAX = 2
 # Chunks may be of one octet each; they are put together before they cost an object each.
 GATHERED_OCTETS = 16 * 1024
 
+Spill = Callable[[], Awaitable[None]]
+"""What is left to do for a block: call it, and await the result."""
+
 
 class DataInterrupted(Exception):
-    """There was no end of data, and the session is over; `last` is what to say, if anything."""
+    """There is no end of data, and the session is over; `last` is what to say."""
 
-    def __init__(self, last: Reply | None) -> None:
+    def __init__(self, last: Reply) -> None:
         super().__init__(last)
         self.last = last
 
 
 class MailDataReceiver:
-    """Reads one message. `expect_within` moves the session's deadline, in seconds from now."""
+    """Takes one message. All that is fed may raise DataInterrupted: it is too much, or too slow."""
+
+    __slots__ = (
+        *("_announced", "_gathered", "_is_normalising", "_lines", "_now", "_octets", "_scanner"),
+        *("_started", "_stuffer", "limits", "refusal"),
+    )
 
     def __init__(
-        self,
-        reader: WireReader,
-        limits: SessionLimits,
-        *,
-        is_normalising: bool,
-        now: Callable[[], float],
-        expect_within: Callable[[float], None],
+        self, limits: SessionLimits, *, is_normalising: bool, now: Callable[[], float]
     ) -> None:
-        self._reader = reader
         self.limits = limits
         """May be replaced while the message arrives."""
         self._lines = LineMeter(limits.line_octets_max)
         self._is_normalising = is_normalising
         self._now = now
-        self._expect_within = expect_within
         self._started = now()
         self._octets = 0
+        self._scanner = DataScanner(is_normalising=is_normalising)
         self._stuffer: ChunkStuffer | None = None
         self._announced = 0
         self._gathered = bytearray()
@@ -66,58 +71,62 @@ class MailDataReceiver:
         """Octets of mail data that have arrived, those of a refused message too."""
         return self._octets
 
-    async def receive(self, content: Content) -> Reply | None:
-        """Read up to the end of data into `content`; a reply refuses the message.
+    # After DATA.
 
-        Raises DataInterrupted if the client leaves, drips, or sends without end.
-        """
-        reader = self._reader
-        scanner = DataScanner(is_normalising=self._is_normalising)
-        octets_max = OVERSIZE_FACTOR_MAX * self.limits.message_size_max
-        while scanner.rest is None:
-            block = reader.take_all()
-            if not block:
-                self._expect_data()
-                if not await reader.more():
-                    raise DataInterrupted(None)
-                continue
-            await self._take(content, scanner.feed(block), is_clean=scanner.is_clean)
-            if self._octets > octets_max and scanner.rest is None:
-                raise DataInterrupted(reply.TOO_LARGE)
-        reader.put_back(scanner.rest)
-        content.is_normalised = not scanner.is_clean
-        return self.refusal
+    @property
+    def rest(self) -> bytes | None:
+        """What came behind the end of data; None before that end."""
+        return self._scanner.rest
 
-    async def receive_chunk(
-        self, content: Content, octets: int, *, is_last: bool = False
-    ) -> Reply | None:
-        """Read a chunk of so many octets into `content`; a reply refuses the message.
+    def feed(self, content: Content, block: bytes) -> Spill | None:
+        """Take the next block, which may hold the end of data and more."""
+        scanner = self._scanner
+        spill = self._take(content, scanner.feed(block), is_clean=scanner.is_clean)
+        if scanner.rest is not None:
+            content.is_normalised = not scanner.is_clean
+        elif self._octets > OVERSIZE_FACTOR_MAX * self.limits.message_size_max:
+            raise DataInterrupted(reply.TOO_LARGE)
+        return spill
 
-        One that makes the message too large is read, and not looked at. Raises as `receive` does.
-        """
+    # In chunks.
+
+    def begin_chunk(self, content: Content, octets: int) -> None:
+        """A chunk of so many octets follows; one that makes too large a message is not kept."""
         self._announce(octets)
-        self._check_pace()  # chunks that come whole, with long pauses, are never waited for
+        self.check_pace()  # chunks that come whole, with long pauses, are never waited for
         if self._announced > self.limits.message_size_max:
             self._refuse(content, reply.TOO_LARGE)
+
+    def feed_chunk(self, content: Content, block: bytes) -> Spill | None:
+        """Take the next octets of the chunk."""
+        if self.refusal is not None:
+            self._octets += len(block)
+            return None
+        stuffer = self._chunk_stuffer
+        return self._gather(content, stuffer.feed(block), is_clean=stuffer.is_clean)
+
+    def end_chunks(self, content: Content) -> Spill | None:
+        """The last chunk is complete."""
+        if self.refusal is not None:
+            return None
+        stuffer = self._chunk_stuffer
+        rest = stuffer.finish()
+        content.is_normalised = not stuffer.is_clean
+        return self._gather(content, rest, is_clean=stuffer.is_clean, is_last=True)
+
+    def begin_drop(self, octets: int) -> None:
+        """Octets follow that nobody wants; they are fed to `drop`."""
+        self._announce(octets)
+
+    def drop(self, block: bytes) -> None:
+        """Forget the next octets."""
+        self._octets += len(block)
+
+    @property
+    def _chunk_stuffer(self) -> ChunkStuffer:
         if self._stuffer is None:
             self._stuffer = ChunkStuffer(is_normalising=self._is_normalising)
-        stuffer = self._stuffer
-        async for block in self._blocks(octets):
-            if self.refusal is None:
-                await self._gather(content, stuffer.feed(block), is_clean=stuffer.is_clean)
-            else:
-                self._octets += len(block)
-        if is_last and self.refusal is None:
-            rest = stuffer.finish()
-            await self._gather(content, rest, is_clean=stuffer.is_clean, is_last=True)
-            content.is_normalised = not stuffer.is_clean
-        return self.refusal
-
-    async def drop(self, octets: int) -> None:
-        """Read so many octets and forget them; raises as `receive` does."""
-        self._announce(octets)
-        async for block in self._blocks(octets):
-            self._octets += len(block)
+        return self._stuffer
 
     def _announce(self, octets: int) -> None:
         """Count what is to come; the session ends where that is beyond all bounds."""
@@ -125,43 +134,39 @@ class MailDataReceiver:
         if self._announced > OVERSIZE_FACTOR_MAX * self.limits.message_size_max:
             raise DataInterrupted(reply.TOO_LARGE)
 
-    async def _blocks(self, octets: int) -> AsyncIterator[bytes]:
-        """The next so many octets as they arrive, and not one more."""
-        reader = self._reader
-        while octets:
-            block = reader.take(octets)
-            octets -= len(block)
-            if block:
-                yield block
-            else:
-                self._expect_data()
-                if not await reader.more():
-                    raise DataInterrupted(None)
-
-    async def _gather(
+    def _gather(
         self, content: Content, piece: bytes, *, is_clean: bool, is_last: bool = False
-    ) -> None:
+    ) -> Spill | None:
         gathered = self._gathered
         gathered += piece
         is_refused = not (is_clean or self._is_normalising)
-        if is_last or is_refused or len(gathered) >= GATHERED_OCTETS:
-            joined = bytes(gathered)
-            gathered.clear()
-            await self._take(content, joined, is_clean=is_clean)
+        if not (is_last or is_refused or len(gathered) >= GATHERED_OCTETS):
+            return None
+        joined = bytes(gathered)
+        gathered.clear()
+        return self._take(content, joined, is_clean=is_clean)
 
-    async def _take(self, content: Content, piece: bytes, *, is_clean: bool) -> None:
+    # Both.
+
+    def check_pace(self) -> None:
+        """To be called before more is waited for: raises if data has dripped so far."""
+        age, limits = self._now() - self._started, self.limits
+        octets = self._octets + len(self._gathered)
+        if age > limits.data_rate_grace and octets < limits.data_rate_min * age:
+            raise DataInterrupted(reply.TOO_SLOW)
+
+    def _take(self, content: Content, piece: bytes, *, is_clean: bool) -> Spill | None:
         """Keep a piece of mail data, unless there is something against the message."""
         self._octets += len(piece)
-        if self.refusal is None:
-            self._lines.feed(piece)
-            refusal = self._flaw(is_clean=is_clean) or await self._keep(content, piece)
-            if refusal is not None:
-                self._refuse(content, refusal)
-
-    def _refuse(self, content: Content, refusal: Reply) -> None:
-        if self.refusal is None:
-            self.refusal = refusal
-            content.close()
+        if self.refusal is not None:
+            return None
+        self._lines.feed(piece)
+        flaw = self._flaw(is_clean=is_clean)
+        if flaw is not None:
+            self._refuse(content, flaw)
+        elif piece and not content.write(piece):
+            return partial(self._spill, content, piece)
+        return None
 
     def _flaw(self, *, is_clean: bool) -> Reply | None:
         if self._octets > self.limits.message_size_max:
@@ -172,22 +177,13 @@ class MailDataReceiver:
             return reply.BARE_LINE_ENDING
         return None
 
-    async def _keep(self, content: Content, piece: bytes) -> Reply | None:
-        if piece and not content.write(piece):
-            try:
-                await content.spill(piece)
-            except BudgetExceeded:
-                return reply.NO_ROOM_FOR_CONTENT
-            self._expect_within(self.limits.data_timeout)  # perhaps it was the disk that was slow
-        return None
+    async def _spill(self, content: Content, piece: bytes) -> None:
+        try:
+            await content.spill(piece)
+        except BudgetExceeded:
+            self._refuse(content, reply.NO_ROOM_FOR_CONTENT)
 
-    def _expect_data(self) -> None:
-        """Set the deadline for the next block, unless data has dripped too slowly so far."""
-        self._check_pace()
-        self._expect_within(self.limits.data_timeout)
-
-    def _check_pace(self) -> None:
-        age, limits = self._now() - self._started, self.limits
-        octets = self._octets + len(self._gathered)
-        if age > limits.data_rate_grace and octets < limits.data_rate_min * age:
-            raise DataInterrupted(reply.TOO_SLOW)
+    def _refuse(self, content: Content, refusal: Reply) -> None:
+        if self.refusal is None:
+            self.refusal = refusal
+            content.close()

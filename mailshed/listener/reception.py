@@ -5,6 +5,9 @@ there is one `Reception`, which the transaction owns while it lasts. It ends onc
 `complete`, when the handler takes the content over; or by `abandon`, when no message comes of it:
 since it was refused, or RSET came, or the session ended, in whatever way. Then its content is
 closed, and the handler is told.
+
+While mail data arrives, it is what the session takes from its input in place of commands: the
+function for DATA is here, that for a chunk in `bdat`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,10 +15,10 @@ from typing import TYPE_CHECKING
 from mailshed.listener.deadlines import Phase
 from mailshed.listener.mail_data import DataInterrupted, MailDataReceiver
 from mailshed.mail import reply
-from mailshed.mail.reply import Reply
 
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
+    from mailshed.mail.reply import Reply
 
 
 class Reception:
@@ -27,31 +30,30 @@ class Reception:
         self.content = session.handler.new_content(session)
         self.receiver = new_receiver(session)
 
-    def abandon(self, session: "SmtpSession", answer: Reply | None) -> None:
+    def abandon(self, session: "SmtpSession", answer: "Reply | None") -> None:
         """No message comes of it; `answer` is what the client was told last, if anything."""
         session.envelope.reception = None
         self.content.close()
         session.handler.discarded(session, self.receiver.octets, answer)
 
-    async def complete(self, session: "SmtpSession") -> None:
+    def complete(self, session: "SmtpSession") -> None:
         """The mail data is there, or was refused: see to the message, and answer."""
-        answer = self.receiver.refusal
-        if answer is not None:
-            self.abandon(session, answer)
+        session.take_commands()
+        refusal = self.receiver.refusal
+        if refusal is not None:
+            self.abandon(session, refusal)
+            session.end_transaction(refusal)
         else:
             session.envelope.reception = None
-            answer = await _handed_over(session, self)
-        session.end_transaction(answer)
+            session.hand_over(self.content)
 
 
 def new_receiver(session: "SmtpSession") -> MailDataReceiver:
-    """Make what reads the mail data of one message, within the limits of this session."""
+    """Make what takes the mail data of one message, within the limits of this session."""
     return MailDataReceiver(
-        session.reader,
         session.limits,
         is_normalising=session.client.address in session.limits.normalize_networks,
         now=session.loop.time,
-        expect_within=session.expect_data,
     )
 
 
@@ -61,27 +63,37 @@ def begin(session: "SmtpSession") -> Reception:
     return reception
 
 
-async def take_data(session: "SmtpSession") -> None:
-    """Receive everything up to the end of data, and answer."""
-    reception = begin(session)
+def take_data(session: "SmtpSession") -> bool:
+    """Take what has come up to the end of data, and answer that; False if more has to come."""
+    reception = session.envelope.reception
+    assert reception is not None
+    receiver = reception.receiver
     try:
-        await reception.receiver.receive(reception.content)
+        if receiver.rest is None:
+            block = session.reader.take_all()
+            if not block:
+                wait_for_more(session, receiver)
+                return False
+            spill = receiver.feed(reception.content, block)
+            if spill is not None:
+                session.wait_for(spill)
+                return True
+        if receiver.rest is not None:
+            session.reader.put_back(receiver.rest)
+            reception.complete(session)
     except DataInterrupted as interrupted:
         give_up(session, interrupted)
-    else:
-        await reception.complete(session)
+    return True
+
+
+def wait_for_more(session: "SmtpSession", receiver: MailDataReceiver) -> None:
+    """Set the deadline for the next block; raises DataInterrupted if it has dripped so far."""
+    receiver.check_pace()
+    session.expect_data(session.limits.data_timeout)
 
 
 def give_up(session: "SmtpSession", interrupted: DataInterrupted) -> None:
-    """End a session in the middle of mail data; what was received is abandoned at its very end."""
+    """End a session in the middle of mail data, which is abandoned with it."""
     if interrupted.last is reply.TOO_SLOW:
         session.handler.overdue(session, Phase.DATA)
-    session.hang_up(interrupted.last)
-
-
-async def _handed_over(session: "SmtpSession", reception: Reception) -> Reply | None:
-    session.timer.is_paused = True
-    try:
-        return await session.handler.content(session, reception.content)
-    finally:
-        session.timer.is_paused = False
+    session.end(interrupted.last)

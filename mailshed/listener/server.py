@@ -9,7 +9,9 @@ transaction under way are given time to finish it.
 import asyncio
 import errno
 import socket
-from typing import Protocol, cast
+from typing import Protocol
+
+from aiosmtpd.smtp import SMTP
 
 from mailshed.admission.sessions import Visitor
 from mailshed.config.policy import ListenerPolicy, SessionLimits
@@ -20,12 +22,12 @@ from mailshed.listener.handshakes import Handshakes
 from mailshed.listener.interface import MailHandler
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.proxy_header import ProxyHeaderReceiver
-from mailshed.listener.reader import WireReader
 from mailshed.mail import reply
 from mailshed.mail.networks import Address
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
 from mailshed.metrics.labels import Shut
+from mailshed.supervisor import Supervisor
 
 # Connections the kernel holds for us between two turns of the event loop; asyncio's default of 100
 # is what a burst of a few hundred clients overruns.
@@ -50,11 +52,11 @@ class Factory(Protocol):
 
 
 class SessionFactory:
-    """Makes sessions cheaply: aiosmtpd's constructor runs once, and its result is copied.
+    """Makes the sessions of a listener cheaply: what they have in common is on a class of its own.
 
-    The constructor inspects the handler and the class by reflection, which costs more than all
-    the rest of a short session. What must not be shared between sessions is made anew here; a
-    test holds the attributes of a copy against those of a constructed one.
+    The constructor of aiosmtpd inspects the handler and the class by reflection, which costs more
+    than all the rest of a short session. So it runs once, and what it has set are attributes of
+    that class: an inherited method finds them, and no session has to carry them.
     """
 
     def __init__(
@@ -68,11 +70,10 @@ class SessionFactory:
     ) -> None:
         """`handshakes` is needed by a listener that has TLS."""
         self.policy = policy
-        self.handler = handler
         self.limits = limits
-        self.handshakes = handshakes
+        """Of the sessions that are made from now on; may be replaced."""
         self._loop = asyncio.get_running_loop()
-        template = SmtpSession(
+        template = SMTP(
             object(),
             hostname=hostname,
             ident="mailshed",
@@ -80,36 +81,22 @@ class SessionFactory:
             timeout=limits.command_timeout,
             loop=self._loop,
         )
-        self._shared = {
-            name: value for name, value in vars(template).items() if name not in _stream_state()
-        }
-        # Bound methods of the template; `SmtpSession` has its own table of commands.
-        self._shared.update(_smtp_methods={}, _auth_methods={}, _handle_hooks={})
+        of_streams = vars(asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=self._loop)))
+        shared = {name: value for name, value in vars(template).items() if name not in of_streams}
+        # Bound methods of the template; `commands` has the table of ours.
+        shared.update(_smtp_methods={}, _auth_methods={}, _handle_hooks={})
+        shared.update(
+            handler=handler, policy=policy, handshakes=handshakes, tasks=Supervisor(self._report)
+        )
+        self._new: type[SmtpSession] = type("SmtpSession", (SmtpSession,), shared)
 
     def __call__(self) -> SmtpSession:
         """Make one session, not connected yet."""
-        session = SmtpSession.__new__(SmtpSession)
-        asyncio.StreamReaderProtocol.__init__(
-            session,
-            WireReader(self._loop),
-            client_connected_cb=session._cb_client_connected,  # noqa: SLF001 - as its parent does
-            loop=self._loop,
-        )
-        vars(session).update(self._shared)
-        session.begin(self.handler, self.limits, self.policy, self.handshakes)
-        return session
+        return self._new(self.limits)
 
-
-def _stream_state() -> frozenset[str]:
-    """Names of the attributes that asyncio's part of a session sets, each session its own."""
-
-    async def nothing() -> None: ...
-
-    loop = asyncio.get_running_loop()
-    protocol = asyncio.StreamReaderProtocol(
-        asyncio.StreamReader(loop=loop), lambda _reader, _writer: nothing(), loop
-    )
-    return frozenset(vars(protocol))
+    def _report(self, name: str, error: BaseException) -> None:
+        """Tell of a fault of ours that no session has caught."""
+        self._loop.call_exception_handler({"message": f"{name} failed", "exception": error})
 
 
 def bind(name: str, host: str, port: int) -> socket.socket:
@@ -259,5 +246,5 @@ async def finish_sessions(sessions: set[SmtpSession], timeout: float) -> int:
     left = list(sessions)
     for session in left:
         if session.transport is not None:
-            cast("asyncio.WriteTransport", session.transport).abort()
+            session.transport.abort()
     return len(left)

@@ -12,9 +12,12 @@ fails the handshake. The session's state is forgotten before the handshake and n
 the first command may arrive together with the handshake's last message.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mailshed.config.policy import TlsMode
+from mailshed.listener.handshakes import Secured
 from mailshed.mail import reply
 from mailshed.mail.reply import Reply
 
@@ -43,7 +46,7 @@ def refusal(session: "SmtpSession") -> Reply | None:
     return reply.TLS_REQUIRED if is_clear else None
 
 
-async def run(session: "SmtpSession", argument: bytes) -> None:
+def run(session: "SmtpSession", argument: bytes) -> None:
     """The command STARTTLS."""
     session.count_idle_command()
     if session.client.tls is not None:
@@ -57,22 +60,30 @@ async def run(session: "SmtpSession", argument: bytes) -> None:
     elif session.reader.buffered:
         session.end(reply.TLS_TOO_EAGER, "starttls")
     elif session.is_client_gone:
-        session.hang_up(None)
+        session.hang_up()
     elif not _has_place(session):
         session.answer("starttls", reply.TLS_NOT_NOW)
     else:
         session.answer("starttls", reply.TLS_READY)
-        await _secure(session)
+        _secure(session, session.end_tls)
 
 
-async def is_begun(session: "SmtpSession") -> bool:
-    """Begin TLS before the greeting if the listener wants that; False if the session is over."""
-    if session.policy.tls is not TlsMode.IMPLICIT:
-        return True
-    if session.is_client_gone or not _has_place(session):
-        return False
-    # uvloop reads from a new connection even if it is told not to: that belongs to the handshake.
-    return await _secure(session, session.reader.take_all())
+def is_first(session: "SmtpSession") -> bool:
+    """Whether TLS begins before the greeting."""
+    return session.policy.tls is TlsMode.IMPLICIT
+
+
+def begin(session: "SmtpSession", then: Callable[["SmtpSession"], None]) -> None:
+    """Begin TLS without being asked, and do `then` under it."""
+
+    def secured(found: Secured | None) -> None:
+        if session.end_tls(found):
+            then(session)
+
+    if _has_place(session):
+        _secure(session, secured)
+    else:
+        session.hang_up()
 
 
 def _has_place(session: "SmtpSession") -> bool:
@@ -80,9 +91,9 @@ def _has_place(session: "SmtpSession") -> bool:
     return session.handshakes.enter(session.client)
 
 
-async def _secure(session: "SmtpSession", early: bytes = b"") -> bool:
+def _secure(session: "SmtpSession", then: Callable[[Secured | None], object]) -> None:
     """Do the handshake, for which a place was taken."""
     assert session.handshakes is not None
     # Until all that arrives belongs to TLS, the loop does not turn.
-    secured = await session.handshakes.shake(session.begin_tls(), session, session.client, early)
-    return session.end_tls(secured)
+    connection = session.handshakes.begin(session.begin_tls(), session)
+    session.wait_for(partial(session.handshakes.finish, connection, session.client), then)

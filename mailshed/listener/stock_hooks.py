@@ -10,13 +10,13 @@ whole; they are put into the form of the wire again, and judged as if the client
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from mailshed.listener.interface import Later
 from mailshed.listener.mail_data import MailDataReceiver
-from mailshed.listener.reader import WireReader
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.address import Mailbox
@@ -133,7 +133,9 @@ class StockHooks:
             ours.handler.discarded(ours.as_seen, len(envelope.original_content), refusal)
             answer = refusal
         else:
-            answer = await ours.handler.content(ours.as_seen, content)
+            answered: asyncio.Future[Reply | None] = ours.loop.create_future()
+            ours.handler.content(ours.as_seen, content, partial(_settle, answered))
+            answer = await answered
         if answer is None:
             # The client has left. The library's way to say nothing at all.
             raise asyncio.CancelledError
@@ -145,17 +147,16 @@ class StockHooks:
     async def _receive(self, content: Content, unstuffed: bytes) -> Reply | None:
         """Judge mail data by all that counts for it, as if it came from the client just now."""
         ours = self._ours
-        reader = WireReader(ours.loop)
-        stuffed = (b"\r\n" + unstuffed).replace(b"\r\n.", b"\r\n..")[2:]
-        reader.feed_data(stuffed + b".\r\n")
         receiver = MailDataReceiver(
-            reader,
             ours.limits,
             is_normalising=ours.client.address in ours.limits.normalize_networks,
             now=ours.loop.time,
-            expect_within=lambda _seconds: None,
         )
-        return await receiver.receive(content)
+        stuffed = (b"\r\n" + unstuffed).replace(b"\r\n.", b"\r\n..")[2:]
+        spill = receiver.feed(content, stuffed + b".\r\n")
+        if spill is not None:
+            await spill()
+        return receiver.refusal
 
     def _forget(self) -> None:
         self._ours.envelope = PendingTransaction()
@@ -165,6 +166,11 @@ class StockHooks:
         ours = self._ours
         ours.handler.replied(ours.as_seen, verb, answer)
         return answer.wire[:-2]
+
+
+def _settle(answered: "asyncio.Future[Reply | None]", answer: Reply | None) -> None:
+    if not answered.done():  # else the library has given up on the client
+        answered.set_result(answer)
 
 
 def _argument(keyword: str, address: str, options: list[str]) -> bytes:

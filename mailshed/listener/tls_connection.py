@@ -58,20 +58,22 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._is_paused = False  # by `above`
         self._is_stuffed = False  # below, since the client does not read
 
-    async def shake_hands(self, timeout: float, early: bytes = b"") -> ssl.SSLObject:
-        """Take over the connection and do the handshake; return what knows what was agreed on.
-
-        `early` was read from the connection already. From the call on, everything that is read
-        belongs to TLS; the loop does not turn before that. Raises OSError: TimeoutError, SSLError,
-        or ConnectionError if the client leaves; then the connection is closed.
-        """
+    def begin(self) -> None:
+        """Take over the connection: everything that is read from now on belongs to TLS."""
         self._below.set_protocol(self)
         if self._below.is_closing():
             self._agreed.cancel()  # nobody waits for it when the loss is told
+        else:
+            self._below.resume_reading()
+
+    async def shake_hands(self, timeout: float) -> ssl.SSLObject:
+        """Do the handshake, once it has begun; return what knows what was agreed on.
+
+        Raises OSError: TimeoutError, SSLError, or ConnectionError if the client leaves; then the
+        connection is closed.
+        """
+        if self._agreed.cancelled():
             raise ConnectionResetError
-        self._below.resume_reading()
-        if early:
-            self.data_received(early)
         try:
             async with asyncio.timeout(timeout):
                 await self._agreed

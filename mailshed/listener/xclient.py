@@ -32,7 +32,7 @@ def _may_introduce(session: "SmtpSession") -> bool:
     return is_asked and session.handler.is_proxy(session)
 
 
-async def run(session: "SmtpSession", argument: bytes) -> None:
+def run(session: "SmtpSession", argument: bytes) -> None:
     """Answer XCLIENT."""
     session.count_idle_command()
     if not _may_introduce(session):

@@ -151,10 +151,14 @@ class _NoHandshake:
         """Always."""
         return True
 
-    async def shake(self, transport: NotedTransport, *_: object) -> None:
-        """Fail after a while; the connection is closed, and the session not told, as in truth."""
-        await asyncio.sleep(1.0)
+    def begin(self, transport: NotedTransport, _protocol: object) -> NotedTransport:
+        """Tell the session of nothing any more, not even of the end, as in truth."""
         transport.protocol = None
+        return transport
+
+    async def finish(self, transport: NotedTransport, _client: object) -> None:
+        """Fail after a while; the connection is closed."""
+        await asyncio.sleep(1.0)
         transport.close()
 
 

@@ -128,6 +128,7 @@ async def _said(data: bytes, *, is_cut: bool, is_changed: bool) -> bytes:
     def sent(octets: bytes) -> Iterator[bytes]:
         return pieces(octets, is_cut=is_cut, octets_max=251)
 
+    secured.begin()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(secured.shake_hands(HANDSHAKE_SECONDS))
         await settle(2)

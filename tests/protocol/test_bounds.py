@@ -203,7 +203,7 @@ async def test_a_client_that_reads_no_replies_cannot_make_us_hold_them() -> None
         answered = len(front.handler.replies)
         held = sum(map(len, session._out))
         waiting = cast("asyncio.WriteTransport", session.transport).get_write_buffer_size()
-        assert session._reader.buffered <= BUFFERED_MAX
+        assert session.reader.buffered <= BUFFERED_MAX
         assert held + waiting <= 256 * 1024
         for _ in range(50):
             await asyncio.sleep(0)

@@ -9,7 +9,8 @@ import pytest
 
 from mailshed.listener import protocol
 from mailshed.listener.deadlines import Phase
-from mailshed.listener.protocol import COMMAND_OCTETS_MAX, SmtpSession
+from mailshed.listener.lines import COMMAND_OCTETS_MAX
+from mailshed.listener.protocol import SmtpSession
 from mailshed.mail.reply import make
 from tests.support.front import DEADLINE, Front, is_full, settle, until
 
@@ -18,15 +19,24 @@ MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n.\r\n"
 
 def count_writes(session: SmtpSession, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Note each write of the session from now on."""
-    writes: list[bytes] = []
-    write = session._writer.write
+    noting = _Noting(session.transport)
+    monkeypatch.setattr(session, "transport", noting)
+    return noting.writes
 
-    def noted(data: bytes) -> None:
-        writes.append(data)
-        write(data)
 
-    monkeypatch.setattr(session._writer, "write", noted)
-    return writes
+class _Noting:
+    """A transport that notes what is written to it."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def make_small(transport: asyncio.BaseTransport) -> None:
@@ -98,7 +108,7 @@ async def test_the_event_loop_turns_while_a_blast_of_commands_is_answered() -> N
             now = len(front.handler.replies)
             longest, answered = max(longest, now - answered), now
         await blast
-        assert 0 < longest <= 2 * protocol.REPLIES_HELD_MAX
+        assert 0 < longest <= 2 * protocol.STEPS_PER_TURN
 
 
 # Bounds of one session that must not leak into another.

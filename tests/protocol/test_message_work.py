@@ -66,13 +66,17 @@ async def test_a_session_that_is_cut_off_does_not_cancel_the_transaction(path: L
 
 async def test_a_client_that_left_before_our_dot_gets_nothing_delivered(path: LivePath) -> None:
     """Nothing was promised; the client will send it again, and a second copy would be our doing."""
+    path.backend.before_dot.clear()
     async with Front(path.handler) as front:
         peer = await front.peer()
+        (session,) = path.handler.open_sessions
         await peer.send(
             b"HELO client.example.org\r\nMAIL FROM:<alice@example.org>\r\n"
             b"RCPT TO:<bob@example.net>\r\nDATA\r\n" + MESSAGE
         )
         peer.half_close()
+        await until(lambda: session.is_client_gone, "the end of input is seen")
+        path.backend.before_dot.set()
         rest = await peer.rest()
         await until(lambda: path.is_at_rest, "everything is given back")
     assert rest.count(b"\r\n") == 4, "greeted, sender, recipient, 354, and no word after the dot"

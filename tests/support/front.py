@@ -130,6 +130,8 @@ class ScriptedHandler:
     """Of mail data, of all messages."""
     working: int = 0
     """Messages that wait for their answer."""
+    tasks: dict[SmtpSession, "asyncio.Task[None]"] = field(default_factory=dict)
+    """The work on the last message of a session; it ends with it, unlike in the daemon."""
 
     def __post_init__(self) -> None:
         self.may_answer.set()
@@ -166,6 +168,8 @@ class ScriptedHandler:
 
     def disconnected(self, session: SmtpSession) -> None:
         """Forget the session."""
+        if session in self.tasks:
+            self.tasks.pop(session).cancel()
         self.open_sessions.discard(session)
         if session.visitor is not None:
             self.caps.leave(session.visitor, session.limits)
@@ -253,7 +257,24 @@ class ScriptedHandler:
         """Make a place for mail data."""
         return self.store.new(is_privileged=self.is_trusted)
 
-    async def content(self, session: SmtpSession, content: Content) -> Reply | None:
+    def content(
+        self, session: SmtpSession, content: Content, answer: Callable[[Reply | None], None]
+    ) -> None:
+        """Have the message worked on; a fault that is due happens at once."""
+        if self.answers and isinstance(fault := self.answers[0], BaseException):
+            self.answers.popleft()
+            raise fault
+
+        async def work() -> None:
+            try:
+                said = await self.work(session, content)
+            finally:
+                content.close()
+            answer(said)
+
+        self.tasks[session] = asyncio.get_running_loop().create_task(work())
+
+    async def work(self, session: SmtpSession, content: Content) -> Reply | None:
         """Remember the message, wait if the test wants that, and answer."""
         envelope, library = session.envelope, session.session
         assert envelope.mail is not None
@@ -280,15 +301,14 @@ class ScriptedHandler:
         finally:
             self.working -= 1
         answer = self.answers.popleft() if self.answers else TAKEN
-        if isinstance(answer, BaseException):
-            raise answer
+        assert not isinstance(answer, BaseException)
         return answer
 
 
 def is_full(session: SmtpSession) -> bool:
     """Whether what we write to the client does not leave our side, since it does not read."""
-    paused: bool = vars(session)["_paused"]
-    return paused
+    stuffed: bool = session._is_stuffed
+    return stuffed
 
 
 class Front:

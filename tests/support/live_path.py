@@ -51,6 +51,8 @@ class HeldBackend:
     answers_each_recipient: bool = False
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, transactions wait for it."""
+    before_dot: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, transactions wait for it before they look at the client."""
     results: deque[TransactionResult | Exception] = field(default_factory=deque)
     """Of the next transactions, in order."""
     asked: list[OutboundMessage] = field(default_factory=list)
@@ -60,11 +62,13 @@ class HeldBackend:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
+        self.before_dot.set()
 
     async def deliver(self, message: OutboundMessage) -> TransactionResult:
         """Look at the client before the dot, then wait, then answer."""
         self.asked.append(message)
         data = b"".join([chunk async for chunk in message.stream()])
+        await self.before_dot.wait()
         if not message.may_send_dot():
             raise ClientGone
         self.in_transaction += 1

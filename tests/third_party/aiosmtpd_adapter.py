@@ -56,7 +56,7 @@ class _Bridge(ScriptedHandler):
         self.theirs = handler
         self.options = options
 
-    async def content(self, session: SmtpSession, content: Content) -> Reply | None:
+    async def work(self, session: SmtpSession, content: Content) -> Reply | None:
         """Give it the message as it would have it."""
         wire = b"".join([chunk async for chunk in content.chunks()])
         content.close()

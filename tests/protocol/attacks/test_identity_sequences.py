@@ -196,10 +196,10 @@ class Believing(ScriptedHandler):
             return AUTH_FAILED
         return await ScriptedHandler.authenticate(self, session, said)
 
-    async def content(self, session: SmtpSession, content: Content) -> Reply | None:
+    async def work(self, session: SmtpSession, content: Content) -> Reply | None:
         client = session.client
         self.taken_from.append((client.address_text, client.user, client.tls is not None))
-        return await ScriptedHandler.content(self, session, content)
+        return await ScriptedHandler.work(self, session, content)
 
 
 @cache

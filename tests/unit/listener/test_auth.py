@@ -16,7 +16,8 @@ import pytest
 from mailshed.authentication.sasl import RESPONSE_OCTETS_MAX, Credentials, Mechanism
 from mailshed.config.policy import AuthMode, ListenerPolicy, TlsMode
 from mailshed.errors import CredentialsError
-from mailshed.listener.protocol import COMMAND_OCTETS_MAX, SmtpSession
+from mailshed.listener.lines import COMMAND_OCTETS_MAX
+from mailshed.listener.protocol import SmtpSession
 from mailshed.mail import reply
 from mailshed.mail.envelope import TlsState
 from mailshed.terms import Stage

@@ -40,7 +40,7 @@ from tests.support.builders import (
     session_limits,
 )
 from tests.support.clock import ManualClock
-from tests.support.front import settle, until
+from tests.support.front import until
 
 CLINICAL = ip_network("10.1.0.0/16")
 
@@ -50,11 +50,12 @@ class ScriptedPipeline:
     """Screening and pipeline in one, whose outcome is the test's."""
 
     outcome: Reply | BaseException = OK
+    after: BaseException | None = None
+    """What goes wrong when the client has its reply."""
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
     envelopes: list[Envelope] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
     is_client_gone: Callable[[], bool] = lambda: False
-    is_cancelled: bool = False
     failures: list[tuple[Envelope, BaseException]] = field(default_factory=list)
     asked: list[tuple[Client, bytes, bytes]] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
@@ -103,14 +104,12 @@ class ScriptedPipeline:
         self.envelopes.append(envelope)
         self.is_client_gone = is_client_gone
         self.data.append(await content.read_head())
-        try:
-            await self.may_end.wait()
-        except asyncio.CancelledError:
-            self.is_cancelled = True
-            raise
+        await self.may_end.wait()
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         answer(self.outcome)
+        if self.after is not None:
+            raise self.after
 
     def on_failure(self, envelope: Envelope, error: BaseException) -> None:
         self.failures.append((envelope, error))
@@ -169,6 +168,14 @@ class Bench:
         content = self.store.new()
         assert content.write(b"Subject: x\r\n")
         return content
+
+    async def hand_over(self, session: SmtpSession) -> Reply | None:
+        """Hand a message over, and wait for the answer."""
+        answers: list[Reply | None] = []
+        self.handler.content(session, self.content(), answers.append)
+        await until(lambda: bool(answers), "the message is answered")
+        (answer,) = answers
+        return answer
 
     def counted(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of a counter that are not 0, by the values of its labels."""
@@ -436,7 +443,7 @@ async def test_the_pipeline_gets_the_envelope_as_the_session_collected_it(bench:
     session = bench.connected()
     session.envelope.recipients.append(recipient("carol@example.net", b"NOTIFY=never"))
     bench.clock.advance(5.0)
-    assert await bench.handler.content(session, bench.content()) is OK
+    assert await bench.hand_over(session) is OK
     (envelope,) = bench.pipeline.envelopes
     assert envelope.client is session.client
     assert (envelope.helo, envelope.is_extended) == ("client.example.org", True)
@@ -455,7 +462,7 @@ async def test_what_the_parameters_mean_goes_with_them(bench: Bench) -> None:
     session.envelope.meaning = MailParameters(priority=7, is_utf8=True, deliver_by=by)
     assert bench.handler.recipient(session, mailbox("bob@example.net")) is None
     assert bench.pipeline.priorities == [7]
-    await bench.handler.content(session, bench.content())
+    await bench.hand_over(session)
     (envelope,) = bench.pipeline.envelopes
     assert (envelope.priority, envelope.is_utf8, envelope.deliver_by) == (7, True, by)
 
@@ -469,7 +476,7 @@ async def test_the_null_reverse_path_and_helo_arrive_as_such(bench: Bench) -> No
     session.envelope.mail = PathArgument(None, ())
     assert session.session is not None
     session.session.extended_smtp = False
-    await bench.handler.content(session, bench.content())
+    await bench.hand_over(session)
     (envelope,) = bench.pipeline.envelopes
     assert (envelope.reverse_path, envelope.sender, envelope.is_extended) == (None, "<>", False)
 
@@ -478,7 +485,7 @@ async def test_the_envelope_does_not_change_with_the_session(bench: Bench) -> No
     """The session may collect its next message while the outcome of this one is settled."""
     session = bench.connected()
     pending = session.envelope
-    await bench.handler.content(session, bench.content())
+    await bench.hand_over(session)
     pending.recipients.append(recipient("eve@example.net"))
     assert len(bench.pipeline.envelopes[0].recipients) == 1
 
@@ -486,7 +493,7 @@ async def test_the_envelope_does_not_change_with_the_session(bench: Bench) -> No
 async def test_queue_ids_are_distinct_and_sort_by_time(bench: Bench) -> None:
     session = bench.connected()
     for _ in range(10):
-        await bench.handler.content(session, bench.content())
+        await bench.hand_over(session)
         bench.clock.advance(1.0)
     ids = [envelope.queue_id for envelope in bench.pipeline.envelopes]
     assert ids == sorted(set(ids))
@@ -497,63 +504,50 @@ async def test_queue_ids_are_distinct_and_sort_by_time(bench: Bench) -> None:
 
 async def test_a_client_that_is_gone_gets_no_reply(bench: Bench) -> None:
     bench.pipeline.outcome = ClientGone()
-    assert await bench.handler.content(bench.connected(), bench.content()) is None
+    assert await bench.hand_over(bench.connected()) is None
     assert bench.pipeline.failures == []
 
 
 async def test_a_fault_is_451_and_noted_with_its_envelope(bench: Bench) -> None:
     bench.pipeline.outcome = error = RuntimeError("secret detail")
-    assert await bench.handler.content(bench.connected(), bench.content()) is reply.INTERNAL
+    assert await bench.hand_over(bench.connected()) is reply.INTERNAL
     assert bench.pipeline.failures == [(bench.pipeline.envelopes[0], error)]
     assert bench.failures == [], "the supervisor has nothing left to report"
 
 
 async def test_the_pipeline_sees_whether_the_client_is_still_there(bench: Bench) -> None:
     session = bench.connected()
-    await bench.handler.content(session, bench.content())
+    await bench.hand_over(session)
     assert not bench.pipeline.is_client_gone()
     cast("Any", session).is_client_gone = True
     assert bench.pipeline.is_client_gone()
 
 
-async def test_a_cancelled_session_does_not_cancel_the_work(bench: Bench) -> None:
-    """The library cancels a session when its connection breaks; the outcome is settled anyway."""
+async def test_the_reply_goes_to_the_session_at_once_and_only_once(bench: Bench) -> None:
+    """The work may go on when the client has its reply, and fail then: nobody hears of that."""
     bench.pipeline.may_end.clear()
-    work = bench.handler.content(bench.connected(), bench.content())
-    session_task = asyncio.get_running_loop().create_task(work)
+    bench.pipeline.after = RuntimeError("when all was said")
+    answers: list[Reply | None] = []
+    bench.handler.content(bench.connected(), bench.content(), answers.append)
+    assert (len(bench.supervisor), bench.pipeline.envelopes) == (1, []), "it begins in its own turn"
     await until(lambda: len(bench.pipeline.data) == 1, "the work has begun")
-    session_task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await session_task
-    await settle()
-    assert not bench.pipeline.is_cancelled
-    assert len(bench.supervisor) == 1
+    assert answers == []
     assert bench.store.memory.used > 0, "the mail data is still needed"
     bench.pipeline.may_end.set()
-
-
-async def test_a_session_cancelled_before_the_work_began_does_not_cancel_it(bench: Bench) -> None:
-    """Between the final dot and the first step of the work there is a turn of the event loop."""
-    work = bench.handler.content(bench.connected(), bench.content())
-    session_task = asyncio.get_running_loop().create_task(work)
-    await asyncio.sleep(0)
-    assert (len(bench.supervisor), bench.pipeline.envelopes) == (1, [])
-    session_task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await session_task
     assert await bench.supervisor.join(10.0) == 0
-    assert bench.pipeline.data == [b"Subject: x\r\n"]
+    assert answers == [OK]
+    assert bench.store.memory.used == 0
+    assert [error for _, error in bench.pipeline.failures] == [bench.pipeline.after]
 
 
 async def test_work_is_named_for_its_message(bench: Bench) -> None:
     bench.pipeline.may_end.clear()
-    work = bench.handler.content(bench.connected(), bench.content())
-    session_task = asyncio.get_running_loop().create_task(work)
+    bench.handler.content(bench.connected(), bench.content(), lambda _: None)
     await until(lambda: len(bench.pipeline.data) == 1, "the work has begun")
     names = {task.get_name() for task in asyncio.all_tasks()}
     assert f"message {bench.pipeline.envelopes[0].queue_id}" in names
     bench.pipeline.may_end.set()
-    assert await session_task is OK
+    assert await bench.supervisor.join(10.0) == 0
 
 
 # Users.

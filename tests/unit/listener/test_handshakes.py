@@ -67,7 +67,7 @@ async def test_a_connection_that_is_lost_already_gives_its_place_back(authority:
     assert door.enter(client())
     gone = Mock()
     gone.is_closing.return_value = True
-    assert await door.shake(gone, Mock(), client()) is None
+    assert await door.finish(door.begin(gone, Mock()), client()) is None
     assert door.under_way == 0
     assert [(note.result, note.detail) for note in notes] == [("failed", "the client left")]
 

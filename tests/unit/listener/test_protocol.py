@@ -5,9 +5,9 @@ that can be looked at from inside, and what the subclass relies on in aiosmtpd.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -15,11 +15,8 @@ from aiosmtpd.smtp import SMTP
 from mailshed.config.policy import ListenerPolicy
 from mailshed.listener import protocol
 from mailshed.listener.deadlines import PAUSE_LOOK, Phase
-from mailshed.listener.protocol import (
-    COMMAND_OCTETS_MAX,
-    REPLIES_HELD_MAX,
-    SmtpSession,
-)
+from mailshed.listener.protocol import REPLIES_HELD_MAX, STEPS_PER_TURN, SmtpSession
+from mailshed.listener.reader import BUFFER_LIMIT
 from mailshed.listener.server import SessionFactory
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
@@ -35,6 +32,7 @@ class Wire(asyncio.Transport):
         super().__init__(extra={"peername": ("127.0.0.1", 40000)})
         self.session = session
         self.writes: list[bytes] = []
+        self.reading: list[str] = []
         self.is_stuck = False
         self.is_aborted = False
         self._is_closing = False
@@ -62,10 +60,10 @@ class Wire(asyncio.Transport):
                 asyncio.get_running_loop().call_soon(self.session.connection_lost, error)
 
     def pause_reading(self) -> None:
-        pass
+        self.reading.append("pause")
 
     def resume_reading(self) -> None:
-        pass
+        self.reading.append("resume")
 
 
 class Desk:
@@ -137,15 +135,14 @@ def test_the_library_is_the_one_whose_private_parts_are_overridden() -> None:
 
 
 def test_everything_that_is_overridden_exists_in_the_library() -> None:
-    """A renamed hook would silently be called no more."""
+    """A renamed one would be called instead of ours."""
     overridden = {
-        *("connection_lost", "eof_received", "push"),
-        *("_handle_client", "_reset_timeout", "_create_envelope", "_set_rset_state"),
+        *("connection_made", "data_received", "eof_received", "connection_lost"),
+        *("pause_writing", "resume_writing"),
     }
     assert {each for each in overridden if not hasattr(SMTP, each)} == set()
     assert overridden <= vars(SmtpSession).keys()
-    of_streams = {"pause_writing", "resume_writing"}
-    assert {each for each in of_streams if not hasattr(asyncio.StreamReaderProtocol, each)} == set()
+    assert callable(SMTP._create_session)
 
 
 def test_an_empty_transaction_has_nothing_of_another() -> None:
@@ -169,28 +166,29 @@ async def test_many_replies_leave_in_several_writes() -> None:
     many = Desk(errors_max=10**6)
     await many.begin()
     many.session.data_received(3 * REPLIES_HELD_MAX * b"QUUX\r\n")
-    await settle()
+    await until(lambda: len(many.wire.writes) == 3, "all is answered")
     sizes = [write.count(b"\r\n") for write in many.wire.writes]
     assert sizes == 3 * [REPLIES_HELD_MAX]
     await many.end()
 
 
-@pytest.mark.parametrize("octets", [COMMAND_OCTETS_MAX - 1, COMMAND_OCTETS_MAX])
-async def test_a_command_line_may_have_2048_octets(desk: Desk, octets: int) -> None:
-    line = b"NOOP " + (octets - 7) * b"x" + b"\r\n"
-    assert len(line) == octets
-    assert await desk.feed(line) == [b"250 2.0.0 Ok"]
-    assert await desk.feed(line[:-2] + (COMMAND_OCTETS_MAX - octets + 1) * b"x" + b"\r\n") == [
-        b"500 5.5.2 Command line too long"
-    ]
+async def test_whoever_pipelines_gives_the_others_their_turn(desk: Desk) -> None:
+    """So many commands are answered in one turn of the loop, and no more; nothing is said yet."""
+    desk.session.data_received((2 * STEPS_PER_TURN + 1) * b"NOOP\r\n")
+    counts = []
+    for _ in range(3):
+        counts.append(len(desk.handler.replies))
+        await asyncio.sleep(0)
+    assert counts == [1 + STEPS_PER_TURN, 1 + 2 * STEPS_PER_TURN, 2 + 2 * STEPS_PER_TURN]
+    assert len(desk.wire.writes) == 1
 
 
-async def test_the_library_s_own_way_to_answer_is_queued_like_ours(desk: Desk) -> None:
-    """`push` is what its inherited methods would answer through."""
-    await desk.session.push("250 text")
-    await desk.session.push(b"250 octets \xff")
-    assert desk.said() == []
-    assert await desk.feed(b"NOOP\r\n") == [b"250 text", b"250 octets \xff", b"250 2.0.0 Ok"]
+async def test_what_arrives_before_the_next_turn_waits_for_it(desk: Desk) -> None:
+    desk.session.data_received(STEPS_PER_TURN * b"NOOP\r\n")
+    desk.session.data_received(b"NOOP\r\n")
+    assert len(desk.handler.replies) == 1 + STEPS_PER_TURN
+    await settle()
+    assert len(desk.handler.replies) == 2 + STEPS_PER_TURN
 
 
 async def test_nothing_is_said_after_the_end(desk: Desk) -> None:
@@ -411,9 +409,171 @@ async def test_a_connection_lost_in_data_gives_the_room_back(desk: Desk) -> None
     await desk.in_data()
     await desk.feed(5000 * b"x")
     assert desk.handler.store.memory.used == 5000
-    task = cast("asyncio.Task[None]", desk.session._handler_coroutine)
     desk.wire.abort(ConnectionResetError("reset by peer"))
     await settle()
     assert desk.handler.store.memory.used == 0
     assert desk.handler.taken == []
-    assert task.done()
+
+
+# Waiting.
+
+
+class Work:
+    """Something that takes time, and what is done with its outcome."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.outcomes: list[str] = []
+        self.is_cancelled = False
+
+    async def __call__(self) -> str:
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+        return "outcome"
+
+
+@pytest.fixture
+async def work(desk: Desk) -> Work:
+    """Begun by the session."""
+    made = Work()
+    desk.session.wait_for(made, made.outcomes.append)
+    return made
+
+
+async def test_what_comes_while_the_session_waits_is_only_kept(desk: Desk, work: Work) -> None:
+    assert await desk.feed(b"NOOP\r\n", b"NOOP\r\n") == []
+    assert desk.session.reader.buffered == 12
+    assert (desk.session.timer.is_paused, desk.session.is_idle) == (True, False)
+    work.may_end.set()
+    await settle()
+    assert work.outcomes == ["outcome"]
+    assert codes(desk.said()) == [250, 250]
+    assert not desk.session.timer.is_paused
+
+
+async def test_what_was_said_before_is_not_held_back_by_what_is_waited_for(desk: Desk) -> None:
+    async def rest() -> None:
+        await Work()()
+
+    desk.handler.rest = rest
+    await desk.feed(b"HELO c\r\n")
+    assert codes(await desk.feed(b"NOOP\r\nMAIL FROM:<>\r\nNOOP\r\n")) == [250]
+
+
+async def test_a_lost_connection_cancels_what_the_session_waits_for(desk: Desk, work: Work) -> None:
+    await settle()
+    await desk.end()
+    await settle()
+    assert work.is_cancelled
+    assert work.outcomes == []
+
+
+async def test_it_is_not_even_begun_if_the_connection_is_lost_first(desk: Desk) -> None:
+    """Nor is there a coroutine that nobody awaits."""
+    begun: list[bool] = []
+
+    async def work() -> None:
+        begun.append(True)
+
+    desk.session.wait_for(work)
+    desk.wire.close()
+    desk.session.connection_lost(None)
+    await settle()
+    assert begun == []
+
+
+async def test_the_end_of_input_waits_too(desk: Desk, work: Work) -> None:
+    await desk.feed(b"NOOP\r\n")
+    desk.session.eof_received()
+    await settle()
+    assert not desk.wire.is_closing()
+    work.may_end.set()
+    await settle()
+    assert codes(desk.said()) == [250]
+    assert desk.wire.is_closing()
+
+
+async def fail_at_once() -> None:
+    raise RuntimeError("at once")
+
+
+async def fail_later() -> None:
+    await asyncio.sleep(0)
+    raise RuntimeError("later")
+
+
+@pytest.mark.parametrize("work", [fail_at_once, fail_later])
+async def test_work_that_fails_ends_the_session_with_451(
+    desk: Desk, work: Callable[[], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.session.wait_for(work)
+    await settle()
+    assert desk.said() == [reply.INTERNAL.wire.rstrip()]
+    assert "SMTP session failed" in caplog.text
+
+
+async def test_a_fault_behind_the_work_ends_it_likewise(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_outcome: object) -> None:
+        raise RuntimeError("behind")
+
+    work = Work()
+    work.may_end.set()
+    desk.session.wait_for(work, fail)
+    await settle()
+    assert desk.said() == [reply.INTERNAL.wire.rstrip()]
+    assert "SMTP session failed" in caplog.text
+
+
+async def test_an_answer_after_the_end_is_not_heard(desk: Desk) -> None:
+    """The work on a message outlives its session."""
+    desk.handler.may_answer.clear()
+    await desk.in_data()
+    await desk.feed(b"x\r\n.\r\n")
+    desk.session.end(make(421, "4.3.2 Bye"))
+    said = len(desk.handler.replies)
+    desk.session._answered(make(250, "2.0.0 Ok"))
+    assert desk.said() == [b"421 4.3.2 Bye"]
+    assert len(desk.handler.replies) == said
+
+
+async def test_an_answer_that_comes_at_once_is_said_with_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def content(_session: object, content: Any, answer: Callable[[Any], None]) -> None:
+        content.close()
+        answer(make(250, "2.0.0 Ok: at once"))
+
+    monkeypatch.setattr(type(desk.handler), "content", staticmethod(content))
+    await desk.in_data()
+    assert codes(await desk.feed(b"x\r\n.\r\nNOOP\r\n")) == [250, 250]
+
+
+# Flow control.
+
+
+async def test_who_does_not_read_is_not_answered_any_further(desk: Desk) -> None:
+    desk.session.pause_writing()
+    assert await desk.feed(b"NOOP\r\nNOOP\r\n") == []
+    assert desk.handler.replies == [("connect", 220)]
+    desk.session.resume_writing()
+    await settle()
+    assert codes(desk.said()) == [250, 250]
+
+
+async def test_who_sends_faster_than_we_take_is_not_read_any_further(desk: Desk) -> None:
+    """While the session waits; and read again when it has caught up."""
+    work = Work()
+    desk.session.wait_for(work)
+    octets = 2 * BUFFER_LIMIT
+    await desk.feed((octets - 6) * b"x", b"NOOP\r\n")
+    assert desk.wire.reading == []
+    await desk.feed(b"R")
+    assert desk.wire.reading == ["pause"]
+    work.may_end.set()
+    await until(lambda: desk.session.reader.buffered == 1, "all but half a line is taken")
+    assert desk.wire.reading == ["pause", "resume"]

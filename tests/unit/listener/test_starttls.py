@@ -56,9 +56,9 @@ def test_in_clear_mail_is_refused_where_tls_is_required(
     assert starttls.refusal(asked) is refusal
 
 
-async def test_where_tls_does_not_come_first_there_is_nothing_to_begin() -> None:
-    assert await starttls.is_begun(session(ARRIVED, TlsMode.STARTTLS))
-    assert await starttls.is_begun(session(ARRIVED, TlsMode.NONE))
+@pytest.mark.parametrize("mode", TlsMode)
+def test_only_where_it_is_implicit_tls_comes_first(mode: TlsMode) -> None:
+    assert starttls.is_first(session(ARRIVED, mode)) is (mode is TlsMode.IMPLICIT)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -116,7 +116,7 @@ class Line:
     async def shaken(self, *, first: bytes = b"", size: int = 1 << 20) -> None:
         """Do the handshake; what the client sends arrives in pieces of `size`."""
         async with asyncio.TaskGroup() as group:
-            server = group.create_task(self.connection.shake_hands(5.0))
+            server = group.create_task(self.shake(5.0))
             await settle()
             for _ in range(4):
                 said = self.step()
@@ -130,6 +130,13 @@ class Line:
                     self.below.protocol.data_received(said[start : start + size])
         assert server.result().version() == "TLSv1.3"
         self.step()  # the tickets
+
+    def shake(self, timeout: float, first: bytes = b"") -> Coroutine[Any, Any, ssl.SSLObject]:
+        """Let the server's side begin and hear `first`; what is returned is its handshake."""
+        self.connection.begin()
+        if first:
+            self.below.protocol.data_received(first)
+        return self.connection.shake_hands(timeout)
 
     def send(self, data: bytes) -> bytes:
         """Encrypt what the client says."""
@@ -159,7 +166,7 @@ async def test_who_drips_a_hello_costs_no_tls_before_its_first_record(contexts: 
     line = Line(contexts)
     hello = line.step()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(line.connection.shake_hands(5.0))
+        task = group.create_task(line.shake(5.0))
         await settle()
         for octet in hello[:-1]:
             line.below.protocol.data_received(bytes([octet]))
@@ -177,7 +184,7 @@ async def test_what_begins_no_handshake_is_not_waited_for(
 ) -> None:
     line = Line(contexts)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(outcome_of(line.connection.shake_hands(5.0)))
+        task = group.create_task(outcome_of(line.shake(5.0)))
         await settle()
         line.below.protocol.data_received(octets)
         assert hasattr(line.connection, "_tls")
@@ -225,7 +232,7 @@ async def test_what_was_read_before_belongs_to_the_handshake(contexts: Contexts)
     line = Line(contexts)
     hello = line.step()
     async with asyncio.TaskGroup() as group:
-        group.create_task(line.connection.shake_hands(5.0, hello[:20]))
+        group.create_task(line.shake(5.0, hello[:20]))
         await settle()
         line.below.protocol.data_received(hello[20:])
         line.below.protocol.data_received(line.step())
@@ -315,7 +322,7 @@ async def test_a_client_hears_why_its_handshake_failed(contexts: Contexts) -> No
     client.set_ciphers("AES128-SHA")
     line = Line((server, client))
     with pytest.raises(ssl.SSLError, match="NO_SHARED_CIPHER"):
-        await line.connection.shake_hands(5.0, line.step())
+        await line.shake(5.0, line.step())
     with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
         line.step()
     assert line.below.calls[-1] == "close"
@@ -326,7 +333,7 @@ async def test_a_client_hears_why_its_handshake_failed(contexts: Contexts) -> No
 async def failure_of(line: Line, *, when: Callable[[], object]) -> BaseException:
     """What the handshake ends with after something has happened in the middle of it."""
     async with asyncio.TaskGroup() as group:
-        shaking = group.create_task(outcome_of(line.connection.shake_hands(5.0, line.step())))
+        shaking = group.create_task(outcome_of(line.shake(5.0, line.step())))
         await settle()
         when()
     return shaking.result()
@@ -363,7 +370,7 @@ async def test_a_connection_that_is_closing_is_not_waited_for(contexts: Contexts
     line = Line(contexts)
     line.below.close()
     with pytest.raises(ConnectionResetError):
-        await line.connection.shake_hands(5.0)
+        await line.shake(5.0)
 
 
 @in_virtual_time
@@ -372,7 +379,7 @@ async def test_a_handshake_has_a_deadline(contexts: Contexts) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(TimeoutError):
-        await line.connection.shake_hands(15.0, line.step()[:40])
+        await line.shake(15.0, line.step()[:40])
     assert loop.time() - began == pytest.approx(15.0)
     assert line.below.calls[-1] == "abort"
     line.below.protocol.connection_lost(None)

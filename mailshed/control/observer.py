@@ -24,6 +24,7 @@ from statistics import median
 from typing import NamedTuple
 
 from mailshed.control.baseline import Baseline
+from mailshed.control.lateness import Lateness
 from mailshed.control.limit import Flight
 from mailshed.control.rule import SLOW_X
 from mailshed.control.window import Sample, Stages, Window, error_of_median, middle_and_tail
@@ -81,6 +82,7 @@ class Observer:
         self._baseline = baseline
         self._has_late_dot = has_late_dot
         self.window = Window()
+        self.lateness = Lateness()
         self._flights: dict[Flight, tuple[float, bool]] = {}
         """What is in flight: its expected time, 0 if unknown, and whether it is light."""
         self._first: deque[tuple[float, float]] = deque(maxlen=FIRST_RANK_SAMPLES)
@@ -133,6 +135,13 @@ class Observer:
         self, now: float, flight: Flight, times: StageTimes, expected: float, *, is_light: bool
     ) -> None:
         """Take the sample of a message that was served."""
+        baseline, window = self._baseline, self.window
+        self.lateness.note(times.late)
+        if expected:
+            usual = baseline.envelope(flight.recipients)
+            times = self.lateness.times_of_backend(
+                times, mail=baseline.mail, envelope=usual, data=expected - usual
+            )
         envelope = times.envelope
         service = envelope + times.content if self._has_late_dot else times.service
         if times.service <= 0.0 or service <= 0.0:
@@ -140,7 +149,6 @@ class Observer:
         has_had_its_say = flight.started_at <= self._deaf_until
         if flight.is_first and not has_had_its_say:
             self._first.append((now, service))
-        baseline, window = self._baseline, self.window
         if is_light:
             baseline.note(
                 size=flight.size,

@@ -73,6 +73,8 @@ class StageTimes:
     envelope: float = 0.0
     content: float = 0.0
     service: float = 0.0
+    late: float = 0.0
+    """Of these, how long replies that had been read waited for us to go on: a busy event loop."""
 
 
 @value(kw_only=True)

@@ -82,12 +82,13 @@ async def run(
     if message.parameters and (choice := own_choice(message, offers, clock.wall())) is not None:
         return TransactionResult(recipients=everyone(choice, recipients))
     connection.messages += 1
-    wire.time_reply(clock)
+    wire.time_replies(clock)
     began = clock.monotonic()
     is_chunk = manner.is_chunking and _is_chunk(offers, message, manner)
     replies = await _negotiate(connection, message, manner, clock, has_data=not is_chunk)
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
+    late = wire.late(answered)
     mail = wire.replied_at - began if wire.replied_at is not None else 0.0
     if accepted := verdicts.count(None):
         timeouts = connection.timeouts
@@ -101,6 +102,7 @@ async def run(
         if is_dot_sent:
             await wire.receive(timeouts.dot)
         ended = clock.monotonic()
+        late += wire.late(ended)
         outcomes = _outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent)
         if accepted == recipients:
             settled = outcomes  # nearly always
@@ -120,6 +122,7 @@ async def run(
             envelope=answered - began,
             content=sent - answered,
             service=ended - began,
+            late=late,
         ),
         passed_on=offers.keywords,
         is_final=manner.is_lmtp,

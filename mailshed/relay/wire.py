@@ -58,7 +58,9 @@ class WireProtocol(SMTPProtocol):
         """Called once, when `fault` is set."""
         self.replied_at: float | None = None
         """When the first reply since `time_reply` came, by the clock given there."""
-        self._stopwatch: Clock | None = None
+        self.completed_at: float | None = None
+        """The same for the last reply of the group; None while it is not complete."""
+        self._clock: Clock | None = None
         self.is_encrypted = False
         self._stages: Sequence[Stage] = ()  # of the replies awaited; len() is the count to pair
         self._intermediate = 0  # a 3xx that is a good answer now, besides 354 to DATA
@@ -124,11 +126,16 @@ class WireProtocol(SMTPProtocol):
         assert self.fault is not None or self.is_idle, "the last group is not complete"
         self.replies = []
         self._stages = stages
+        self.completed_at = None
 
-    def time_reply(self, clock: Clock) -> None:
-        """Note the time when the next reply comes, be it one of a group that comes later."""
-        self._stopwatch = clock
+    def time_replies(self, clock: Clock) -> None:
+        """Note the times when the next reply comes, and the last one of each group from now on."""
+        self._clock = clock
         self.replied_at = None
+
+    def late(self, now: float) -> float:
+        """For how long the replies of the group have been there."""
+        return 0.0 if self.completed_at is None else max(0.0, now - self.completed_at)
 
     def send(self, data: bytes | memoryview) -> bool:
         """Hand `data` to the transport as it is; False if the connection is gone."""
@@ -223,6 +230,8 @@ class WireProtocol(SMTPProtocol):
         elif self._rest or self._lines:
             self._break(ProtocolViolation, f"more than the replies: {_printable(self._rest)}")
         else:
+            if self._clock is not None:
+                self.completed_at = self._clock.monotonic()
             self._wake()
 
     def eof_received(self) -> bool:
@@ -289,9 +298,8 @@ class WireProtocol(SMTPProtocol):
             self._break(ConnectionLost, f"the backend said: {reply.text}", reply)
             return False
         self.replies.append(reply)
-        if self._stopwatch is not None:
-            self.replied_at = self._stopwatch.monotonic()
-            self._stopwatch = None
+        if self.replied_at is None and self._clock is not None:
+            self.replied_at = self._clock.monotonic()
         return True
 
     def _break(self, kind: type[BackendError], text: str, last: Reply | None = None) -> None:

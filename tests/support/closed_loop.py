@@ -34,6 +34,8 @@ class Job:
     work: float
     delay: float
     """Seconds that the backend makes it wait for the reply to MAIL."""
+    late: float = 0.0
+    """For how long its replies lay with us after they were read."""
 
 
 class Model:
@@ -168,6 +170,8 @@ class Loop:
     """The backend refuses more connections than that."""
     tarpit: float = 0.0
     is_away: bool = False
+    late: float = 0.0
+    """Our own event loop is so late, as far as a message sees it, in the mean; see `_delay`."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -234,6 +238,9 @@ class Loop:
             self._tick()
             return
         assert job is not None
+        if what == "end":
+            self._end_late(job)
+            return
         if what == "enter":
             self.model.add(self.now, job)
         else:
@@ -279,6 +286,9 @@ class Loop:
     def _finish(self, job: Job) -> None:
         self._connected -= 1
         self._work += job.work
+        if self.late:
+            self._plan("end", self.now + self._delay(job), job)
+            return
         service = self.now - job.flight.started_at
         inside = service - job.delay
         times = StageTimes(
@@ -289,6 +299,23 @@ class Loop:
         )
         is_busy = self.mail.busy_share and self.rng.random() < self.mail.busy_share
         self._end(job, SlotEnding.BUSY if is_busy else SlotEnding.COMPLETED, times)
+
+    def _delay(self, job: Job) -> float:
+        """What our loop adds to a message, of which it sees a quarter, more or less by luck."""
+        job.late = self.late * 2.0 * self.rng.random()
+        return 4.0 * self.late
+
+    def _end_late(self, job: Job) -> None:
+        service, added = self.now - job.flight.started_at, 4.0 * self.late
+        inside = service - added - job.delay
+        times = StageTimes(
+            mail=0.1 * inside + job.delay + added / 2,
+            envelope=0.2 * inside + job.delay + added / 2,
+            content=0.1 * inside,
+            service=service,
+            late=job.late,
+        )
+        self._end(job, SlotEnding.COMPLETED, times)
 
     def _end(self, job: Job, ending: SlotEnding, times: StageTimes) -> None:
         self.flying -= 1

@@ -543,3 +543,47 @@ def test_what_an_outage_has_left_hanging_is_no_stall_of_what_came_after_it() -> 
     hands.serve(200, together=8)
     assert hands.limit.limit(hands.now) > 2
     assert len(hanging) == 5
+
+
+# A loop of ours that is late.
+
+FAST_MAIL = Mail(base=0.002, per_mib=0.0)
+"""Its backend answers much faster than a busy loop turns."""
+
+
+def test_a_busy_loop_of_ours_does_not_cut_the_limit() -> None:
+    """Else what is not relayed is spooled, which is more work, and the loop is busier still."""
+    made = settled(servers(8), 60.0, mail=FAST_MAIL, rate=100.0)
+    before = made.run(30.0).limit_mean
+    made.late = 0.01
+    span = made.run(60.0)
+    assert span.limit_min >= 0.9 * before
+    assert limit_of(made).picture().x == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_is_first_learned_from_a_busy_loop_is_put_right_when_it_is_in_time() -> None:
+    made = loop(servers(8), mail=FAST_MAIL, rate=30.0, late=0.01)
+    made.run(60.0)
+    assert limit_of(made).expected(5000, 1) == pytest.approx(0.042, rel=0.1)
+    made.late = 0.0
+    made.run(900.0)
+    assert limit_of(made).expected(5000, 1) == pytest.approx(0.002, rel=0.3)
+
+
+def test_a_backend_that_is_overloaded_is_seen_by_a_busy_loop() -> None:
+    """Only as much of its queue is hidden as our own loop may have added."""
+    made = settled(servers(8), 300.0, mail=SLOW_MAIL, late=0.01)
+    span = made.run(300.0)
+    assert span.use >= 0.98
+    assert span.limit_mean <= 20
+    made.model.set_speed(made.now, 0.5)
+    made.run(60.0)
+    span = made.run(300.0)
+    assert span.limit_mean <= 20
+    assert span.use >= 0.95 * 0.5
+
+
+def test_a_stall_is_seen_by_a_busy_loop() -> None:
+    made = settled(servers(8), mail=Mail(base=0.1), late=0.01)
+    made.model.set_speed(made.now, 0.0)
+    assert seconds_until(made, lambda limit: limit.picture().limit <= 2, 16) <= 15

@@ -516,6 +516,27 @@ async def test_the_reply_to_mail_is_timed_though_others_come_later(
         connection.wire.abort()
 
 
+async def test_it_is_known_how_long_replies_lay_with_us_after_they_were_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy loop goes on with a transaction some time after its replies came."""
+    clock = ManualClock()
+    async with ScriptedBackend(extensions=("PIPELINING",)) as server:
+        connection = await connect(server)
+        wake = connection.wire._wake
+
+        def wake_late() -> None:
+            clock.advance(0.1)
+            wake()
+
+        monkeypatch.setattr(connection.wire, "_wake", wake_late)
+        times = (await transaction.run(connection, outbound(), clock)).times
+        assert times.late == pytest.approx(0.2), "once for the envelope and once for the dot"
+        assert times.mail == 0.0
+        assert times.service == pytest.approx(0.2)
+        connection.wire.abort()
+
+
 async def test_a_connection_that_ends_before_any_reply_has_no_time_of_mail(
     server: ScriptedBackend, connection: Connection
 ) -> None:

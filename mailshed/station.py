@@ -496,6 +496,8 @@ class Station(Generic[Item]):
 
         Those of worse ranks do not count: a flood of them must not send better mail to the spool.
         """
+        if not self._live_since:
+            return 0  # nearly always
         rank = traffic_class.rank
         return sum(count for each, count in self._live_waiting.items() if 0 < each <= rank)
 

@@ -23,6 +23,9 @@ class Share(NamedTuple):
     """Their places in the envelope, in its order."""
 
 
+_ONLY = (0,)
+
+
 class Routes:
     """The routes of one configuration: `domains` by the name of the backend that serves them."""
 
@@ -54,8 +57,10 @@ class Routes:
 
     def split(self, domains: Sequence[str]) -> list[Share]:
         """Shares of a message to recipients in these domains, in order of their first recipient."""
-        if not self._by_domain or len(domains) == 1:
-            return [Share(self.of(domains[0]), tuple(range(len(domains))))]
+        if len(domains) == 1:
+            return [Share(self.of(domains[0]), _ONLY)]  # nearly always
+        if not self._by_domain:
+            return [Share(self.default, tuple(range(len(domains))))]
         shares: dict[str, list[int]] = {}
         for index, domain in enumerate(domains):
             shares.setdefault(self.of(domain), []).append(index)

@@ -60,7 +60,7 @@ class SenderHistory:
         key = (client.user or client.address_text, _without_tag(path.raw.lower()))
         count = len(envelope.recipients)
         tables = self._tables.items()
-        return tuple((window, *table.note(key, count, now)) for window, table in tables)
+        return tuple([(window, *table.note(key, count, now)) for window, table in tables])
 
     def __len__(self) -> int:
         """How many senders are known, in the table that knows most."""

@@ -3,19 +3,19 @@
 The database has the truth; this is its sum, so that limits are checked for each piece of a message
 and metrics are read four times a second without asking it. The writer thread describes what each
 commit changed (`Changes`); the event loop adds that up here before it tells anyone that the commit
-is done. Everything but `Changes` belongs to the event loop, so there are no locks.
+is done. All here belongs to the event loop, so there are no locks.
 
 Conservation (`terms.Ending`): accepted + generated - endings = recipients spooled, always.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from mailshed.errors import SpoolFull
+from mailshed.spool.changes import Changes, Holding
 from mailshed.spool.rows import BY_LIVELINESS, LIVE_STATES
 from mailshed.terms import SpoolState
 
@@ -34,71 +34,6 @@ WRITE_FACTOR = 2
 # What a commit writes to the WAL beside content: pages of tables and indexes. Measured as 40 to 60
 # KiB for a message alone, and not much more for a group, whose messages share pages.
 COMMIT_OCTETS = 64 * 1024
-
-
-@dataclass(slots=True)
-class Holding:
-    """What one class has in one state, or what is to be delivered of it to one backend."""
-
-    messages: int = 0
-    recipients: int = 0
-    octets: int = 0
-
-    def add(self, messages: int, recipients: int, octets: int) -> None:
-        """Add to it, or take from it with negative numbers."""
-        self.messages += messages
-        self.recipients += recipients
-        self.octets += octets
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one transaction did: moves between states, and ledger terms by (class, term)."""
-
-    holdings: dict[tuple[str, SpoolState], Holding] = field(default_factory=dict)
-    outgoing: dict[tuple[str, str], Holding] = field(default_factory=dict)
-    """Of mail that is to be delivered, by backend and class."""
-    ledger: Counter[tuple[str, str]] = field(default_factory=Counter)
-    stored: list[int] = field(default_factory=list)
-    """Ids of messages that became valid."""
-    removed: list[int] = field(default_factory=list)
-    """Ids of messages that left."""
-    written: int = 0
-    """Octets of content that went to disk."""
-
-    def hold(
-        self,
-        traffic_class: str,
-        state: SpoolState,
-        messages: int,
-        recipients: int,
-        octets: int,
-        *,
-        backend: str = "",
-    ) -> None:
-        """Add to (or with negative numbers, take from) what a class has in a state."""
-        holding = self.holdings.get((traffic_class, state))
-        if holding is None:
-            holding = self.holdings[traffic_class, state] = Holding()
-        holding.add(messages, recipients, octets)
-        if state in LIVE_STATES:
-            outgoing = self.outgoing.get((backend, traffic_class))
-            if outgoing is None:
-                outgoing = self.outgoing[backend, traffic_class] = Holding()
-            outgoing.add(messages, recipients, octets)
-
-    def count(self, traffic_class: str, term: str, recipients: int) -> None:
-        """Add recipients to a term of the conservation law."""
-        self.ledger[traffic_class, term] += recipients
-
-    def merge(self, other: "Changes") -> None:
-        """Add what another transaction did."""
-        _add_up(self.holdings, other.holdings)
-        _add_up(self.outgoing, other.outgoing)
-        self.ledger.update(other.ledger)
-        self.stored.extend(other.stored)
-        self.removed.extend(other.removed)
-        self.written += other.written
 
 
 def free_space(folder: Path) -> int:
@@ -203,12 +138,15 @@ class Accounts:
 
     def apply(self, changes: Changes) -> None:
         """Add what a commit changed."""
-        _add_up(self.holdings, changes.holdings)
-        _add_up(self.outgoing, changes.outgoing)
-        for key, change in changes.holdings.items():
-            assert self.holdings[key].messages >= 0, "more messages left than came"
+        for (traffic_class, state, backend), change in changes.holdings.items():
+            _add(self.holdings, (traffic_class, state), change)
+            if state in LIVE_STATES:
+                _add(self.outgoing, (backend, traffic_class), change)
             self.messages += change.messages
             self.octets += change.octets
+        for traffic_class, state, _ in changes.holdings:
+            held = self.holdings[traffic_class, state]
+            assert held.messages >= 0, "more messages left than came"
         for (traffic_class, term), recipients in changes.ledger.items():
             terms = self.ledger.setdefault(traffic_class, {})
             terms[term] = terms.get(term, 0) + recipients
@@ -254,9 +192,8 @@ class Accounts:
             raise SpoolFull(f"{max(0, free)} octets of disk are free, {reserve} are reserved")
 
 
-def _add_up(sums: dict[Key, Holding], changes: Mapping[Key, Holding]) -> None:
-    for key, change in changes.items():
-        holding = sums.get(key)
-        if holding is None:
-            holding = sums[key] = Holding()
-        holding.add(change.messages, change.recipients, change.octets)
+def _add(sums: dict[Key, Holding], key: Key, change: Holding) -> None:
+    holding = sums.get(key)
+    if holding is None:
+        holding = sums[key] = Holding()
+    holding.add(change.messages, change.recipients, change.octets)

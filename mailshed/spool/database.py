@@ -78,6 +78,8 @@ class Database:
         self._began = 0.0
         self._failure: _Failure | None = None
         self._is_in_a_hurry = threading.Event()
+        self.was_trusted = False
+        """Whether the last `open` took the database as it was."""
 
     # Opening. Each `open` is followed by `vouch` or `note_failure`.
 
@@ -90,7 +92,7 @@ class Database:
         self._require_a_chance()
         self._began = self._monotonic()
         try:
-            is_trusted = self._is_trusted()
+            self.was_trusted = is_trusted = self._is_trusted()
             if is_trusted:
                 self._note(self._running)
             else:

@@ -4,7 +4,8 @@ Here is what a job is, and those that bring mail; those that change what is ther
 
 A job runs inside a transaction that it shares with others (`writer`), so it neither begins nor
 commits, and it may run twice, if a neighbour spoils the first transaction: whatever it does outside
-the database happens in `prepare`, once. What it changed it writes into `Changes`.
+the database happens in `prepare`, once. What it changed it writes into `Changes`, and so it does
+with the rows of new mail, which are added when all jobs of the transaction have run.
 
 Priority is a number, lower first: marks before mail, since they free room and a slot waits for its
 mark; mail by its class's rank; the pieces of large messages apart, so that they fill the room that
@@ -17,16 +18,11 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mailshed.errors import SpoolError, SpoolSick
-from mailshed.spool.accounts import Changes, Claim
-from mailshed.spool.rows import (
-    INSERT_MESSAGE,
-    INSERT_RECIPIENT,
-    liveliest,
-    message_values,
-    recipient_values,
-    state_from,
-)
+from mailshed.errors import SpoolSick
+from mailshed.spool.accounts import Claim
+from mailshed.spool.changes import Changes
+from mailshed.spool.digest import begin_digest
+from mailshed.spool.rows import liveliest, message_values, recipient_values, state_from
 from mailshed.spool.schema import CHUNK_BITS, CHUNKS_MAX
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import QueueId, SpoolState
@@ -98,7 +94,9 @@ class StorePiece(Job):
             connection.execute("INSERT INTO incoming VALUES (?)", (message_id,))
         else:
             _require_incoming(connection, message_id)
-        insert_chunk(connection, message_id, self.place, self.piece)
+        # At once, and not with the rows of others: a `ForgetArrival` may follow.
+        key = chunk_key(message_id, self.place)
+        connection.execute("INSERT INTO chunk VALUES (?, ?)", (key, self.piece))
         changes.written += len(self.piece)
 
 
@@ -122,7 +120,7 @@ class StoreMessage(Job):
     def prepare(self) -> None:
         """Digest the last piece, and with it the whole."""
         if self.arrival is None:
-            self.digest = hashlib.sha256(self.piece).digest()
+            self.digest = begin_digest(self.piece).digest()
         else:
             self.digest = self.arrival.note(self.piece)
 
@@ -135,10 +133,8 @@ class StoreMessage(Job):
             size += self.arrival.octets
             place = self.arrival.pieces
         if self.piece:
-            insert_chunk(connection, self.message_id, place, self.piece)
-        insert_message(
-            connection, changes, self.message_id, self.record, size=size, digest=self.digest
-        )
+            changes.chunks.append((chunk_key(self.message_id, place), self.piece))
+        add_message(changes, self.message_id, self.record, size=size, digest=self.digest)
         changes.written += len(self.piece)
 
 
@@ -177,31 +173,13 @@ class ForgetArrival(Job):
         forget_incoming(connection, self.arrival.message_id)
 
 
-def write_ledger(connection: sqlite3.Connection, changes: Changes) -> None:
-    """Add the ledger terms of a whole transaction; its last statement before COMMIT."""
-    connection.executemany(
-        "INSERT INTO ledger VALUES (?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET recipients = recipients + excluded.recipients",
-        [(*key, recipients) for key, recipients in changes.ledger.items()],
-    )
-
-
-def insert_message(
-    connection: sqlite3.Connection,
-    changes: Changes,
-    message_id: int,
-    record: SpoolRecord,
-    *,
-    size: int,
-    digest: bytes,
+def add_message(
+    changes: Changes, message_id: int, record: SpoolRecord, *, size: int, digest: bytes
 ) -> None:
-    """Make a message valid whose content is there."""
-    try:
-        connection.execute(INSERT_MESSAGE, message_values(message_id, record, size, digest))
-    except sqlite3.IntegrityError as error:
-        raise SpoolError(f"{record.queue_id} is in the spool already") from error
+    """Make a message valid whose content is there, or is added in the same transaction."""
+    changes.messages.append(message_values(message_id, record, size, digest))
     for recipient in record.recipients:
-        connection.execute(INSERT_RECIPIENT, recipient_values(message_id, recipient))
+        changes.recipients.append(recipient_values(message_id, recipient))
     recipients = len(record.recipients)
     state = liveliest([recipient.state for recipient in record.recipients])
     changes.hold(record.traffic_class, state, 1, recipients, size, backend=record.backend)
@@ -296,14 +274,10 @@ def _require_incoming(connection: sqlite3.Connection, message_id: int) -> None:
         raise SpoolSick("the spool was recovered while the message came in")
 
 
-def insert_chunk(
-    connection: sqlite3.Connection, message_id: int, place: int, octets: bytes
-) -> None:
-    """Add a piece of content."""
+def chunk_key(message_id: int, place: int) -> int:
+    """The key of a piece of content."""
     assert place < CHUNKS_MAX, "more content than a message can have"
-    connection.execute(
-        "INSERT INTO chunk VALUES (?, ?)", (message_id << CHUNK_BITS | place, octets)
-    )
+    return message_id << CHUNK_BITS | place
 
 
 def _delete_chunks(connection: sqlite3.Connection, message_id: int) -> None:

@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from mailshed.spool.accounts import Changes
+from mailshed.spool.changes import Changes
 from mailshed.spool.jobs import (
     Found,
     Job,
+    add_message,
+    chunk_key,
     delete_message,
     find_message,
-    insert_chunk,
-    insert_message,
     take_out,
 )
 from mailshed.spool.rows import LIVE_STATES, liveliest, printable
@@ -66,7 +66,7 @@ class Settle(Job):
         for report, message_id, digest in zip(
             settlement.reports, self.report_ids, self.digests, strict=True
         ):
-            _add_report(connection, changes, message_id, report, digest)
+            _add_report(changes, message_id, report, digest)
 
     def _move(self, connection: sqlite3.Connection, changes: Changes, found: Found) -> None:
         """Write what is left of the message, or remove it."""
@@ -235,7 +235,7 @@ class NoteDelay(Job):
             "UPDATE message SET report_at = NULL WHERE message_id = ?", (found.message_id,)
         )
         if self.report is not None:
-            _add_report(connection, changes, self.report_id, self.report, self.digest)
+            _add_report(changes, self.report_id, self.report, self.digest)
 
 
 def _restate(
@@ -269,15 +269,9 @@ def _remove(connection: sqlite3.Connection, changes: Changes, found: Found) -> N
     changes.removed.append(found.message_id)
 
 
-def _add_report(
-    connection: sqlite3.Connection,
-    changes: Changes,
-    message_id: int,
-    report: Report,
-    digest: bytes,
-) -> None:
+def _add_report(changes: Changes, message_id: int, report: Report, digest: bytes) -> None:
     """Store a report as mail to be delivered."""
     size = len(report.content)
-    insert_chunk(connection, message_id, 0, report.content)
-    insert_message(connection, changes, message_id, report.record, size=size, digest=digest)
+    changes.chunks.append((chunk_key(message_id, 0), report.content))
+    add_message(changes, message_id, report.record, size=size, digest=digest)
     changes.written += size

@@ -3,17 +3,22 @@
 `sweep` removes what nobody was promised: messages whose last piece never came, and messages whose
 COMMIT failed and yet reached the disk. `require` looks for the opposite, promises that are not
 there. `prove` commits something, since a database that reads well may lie on a disk that does not
-sync any more. `take_stock` sums up what is, for the accounts.
+sync any more. `take_stock` says what there is, for the accounts: by the sums in the database, or by
+those of a `recount` if a hand may have made the others wrong, which `correct` then puts right.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mailshed.errors import SpoolSick
-from mailshed.spool.accounts import Changes
-from mailshed.spool.jobs import forget_incoming, retract_message, write_ledger
+from mailshed.spool.changes import Changes, write_sums
+from mailshed.spool.jobs import forget_incoming, retract_message
 from mailshed.spool.rows import state_from
+from mailshed.spool.schema import COUNT
+
+Sums = tuple[str, str, str, int, int, int]
+"""A row of `holding`: class, state, backend; messages, recipients, octets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ def sweep(connection: sqlite3.Connection, retracted: Iterable[int]) -> None:
         forget_incoming(connection, message_id)
     for message_id in retracted:
         retract_message(connection, changes, message_id)
-    write_ledger(connection, changes)
+    write_sums(connection, changes)
     connection.execute("COMMIT")
 
 
@@ -56,19 +61,32 @@ def require(connection: sqlite3.Connection, acknowledged: Iterable[int]) -> None
         raise SpoolSick(f"{missing} acknowledged messages are missing after a fault")
 
 
-def take_stock(connection: sqlite3.Connection) -> Opened:
-    """Sum up the whole database; reads every message's row."""
+def recount(connection: sqlite3.Connection) -> list[Sums]:
+    """The sums as the messages themselves have them; reads all of their rows."""
+    return connection.execute(COUNT).fetchall()
+
+
+def correct(connection: sqlite3.Connection, counted: Sequence[Sums]) -> None:
+    """Write down what was counted, unless it is what the database says."""
+    written = connection.execute("SELECT * FROM holding WHERE messages <> 0")
+    if set(written) == set(counted):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("DELETE FROM holding")
+        connection.executemany("INSERT INTO holding VALUES (?, ?, ?, ?, ?, ?)", counted)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def take_stock(connection: sqlite3.Connection, counted: Sequence[Sums] | None = None) -> Opened:
+    """What there is: as it was counted, or else as the database says."""
     contents = Changes()
-    rows = connection.execute(
-        """
-        SELECT traffic_class, state, count(*), sum(recipients), sum(size), backend FROM (
-            SELECT traffic_class, state, size, backend, (
-                SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
-            ) AS recipients FROM message
-        ) GROUP BY traffic_class, state, backend
-        """
-    )
-    for traffic_class, state, messages, recipients, octets, backend in rows:
+    rows = connection.execute("SELECT * FROM holding") if counted is None else counted
+    for traffic_class, state, backend, messages, recipients, octets in rows:
         contents.hold(
             traffic_class, state_from(state), messages, recipients, octets, backend=backend
         )

@@ -21,10 +21,10 @@ LIVE_STATES = (SpoolState.QUEUED, SpoolState.DEFERRED)
 BY_LIVELINESS = (*LIVE_STATES, SpoolState.HOLD, SpoolState.CORRUPT)
 """All states; a message has the first of these that one of its recipients has."""
 
-INSERT_MESSAGE = """
-    INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?)"
+MESSAGE_COLUMNS = 22
+"""Columns of `message`, in the order of `message_values`; so with the next for `recipient`."""
+RECIPIENT_COLUMNS = 6
+Row = tuple[object, ...]
 
 # What the queries of `lookup` select, column by column.
 MessageRow = tuple[
@@ -35,10 +35,8 @@ MessageRow = tuple[
 RecipientRow = tuple[int, int, bytes, bytes, str, str]
 
 
-def message_values(
-    message_id: int, record: SpoolRecord, size: int, digest: bytes
-) -> tuple[object, ...]:
-    """The row of `message` for a record, for INSERT_MESSAGE."""
+def message_values(message_id: int, record: SpoolRecord, size: int, digest: bytes) -> Row:
+    """The row of `message` for a record."""
     return (
         message_id,
         record.queue_id,
@@ -65,8 +63,8 @@ def message_values(
     )
 
 
-def recipient_values(message_id: int, recipient: SpoolRecipient) -> tuple[object, ...]:
-    """The row of `recipient`, for INSERT_RECIPIENT."""
+def recipient_values(message_id: int, recipient: SpoolRecipient) -> Row:
+    """The row of `recipient`."""
     return (
         message_id,
         recipient.index,

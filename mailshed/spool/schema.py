@@ -4,7 +4,8 @@ A message is one row of `message`, a row of `recipient` for each forward-path th
 and rows of `chunk` with its content. The message row comes last and makes the message valid. The
 chunks of a large message enter earlier commits, so its id stands in `incoming` until then; what is
 found there at start was never acknowledged and is swept. `ledger` has the terms of the
-conservation law, changed in the transaction that moves the recipients.
+conservation law, and `holding` how much there is of each class in each state for each backend; both
+are changed in the transaction that moves the recipients.
 
 Keys are made for appending: `message_id` grows, and the key of a chunk is its message's id,
 shifted, plus its place, so that one range holds a message. The partial indexes hold only messages
@@ -47,6 +48,15 @@ BUSY_TIMEOUT_SECONDS = 5.0
 JOURNAL_SIZE_LIMIT = 64 * 1024**2
 # Pages the writer keeps in memory: the upper levels of all indexes of a million messages.
 WRITER_CACHE_KIB = 16 * 1024
+
+# What `holding` says, counted: reads every message.
+COUNT = """
+    SELECT traffic_class, state, backend, count(*), sum(recipients), sum(size) FROM (
+        SELECT traffic_class, state, backend, size, (
+            SELECT count(*) FROM recipient WHERE recipient.message_id = message.message_id
+        ) AS recipients FROM message
+    ) GROUP BY traffic_class, state, backend
+"""
 
 # One tuple of statements for each version. A step and its version number are one transaction, so a
 # crash in the middle of a migration leaves the version before it.
@@ -125,6 +135,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX message_due ON message (backend, traffic_class, next_attempt, received)
             WHERE state IN ('queued', 'deferred')
         """,
+    ),
+    (
+        # Sums over `message`, so that a start and a count need not read all of it.
+        """
+        CREATE TABLE holding (
+            traffic_class TEXT NOT NULL,
+            state TEXT NOT NULL,
+            backend TEXT NOT NULL,
+            messages INTEGER NOT NULL,
+            recipients INTEGER NOT NULL,
+            octets INTEGER NOT NULL,
+            PRIMARY KEY (traffic_class, state, backend)
+        ) WITHOUT ROWID
+        """,
+        f"INSERT INTO holding {COUNT}",
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -217,6 +242,11 @@ def readable(connection: sqlite3.Connection, query: str) -> str:
     if int(pragma(connection, "user_version")) >= 3:
         return query
     return query.replace("message.backend", "''")
+
+
+def has_sums(connection: sqlite3.Connection) -> bool:
+    """Whether there is a `holding`: not before version 4, as an older version left it."""
+    return int(pragma(connection, "user_version")) >= 4
 
 
 def _identify(connection: sqlite3.Connection, database: Path) -> None:

@@ -3,7 +3,8 @@
 There are two ways in. Queue ids are looked up one by one. Otherwise each class in each state is a
 stretch of the index `message_oldest`, in order of arrival, and its conditions on age bound that
 stretch; several stretches are merged as they are read. Conditions on addresses are looked at for
-each message on the way, so a filter with nothing else reads as far as the whole queue.
+each message on the way, so a filter with nothing else reads as far as the whole queue. How much
+there is of a class in a state is not counted but known.
 
 The statements are constants, and everything that a filter says is a bound parameter; lists are
 bound as JSON. `INDEXED BY` makes a query that would not use its index an error.
@@ -18,7 +19,7 @@ from itertools import islice
 
 from mailshed.spool.filter import NULL_PATH, QueueFilter
 from mailshed.spool.rows import BY_LIVELINESS
-from mailshed.spool.schema import readable
+from mailshed.spool.schema import has_sums, readable
 from mailshed.terms import QueueId
 
 # An address is text in UTF-8. One that is compared with '@example.org' or '.example.org' is
@@ -64,6 +65,15 @@ _SUMS = """
 """
 SUMS_OF_STRETCH = f"{_SUMS} {_STRETCH}) GROUP BY traffic_class, state"
 SUMS_OF_NAMED = f"{_SUMS} {_NAMED}) GROUP BY traffic_class, state"
+# What a whole stretch has, which is kept; a stretch that is empty has no row.
+SUMS_KEPT = """
+    SELECT traffic_class, state, sum(messages), sum(recipients), sum(octets), (
+        SELECT min(received) FROM message INDEXED BY message_oldest
+        WHERE message.traffic_class = :class AND message.state = :state
+    )
+    FROM holding WHERE traffic_class = :class AND state = :state AND messages > 0
+    GROUP BY traffic_class, state
+"""
 
 Key = tuple[float, int, QueueId]
 """Arrival, message id and queue id; they sort by age."""
@@ -90,12 +100,12 @@ def count(connection: sqlite3.Connection, wanted: QueueFilter, wall: float) -> l
     parameters = _parameters(wanted, wall)
     if wanted.ids:
         return list(connection.execute(readable(connection, SUMS_OF_NAMED), parameters))
+    is_whole = wanted == QueueFilter(classes=wanted.classes, states=wanted.states)
+    query = SUMS_KEPT if is_whole and has_sums(connection) else SUMS_OF_STRETCH
     return [
         row
         for stretch in _stretches(connection, wanted)
-        for row in connection.execute(
-            readable(connection, SUMS_OF_STRETCH), {**parameters, **stretch}
-        )
+        for row in connection.execute(readable(connection, query), {**parameters, **stretch})
     ]
 
 

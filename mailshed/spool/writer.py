@@ -28,14 +28,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from mailshed.errors import SpoolError, SpoolFull, SpoolSick
-from mailshed.spool.accounts import COMMIT_OCTETS, Changes
+from mailshed.spool.accounts import COMMIT_OCTETS
 from mailshed.spool.backlog import Backlog
+from mailshed.spool.changes import Changes, write_sums
 from mailshed.spool.database import Database
-from mailshed.spool.jobs import Job, write_ledger
-from mailshed.spool.recovery import Opened, prove, require, sweep, take_stock
+from mailshed.spool.jobs import Job
+from mailshed.spool.recovery import (
+    Opened,
+    Sums,
+    correct,
+    prove,
+    recount,
+    require,
+    sweep,
+    take_stock,
+)
 from mailshed.spool.rows import is_full, is_refused_write
 from mailshed.spool.schema import pragma
 
@@ -237,7 +248,8 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         for job in group:
             job.apply(connection, changes)
-        write_ledger(connection, changes)
+        changes.write_rows(connection)
+        write_sums(connection, changes)
         self._sync(connection)
         return Outcome(done=group, changes=changes)
 
@@ -252,6 +264,7 @@ class Writer:
             changes = Changes()
             try:
                 job.apply(connection, changes)
+                changes.write_rows(connection)
             except Exception as error:
                 if _is_store_fault(error):
                     raise
@@ -262,7 +275,7 @@ class Writer:
                 outcome.done.append(job)
                 outcome.changes.merge(changes)
             connection.execute("RELEASE job")
-        write_ledger(connection, outcome.changes)
+        write_sums(connection, outcome.changes)
         self._sync(connection)
         return outcome
 
@@ -330,7 +343,11 @@ class Writer:
             self._unless_full(prove)
             # So that what a fault left in the WAL is settled now.
             self._unless_full(lambda _: self._checkpoint("TRUNCATE"))
-            opened = take_stock(self._connection)
+            counted: list[Sums] | None = None
+            if not (is_start and self._database.was_trusted):
+                counted = recount(self._connection)
+                self._unless_full(partial(correct, counted=counted))
+            opened = take_stock(self._connection, counted)
         except Exception as error:  # noqa: BLE001 -- whoever asked waits for the answer
             # First, so that closing leaves alone what has not been verified.
             self._sick = _text(error)

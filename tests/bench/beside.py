@@ -15,8 +15,8 @@ from typing import Any
 
 from mailshed.clock import SystemClock
 from mailshed.spool.jobs import Job, StoreMessage
-from mailshed.spool.rows import INSERT_MESSAGE
 from mailshed.spool.sqlite import SqliteSpool
+from mailshed.spool.writer import Outcome
 from tests.support.builders import spool_record
 
 
@@ -88,24 +88,28 @@ class Commits:
             def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
                 if sql == "COMMIT":
                     commits.begun += 1
-                elif sql == INSERT_MESSAGE:
-                    _, queue_id, *_ = parameters
-                    commits.of_message[queue_id] = commits.begun + 1
                 return super().execute(sql, parameters)
 
         return Connection
 
     def watch(self, spool: SqliteSpool) -> None:
-        """Look at what is handed to the writer."""
+        """Look at what is handed to the writer, and at what it says of each group."""
         assert spool._writer is not None
-        submit = spool._writer.submit
+        submit, deliver = spool._writer.submit, spool._writer._deliver
 
         def watched(job: Job) -> None:
             submit(job)
             if isinstance(job, StoreMessage) and job.priority == 0:
                 self.at_submission = self.begun
 
+        def delivered(outcome: Outcome) -> None:
+            for job in outcome.done:
+                if isinstance(job, StoreMessage):
+                    self.of_message[job.record.queue_id] = self.begun
+            deliver(outcome)
+
         spool._writer.submit = watched  # type: ignore[method-assign]
+        spool._writer._deliver = delivered
 
 
 async def _add_small(spool: SqliteSpool, commits: Commits) -> tuple[int, float]:

@@ -137,7 +137,7 @@ FAULTS = (
         edits=(
             Edit(
                 path="mailshed/spool/marks.py",
-                old="            _add_report(connection, changes, message_id, report, digest)\n",
+                old="            _add_report(changes, message_id, report, digest)\n",
                 new="            del message_id, report, digest\n",
             ),
         ),

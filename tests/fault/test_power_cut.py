@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from mailshed.spool.schema import DATABASE
+from mailshed.spool.recovery import recount
+from mailshed.spool.schema import DATABASE, has_sums
 from tests.fault.power_cut import Image, PowerCuts, library
 from tests.support.spools import joined, sqlite_spool
 
@@ -132,16 +133,28 @@ async def flaw(image: Image, folder: Path) -> str:
     return "" if finding == "ok" else f"damaged: {finding}"
 
 
+def wrong_sums(image: Image, folder: Path) -> str:
+    """How the sums that the database keeps differ from what is in it; empty if they do not."""
+    image.restore(folder)
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        if not has_sums(connection):
+            return ""  # the cut came before them
+        kept = set(connection.execute("SELECT * FROM holding WHERE messages <> 0"))
+        counted = set(recount(connection))
+    return "" if kept == counted else f"kept {kept}, counted {counted}"
+
+
 def flaws(cuts: PowerCuts, count: int, seed: int, folder: Path) -> list[str]:
     """What is wrong after `count` cuts."""
     found = []
     for number, image in enumerate(cuts.images(count, random.Random(seed))):
-        place = folder / f"cut{number}"
+        place, other_place = folder / f"cut{number}", folder / f"sums{number}"
         try:
-            found.append(asyncio.run(flaw(image, place)))
+            found.append(asyncio.run(flaw(image, place)) or wrong_sums(image, other_place))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the cut has done
             found.append(repr(error))
         shutil.rmtree(place)
+        shutil.rmtree(other_place, ignore_errors=True)
     return [text for text in found if text]
 
 

@@ -9,11 +9,10 @@ from mailshed.spool.accounts import (
     COMMIT_OCTETS,
     DISK_SECONDS,
     Accounts,
-    Changes,
     DiskGauge,
-    Holding,
     free_space,
 )
+from mailshed.spool.changes import Changes, Holding
 from mailshed.terms import SpoolState
 from tests.support.clock import ManualClock
 
@@ -82,16 +81,6 @@ def test_reset_forgets_what_was_before() -> None:
     books.apply(stored(100, "bulk"))
     books.reset(stored(7))
     assert (books.messages, books.octets, set(books.ledger)) == (1, 7, {"personal"})
-
-
-def test_merged_changes_are_the_sum_of_both() -> None:
-    changes, other = stored(10), stored(20)
-    other.stored.append(2)
-    other.removed.append(1)
-    changes.merge(other)
-    assert changes.holdings["personal", QUEUED] == Holding(2, 2, 30)
-    assert changes.ledger["personal", "accepted"] == 2
-    assert (changes.stored, changes.removed, changes.written) == ([2], [1], 30)
 
 
 @pytest.mark.parametrize(

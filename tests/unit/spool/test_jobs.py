@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailshed.errors import SpoolError, SpoolSick
-from mailshed.spool.accounts import Changes
+from mailshed.spool.changes import Changes, write_sums
 from mailshed.spool.jobs import (
     Arrival,
     ForgetArrival,
@@ -18,7 +18,6 @@ from mailshed.spool.jobs import (
     StoreMessage,
     StorePiece,
     retract_message,
-    write_ledger,
 )
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE, open_writer
 from tests.support.builders import spool_record
@@ -45,7 +44,8 @@ def run(connection: sqlite3.Connection, *jobs: Job) -> Changes:
     for job in jobs:
         job.prepare()
         job.apply(connection, changes)
-    write_ledger(connection, changes)
+    changes.write_rows(connection)
+    write_sums(connection, changes)
     return changes
 
 
@@ -76,8 +76,10 @@ async def test_a_job_that_runs_twice_stores_the_same(
         job.prepare()
     for end in ("ROLLBACK", "COMMIT"):
         connection.execute("BEGIN")
+        changes = Changes()
         for job in jobs:
-            job.apply(connection, Changes())
+            job.apply(connection, changes)
+        changes.write_rows(connection)
         connection.execute(end)
     size, digest = connection.execute("SELECT size, digest FROM message").fetchone()
     content = bytes(2 * CHUNK_OCTETS) + b"the end"
@@ -141,6 +143,6 @@ async def test_a_retracted_message_was_never_accepted(
     changes = Changes()
     for message_id in (1, 2):
         retract_message(connection, changes, message_id)
-    write_ledger(connection, changes)
+    write_sums(connection, changes)
     assert [rows(connection, table) for table in ("message", "recipient", "chunk")] == [0, 0, 0]
     assert list(connection.execute("SELECT * FROM ledger")) == [("personal", "accepted", 0)]

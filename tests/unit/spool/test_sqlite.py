@@ -18,10 +18,11 @@ import pytest
 
 from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolLocked, SpoolSick
 from mailshed.spool import schema
-from mailshed.spool.accounts import Changes
 from mailshed.spool.backlog import JOBS_MAX
+from mailshed.spool.changes import Changes
 from mailshed.spool.database import CONDITION_FILE
 from mailshed.spool.lookup import Lookup
+from mailshed.spool.recovery import recount
 from mailshed.spool.schema import CHUNK_OCTETS, DATABASE
 from mailshed.spool.sqlite import ANSWERS_PER_TURN, SqliteSpool
 from mailshed.spool.store import Report, Settlement, SpoolRecord
@@ -279,6 +280,68 @@ class TestLargeMessages:
         with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
             assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,)
             assert connection.execute("SELECT count(*) FROM incoming").fetchone() == (0,)
+
+
+class TestSums:
+    async def test_what_is_kept_is_what_a_count_finds(
+        self, spool: SqliteSpool, faults: Faults, tmp_path: Path
+    ) -> None:
+        """Whatever a message goes through, and although one of a group is refused."""
+        records = [await add(spool, backend="mail", wall=WALL + n) for n in range(6)]
+        await add(spool, bytes(3 * CHUNK_OCTETS))
+        copies = [spool_record("a@example.net", "b@example.net", backend=b) for b in ("mail", "")]
+        await spool.add_copies(copies, pieces(DATA))
+        faults.hold_commit()
+        group = [start(spool.add(spool_record(), pieces(DATA)))]
+        await until_held(faults)
+        group += [start(spool.add(each, pieces(DATA))) for each in (spool_record(), records[0])]
+        await asyncio.sleep(0)
+        faults.release_commit()
+        assert isinstance((await asyncio.gather(*group, return_exceptions=True))[2], SpoolError)
+        report = Report(record=spool_record(reverse_path=b"", is_generated=True), content=DATA)
+        bounced = {0: Ending.BOUNCED}
+        again: dict[str, Any] = {"attempts": 1, "next_attempt_wall": WALL}
+        for settlement in (
+            Settlement(queue_id=records[0].queue_id, endings=bounced, reports=(report,), **again),
+            Settlement(queue_id=records[1].queue_id, deferred={0: "450 busy"}, **again),
+            Settlement(queue_id=copies[0].queue_id, endings=bounced, **again),
+        ):
+            await spool.settle(settlement)
+        await spool.amend(records[2].queue_id, QueueAction.HOLD, WALL)
+        await spool.amend(records[3].queue_id, QueueAction.DELETE, WALL)
+        await spool.quarantine(records[4].queue_id)
+        await spool.assign({records[5].queue_id: "neighbour"})
+        with closing(sqlite3.connect(tmp_path / "spool" / DATABASE)) as connection:
+            kept = connection.execute("SELECT * FROM holding WHERE messages <> 0").fetchall()
+            counted = recount(connection)
+        assert set(kept) == set(counted)
+        assert sum(row[3] for row in counted) == (await spool.totals()).messages == 10
+
+    async def test_a_start_in_good_order_counts_nothing(self, tmp_path: Path) -> None:
+        faults = Faults()
+        for is_first in (True, False):
+            spool = sqlite_spool(tmp_path, connection_factory=faults.factory())
+            await spool.open()
+            assert (faults.count("SELECT traffic_class, state, backend, count(*)") > 0) == is_first
+            faults.statements.clear()
+            if is_first:
+                await add(spool)
+            assert (await spool.totals()).messages == 1
+            await spool.close()
+
+    async def test_a_spool_that_a_hand_has_changed_is_counted(self, tmp_path: Path) -> None:
+        spool = sqlite_spool(tmp_path)
+        await spool.open()
+        records = [await add(spool) for _ in range(3)]
+        await spool.close()
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("DELETE FROM message WHERE queue_id = ?", (records[0].queue_id,))
+        for _ in range(2):
+            spool = sqlite_spool(tmp_path)
+            await spool.open()
+            assert (await spool.totals()).messages == 2
+            await spool.close()
 
 
 class TestFullDisk:
@@ -1028,21 +1091,28 @@ class TestReadErrors:
             (sqlite3.SQLITE_NOTADB, SpoolCorrupt),
         ],
     )
+    @pytest.mark.parametrize(("statement", "times"), [("SELECT queue_id", 4), ("SELECT CAST", 2)])
     async def test_content_is_corrupt_only_if_it_is_damaged(
-        self, reading: tuple[SqliteSpool, Faults], code: int, kind: type[SpoolError]
+        self,
+        reading: tuple[SqliteSpool, Faults],
+        code: int,
+        kind: type[SpoolError],
+        statement: str,
+        times: int,
     ) -> None:
+        """The first piece is read with those of others, then alone, and either is repeated."""
         spool, faults = reading
         data = bytes(2 * CHUNK_OCTETS)
         record = await add(spool, data)
-        for _ in range(2):
-            faults.fail("SELECT octets", sqlite_error(code))
+        for _ in range(times):
+            faults.fail(statement, sqlite_error(code))
         with pytest.raises(SpoolError) as raised:
             await joined(spool.content(record.queue_id))
         assert type(raised.value) is kind
         assert spool.unhealthy_reason() is None
         assert await joined(spool.content(record.queue_id)) == data
 
-    @pytest.mark.parametrize("statement", ["SELECT octets", "ROLLBACK"])
+    @pytest.mark.parametrize("statement", ["SELECT CAST", "ROLLBACK"])
     async def test_a_piece_that_is_read_twice_counts_once_in_the_checksum(
         self, reading: tuple[SqliteSpool, Faults], statement: str
     ) -> None:

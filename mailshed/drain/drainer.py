@@ -51,6 +51,8 @@ from mailshed.terms import QueueAction, QueueId, TrafficClass
 # Messages of one class that are offered to the gate at a time, beyond the slots that there are;
 # more would only make the waiting room longer.
 OFFERS_BEYOND_LIMIT = 2
+# The spool is asked for more when this part of them has begun, not for each one that has.
+OFFERS_SHARE = 4
 # All classes are looked at this often (seconds) without any sign that it is worth it; and this
 # often while a message that is in hand, as the earliest, hides when the next one is due, and while
 # there is no place for one more.
@@ -253,7 +255,8 @@ class Drainer:
         if not self._destinations.is_single:
             await self._reroute()
         if self._outlets.has_place():
-            await self._fill()
+            if self._stale:
+                await self._fill()
         else:
             self._look_within(HIDDEN_INTERVAL)  # the limit may rise, which nobody tells
 
@@ -327,22 +330,27 @@ class Drainer:
 
     async def _fill(self) -> None:
         """Take due messages in hand, class by class, the best first."""
-        wall = self._clock.wall()
+        wall, has_asked = self._clock.wall(), False
         by_name = self.policy.classification.by_name
         for route, name in sorted(self._stale, key=lambda key: by_name(key[1]).rank):
             if not (self._destinations.is_single or self._destinations.knows(route)):
                 continue  # it gets its place first, in the next look
             taker = self._destinations.taker(route)
-            in_hand = self._hand.ids_of(route, name)
-            offered = self._hand.offered_of(route, name)
-            wanted = taker.gate.limit + OFFERS_BEYOND_LIMIT - offered
+            places = taker.gate.limit + OFFERS_BEYOND_LIMIT
+            wanted = places - self._hand.offered_of(route, name)
             self._stale.discard((route, name))
             is_lost = by_name(name).name != name  # it may be clinical mail all the same
-            if wanted > 0 and (is_lost or not self._is_held(name, 1)):
+            # With fewer places to fill there are offers enough, and each will call for a look.
+            if wanted > places // OFFERS_SHARE and (is_lost or not self._is_held(name, 1)):
+                has_asked = True
                 with self._hand.query():
+                    in_hand = self._hand.ids_of(route, name)
                     due = await self._spool.due(wall, name, wanted, in_hand, backend=route)
                     for record in due:
                         self._take(record, self._destinations.taker(route).name)
+        if not has_asked:  # as while a backend is away and mail for it comes in
+            self._look_within(HIDDEN_INTERVAL)
+            return
         next_due = await self._spool.next_due()
         if next_due is not None:
             self._look_within(next_due - wall if next_due > wall else HIDDEN_INTERVAL)

@@ -26,7 +26,7 @@ async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
     """The message as the backend is to get it. Raises SpoolError if it cannot be read."""
     in_memory = None
     if record.size <= READ_AHEAD_OCTETS:
-        in_memory = [chunk async for chunk in content(spool, record.queue_id)]
+        in_memory = await _in_memory(spool, record.queue_id)
     return OutboundMessage(
         queue_id=record.queue_id,
         reverse_path=record.reverse_path,
@@ -39,6 +39,16 @@ async def outbound(spool: SpoolStore, record: SpoolRecord) -> OutboundMessage:
         deadline_wall=deadline(record.parameters, record.received_wall),
         origin=Origin(address=record.client_address, helo=record.helo, login=record.login),
     )
+
+
+async def _in_memory(spool: SpoolStore, queue_id: QueueId) -> list[bytes]:
+    """All of the content, for which there is as much time as for a piece."""
+    pieces = spool.content(queue_id)
+    try:
+        async with asyncio.timeout(READ_PATIENCE):
+            return [piece async for piece in pieces]
+    except TimeoutError:
+        raise _too_slow() from None
 
 
 def paths(record: SpoolRecord) -> tuple[tuple[bytes, tuple[bytes, ...]], ...]:
@@ -69,7 +79,11 @@ async def content(spool: SpoolStore, queue_id: QueueId) -> AsyncGenerator[bytes]
                 return
             yield piece
     except TimeoutError:
-        raise SpoolError("the spool takes too long to read") from None
+        raise _too_slow() from None
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()
+
+
+def _too_slow() -> SpoolError:
+    return SpoolError("the spool takes too long to read")

@@ -1,4 +1,4 @@
-"""Reading the spool: a few threads, and as many connections that cannot write.
+"""Asking the spool: a few threads, and as many connections that cannot write.
 
 In WAL mode readers neither wait for the writer nor hold it up, and see what was committed before
 they began. Their transactions are short, one query or one piece of content, because a long one
@@ -12,22 +12,20 @@ connection; only then its sqlite3.Error goes to the caller.
 test sees.
 """
 
-import hashlib
 import json
 import sqlite3
-from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio import Future, get_running_loop
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from mailshed.errors import SpoolCorrupt, SpoolSick
+from mailshed.errors import SpoolSick
 from mailshed.spool.rows import MessageRow, RecipientRow, records_from
-from mailshed.spool.schema import CHUNK_BITS, open_reader, pragma
+from mailshed.spool.schema import open_reader, pragma
 from mailshed.spool.store import SpoolRecord
 from mailshed.terms import QueueId, SpoolState
 
@@ -43,6 +41,7 @@ DUE = """
     FROM message INDEXED BY message_due
     WHERE backend = ? AND traffic_class = ? AND next_attempt <= ?
         AND state IN ('queued', 'deferred')
+        AND queue_id NOT IN (SELECT value FROM json_each(?))
     ORDER BY next_attempt, received, message_id LIMIT ?
 """
 EXPIRED = """
@@ -52,6 +51,7 @@ EXPIRED = """
     FROM message INDEXED BY message_expiry
     WHERE expires <= ? AND state IN ('queued', 'deferred')
         AND (? IS NULL OR instr(?, '(' || backend || ')'))
+        AND queue_id NOT IN (SELECT value FROM json_each(?))
     ORDER BY expires, message_id LIMIT ?
 """
 DELAYED = """
@@ -111,9 +111,16 @@ class Lookup:
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run `query` in a thread of ours, in one read transaction."""
+        return await self.submit(query)
+
+    def submit(self, query: Callable[[sqlite3.Connection], T]) -> "Future[T]":
+        """The same, without waiting."""
+        loop = get_running_loop()
         if self._is_closed:
-            raise SpoolSick("the spool is closed")
-        return await get_running_loop().run_in_executor(self._threads, self._run, query)
+            refused: Future[T] = loop.create_future()
+            refused.set_exception(SpoolSick("the spool is closed"))
+            return refused
+        return loop.run_in_executor(self._threads, self._run, query)
 
     def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         reader = self._idle.get()  # there are as many as threads, so one is idle
@@ -148,24 +155,6 @@ class Lookup:
             reader.connection.close()
         self._readers.clear()
 
-    async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
-        """See `SpoolStore.content`; each piece is a step of its own in a thread."""
-        found = await self.run(lambda connection: _find(connection, queue_id))
-        if found is None:
-            raise SpoolCorrupt(f"{queue_id} is not in the spool")
-        message_id, size, expected = found
-        digest, place = hashlib.sha256(), 0
-        while size:
-            key = message_id << CHUNK_BITS | place
-            piece, digest = await self.run(partial(_piece, key=key, digest=digest))
-            if not piece or len(piece) > size:
-                raise SpoolCorrupt(f"{queue_id}: content is missing")
-            size -= len(piece)
-            if not size and digest.digest() != expected:
-                raise SpoolCorrupt(f"{queue_id}: content does not match its checksum")
-            yield piece
-            place += 1
-
 
 def _open(database: Path) -> sqlite3.Connection:
     """A connection with all its files open: SQLite opens the WAL at the first read."""
@@ -196,9 +185,9 @@ def due(
     *,
     backend: str = "",
 ) -> list[SpoolRecord]:
-    """See `SpoolStore.due`. What is excluded stands among the first, so it is read and left out."""
-    rows = connection.execute(DUE, (backend, traffic_class, wall, limit + len(exclude)))
-    return _records(connection, rows.fetchall(), limit, exclude)
+    """See `SpoolStore.due`. What is excluded stands among the first, and is stepped over."""
+    rows = connection.execute(DUE, (backend, traffic_class, wall, json.dumps(exclude), limit))
+    return _records(connection, rows.fetchall())
 
 
 def expired(
@@ -211,14 +200,14 @@ def expired(
     """See `SpoolStore.expired`."""
     # Names of backends have no brackets, so none is found in the middle of another.
     names = None if backends is None else "".join(f"({each})" for each in backends)
-    rows = connection.execute(EXPIRED, (wall, names, names, limit + len(exclude)))
-    return _records(connection, rows.fetchall(), limit, exclude)
+    rows = connection.execute(EXPIRED, (wall, names, names, json.dumps(exclude), limit))
+    return _records(connection, rows.fetchall())
 
 
 def delayed(connection: sqlite3.Connection, wall: float, limit: int) -> list[SpoolRecord]:
     """See `SpoolStore.delayed`."""
     rows = connection.execute(DELAYED, (wall, limit))
-    return _records(connection, rows.fetchall(), limit, ())
+    return _records(connection, rows.fetchall())
 
 
 def next_dues(connection: sqlite3.Connection, keys: Sequence[Key]) -> list[float | None]:
@@ -253,37 +242,7 @@ def oldest(
     ]
 
 
-def _records(
-    connection: sqlite3.Connection,
-    rows: list[MessageRow],
-    limit: int,
-    exclude: Sequence[QueueId],
-) -> list[SpoolRecord]:
-    excluded = set(exclude)
-    wanted = [row for row in rows if row[1] not in excluded][:limit]
-    ids = json.dumps([row[0] for row in wanted])
+def _records(connection: sqlite3.Connection, rows: list[MessageRow]) -> list[SpoolRecord]:
+    ids = json.dumps([row[0] for row in rows])
     recipients: list[RecipientRow] = connection.execute(LIVE_RECIPIENTS, (ids,)).fetchall()
-    return records_from(wanted, recipients)
-
-
-def _find(connection: sqlite3.Connection, queue_id: QueueId) -> tuple[int, int, bytes] | None:
-    found: tuple[int, int, bytes] | None = connection.execute(
-        "SELECT message_id, size, digest FROM message WHERE queue_id = ?", (queue_id,)
-    ).fetchone()
-    return found
-
-
-def _piece(
-    connection: sqlite3.Connection, key: int, digest: "hashlib._Hash"
-) -> tuple[bytes, "hashlib._Hash"]:
-    """One piece (empty: missing) and the digest up to its end, both away from the event loop.
-
-    The digest is a new one, because a query may be run twice.
-    """
-    row: tuple[bytes] | None = connection.execute(
-        "SELECT octets FROM chunk WHERE chunk_id = ?", (key,)
-    ).fetchone()
-    octets = b"" if row is None else row[0]
-    longer = digest.copy()
-    longer.update(octets)
-    return octets, longer
+    return records_from(rows, recipients)

@@ -1,10 +1,10 @@
 """The spool of one instance in one SQLite file: `SpoolStore` for the event loop.
 
 Its parts are modules of their own: mail on its way in (`intake`), the thread that writes (`writer`,
-fed with `jobs` and `marks`), the threads that read (`lookup`), and the sums that limits and metrics
-need (`accounts`). This one joins them: it takes requests on the event loop, and resolves the
-futures of a whole group in one callback once the writer says that the group is on disk. Nothing
-here touches the disk on the loop but a statvfs(2), four times a second.
+fed with `jobs` and `marks`), the threads that read (`lookup`, `contents`), and the sums that limits
+and metrics need (`accounts`). This one joins them: it takes requests on the event loop, and
+resolves the futures of a whole group in one callback once the writer says that the group is on
+disk. Nothing here touches the disk on the loop but a statvfs(2), four times a second.
 
 A store that has failed is sick: every operation raises SpoolSick at once, until `recover` has
 reopened and verified it. Commits that fail make it so, and damage that a query meets. A read that
@@ -24,6 +24,7 @@ from mailshed.clock import Clock
 from mailshed.errors import SpoolCorrupt, SpoolError, SpoolFull, SpoolSick
 from mailshed.spool import lookup
 from mailshed.spool.accounts import Accounts, DiskGauge, free_space
+from mailshed.spool.contents import Contents
 from mailshed.spool.database import Database
 from mailshed.spool.intake import take_in
 from mailshed.spool.jobs import ForgetArrival, Job
@@ -103,6 +104,7 @@ class SqliteSpool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
         self._lookup: Lookup | None = None
+        self._contents: Contents | None = None
 
     # Life.
 
@@ -152,6 +154,7 @@ class SqliteSpool:
             return
         try:
             self._lookup = await asyncio.to_thread(Lookup, self._database)
+            self._contents = Contents(self._lookup)
         except sqlite3.Error as error:
             self._sick = f"{self._database} cannot be read: {error}"
             raise SpoolSick(self._sick) from error
@@ -396,9 +399,9 @@ class SqliteSpool:
     async def content(self, queue_id: QueueId) -> AsyncIterator[bytes]:
         """The stored content, verified. See `SpoolStore.content`."""
         self._require_healthy()
-        assert self._lookup is not None, "healthy but not open"
+        assert self._contents is not None, "healthy but not open"
         try:
-            async for piece in self._lookup.content(queue_id):
+            async for piece in self._contents.read(queue_id):
                 yield piece
         except sqlite3.Error as error:
             # Quarantine is for ever, so it takes proof: a failure to read is none.

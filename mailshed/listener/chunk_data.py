@@ -11,6 +11,8 @@ message after DATA. Normalised they become line ends and spaces, and a dot behin
 doubled like any other. A message that does not end in CRLF gets one, since DATA cannot express it.
 """
 
+from mailshed.listener.data import is_clean
+
 
 class ChunkStuffer:
     """Turns the octets of one message's chunks into wire form."""
@@ -39,9 +41,7 @@ class ChunkStuffer:
     def _stuffed(self, data: bytes) -> bytes:
         if not data:
             return data
-        if self.is_clean:
-            unpaired = data.replace(b"\r\n", b"")
-            self.is_clean = not (b"\n" in unpaired or b"\r" in unpaired or b"\0" in data)
+        self.is_clean = self.is_clean and is_clean(data)
         if self._is_normalising and not self.is_clean:
             data = data.replace(b"\0", b" ").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             data = data.replace(b"\n", b"\r\n")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mailshed.listener.data import END_OF_DATA, DataScanner, LineMeter
+from mailshed.listener.data import END_OF_DATA, DataScanner, LineMeter, is_clean
 
 # What comes after a true end of data; a smuggled message would be seen before it.
 NEXT_COMMAND = b"QUIT\r\n"
@@ -354,3 +354,12 @@ def test_lines_that_are_long_enough_cost_next_to_nothing() -> None:
     for _ in range(20_000):
         meter.feed(block)
     assert time.process_time() - began < 0.5
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"a", b".", b"\xff"]), max_size=9))
+@example([b"a\r\n", b"b"])
+@example([b"\r"])
+def test_clean_is_what_has_crlf_only(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    assert is_clean(data) == (not re.search(rb"\r(?!\n)|(?<!\r)\n|\0", data))

@@ -198,7 +198,7 @@ class Limits(Section):
         64 * 1024**2, ge=1024**2, description="Memory for all mail data in transit; then disk."
     )
     content_memory_per_message: Size = Field(
-        256 * 1024, ge=64 * 1024, description="Memory for one message's data; then disk."
+        1024**2, ge=64 * 1024, description="Memory for one message's data; then disk."
     )
     content_disk_max: Size = Field(
         2 * 1024**3, ge=0, description="Disk for all mail data in transit; then 452."

@@ -7,22 +7,29 @@ re-serialised.
 Two budgets bound all messages together. Over the memory budget, a message spills into a file
 without a name (O_TMPFILE) in the spool's folder, so it vanishes with the process and cannot fill a
 memory-backed /tmp; a file system that knows no such files gets one whose name is removed at once.
-Over the disk budget there is `BudgetExceeded`, which the client sees as 452; the last share of it
-is kept for clients that may always send (the clinical networks). Where memory allows, the first
-`HEAD_OCTETS` stay in it for the header view; `head` finds them wherever they are.
+What arrives then is gathered within the message's share of memory and written when that is full;
+the last of it stays in memory. Over the disk budget there is `BudgetExceeded`, which the client
+sees as 452; the last share of it is kept for clients that may always send (the clinical networks).
+Where memory allows, the first `HEAD_OCTETS` stay in it for the header view; `head` finds them
+wherever they are.
 
-File I/O runs in the default executor, never on the event loop. A session can be cancelled while a
-thread still writes for it, so a file is closed by whoever uses it last: a descriptor closed too
-early could belong to another client's socket by the time the thread writes to it.
+The event loop never waits for the disk: writing runs in the default executor, and so does reading
+what the page cache does not have. A session can be cancelled while a thread still writes for it, so
+a file is closed by whoever uses it last: a descriptor closed too early could belong to another
+client's socket by the time the thread writes to it.
+
+Source: preadv2(2), RWF_NOWAIT.
 """
 
 import asyncio
 import errno
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -35,6 +42,12 @@ CHUNK_OCTETS = 256 * 1024
 # What open(2) says where O_TMPFILE is not known: by the file system (NFS, some overlays), or by the
 # kernel, which then sees a folder opened for writing.
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})
+
+# What preadv2(2) says if the page cache does not have it, or if the file system cannot tell.
+_NOT_NOW = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
+
+# How many pieces one writev(2) takes.
+_PIECES_MAX = os.sysconf("SC_IOV_MAX")
 
 # A share of the disk budget that only privileged clients may use.
 RESERVED_SHARE = 0.1
@@ -80,7 +93,7 @@ class Content:
     """The mail data of one message. Close it when the message is settled."""
 
     __slots__ = (
-        *("_chunks", "_file", "_in_memory", "_is_privileged", "_on_disk", "_store"),
+        *("_chunks", "_file", "_in_memory", "_is_privileged", "_on_disk", "_store", "_tail"),
         *("is_normalised", "size"),
     )
 
@@ -91,6 +104,7 @@ class Content:
         self._in_memory = 0
         self._on_disk = 0
         self._file: _SpillFile | None = None
+        self._tail: list[bytes] = []  # what comes after all that is in the file
         self.size = 0
         self.is_normalised = False
         """Whether bare CR, LF or NUL was replaced in it; its receiver says so."""
@@ -113,7 +127,8 @@ class Content:
         missing = HEAD_OCTETS - len(head)
         if self._file is None or missing <= 0:
             return head
-        return head + await asyncio.to_thread(self._file.read, missing, 0)
+        head += await asyncio.to_thread(self._file.read, missing, 0)
+        return b"".join((head, *self._tail))[:HEAD_OCTETS]
 
     def write(self, chunk: bytes) -> bool:
         """Append `chunk` in memory; False if it must be spilled with `spill` instead."""
@@ -130,30 +145,47 @@ class Content:
         return True
 
     async def spill(self, chunk: bytes) -> None:
-        """Append `chunk` to the file, and move there what memory holds beyond the head.
+        """Append `chunk` to what goes to the file, and write if memory is to hold no more of it.
 
         Raises BudgetExceeded if the disk budget is used up or the disk is full; the content is of
         no use then and can only be closed.
         """
-        file = self._file
-        if file is None:
+        if self._file is not None and self._gather(chunk):
+            return
+        pieces: list[bytes | memoryview]
+        if self._file is None:
             octets = self._in_memory + len(chunk)
             head_size = self._head_size(octets)
             self._take_disk(octets - head_size)
-            joined = b"".join((*self._chunks, chunk))
-            self._keep_in_memory(joined[:head_size])
-            data = joined[head_size:]
-            file = self._file = _SpillFile(self._store.folder)
+            head, pieces = _split([*self._chunks, chunk], head_size)
+            self._chunks = [head] if head else []
+            self._file = _SpillFile(self._store.folder)
         else:
-            self._take_disk(len(chunk))
-            data = chunk
+            pieces = [*self._tail, chunk]
+            head_size = sum(map(len, self._chunks))
+            self._take_disk(self._in_memory - head_size + len(chunk))
+            self._tail = []
         try:
-            await asyncio.to_thread(file.append, data)
+            await asyncio.to_thread(self._file.append, pieces)
         except OSError as error:
             raise BudgetExceeded(
                 f"cannot write mail data in transit to a file in {self._store.folder}: {error}"
             ) from error
+        self._store.memory.give_back(self._in_memory - head_size)
+        self._in_memory = head_size
         self.size += len(chunk)
+
+    def _gather(self, chunk: bytes) -> bool:
+        """Keep `chunk` in memory for now, if the message may have so much there."""
+        octets = len(chunk)
+        if self._in_memory + octets > self._store.memory_per_message:
+            return False
+        if not self._store.memory.take(octets):
+            return False
+        self._tail.append(chunk)
+        self._in_memory += octets
+        self.size += octets
+        return True
 
     def _head_size(self, octets: int) -> int:
         """How much of the first `octets` is to stay in memory, which is taken if need be."""
@@ -175,11 +207,6 @@ class Content:
             )
         self._on_disk += octets
 
-    def _keep_in_memory(self, head: bytes) -> None:
-        self._store.memory.give_back(self._in_memory - len(head))
-        self._in_memory = len(head)
-        self._chunks = [head] if head else []
-
     @property
     def chunks_in_memory(self) -> list[bytes]:
         """All data if nothing was spilled, else the head only. Not to be changed."""
@@ -192,10 +219,14 @@ class Content:
         if self._file is not None:
             offset = 0
             while offset < self._on_disk:
-                chunk = await asyncio.to_thread(self._file.read, CHUNK_OCTETS, offset)
-                if not chunk:
+                piece = self._file.read_now(CHUNK_OCTETS, offset)
+                if piece is None:
+                    piece = await asyncio.to_thread(self._file.read, CHUNK_OCTETS, offset)
+                if not piece:
                     raise OSError("mail data in transit is shorter than what was written")
-                offset += len(chunk)
+                offset += len(piece)
+                yield piece
+            for chunk in self._tail:
                 yield chunk
 
     def close(self) -> None:
@@ -203,7 +234,7 @@ class Content:
         self._store.memory.give_back(self._in_memory)
         self._store.disk.give_back(self._on_disk)
         self._in_memory = self._on_disk = 0
-        self._chunks = []
+        self._chunks, self._tail = [], []
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -221,17 +252,33 @@ class _SpillFile:
         self._is_closed = False
         self._lock = Lock()  # guards the fields; never held during I/O
 
-    def append(self, data: bytes) -> None:
-        """Write `data` at the end."""
+    def append(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Write `pieces` at the end."""
+        views = deque(memoryview(piece) for piece in pieces)
         with self._in_use() as descriptor:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            while views:
+                written = os.writev(descriptor, list(islice(views, _PIECES_MAX)))
+                while views and written >= len(views[0]):
+                    written -= len(views.popleft())
+                if written:
+                    views[0] = views[0][written:]
 
     def read(self, octets: int, offset: int) -> bytes:
         """Read up to `octets` from `offset` on."""
         with self._in_use() as descriptor:
             return os.pread(descriptor, octets, offset)
+
+    def read_now(self, octets: int, offset: int) -> bytes | None:
+        """Do the same unless the disk has to be waited for; then there is None."""
+        buffer = bytearray(octets)
+        try:
+            with self._in_use() as descriptor:
+                count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return None
+            raise
+        return bytes(memoryview(buffer)[:count])
 
     def close(self) -> None:
         """Close the file as soon as no thread uses it."""
@@ -258,6 +305,17 @@ class _SpillFile:
         if self._is_closed and self._users == 0 and self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _split(pieces: Sequence[bytes], octets: int) -> tuple[bytes, list[bytes | memoryview]]:
+    """The first `octets` of all, and what follows them, which is not copied."""
+    head, rest = bytearray(), list[bytes | memoryview]()
+    for piece in pieces:
+        missing = octets - len(head)
+        head += piece[:missing]
+        if len(piece) > missing:
+            rest.append(memoryview(piece)[missing:])
+    return bytes(head), rest
 
 
 def _open_nameless(folder: Path) -> int:

@@ -20,6 +20,7 @@ The mail data is in wire form and passes unchanged. That it cannot end early (SM
 the listener's promise; it is asserted here once more on the very bytes that leave.
 """
 
+from asyncio import sleep
 from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import zip_longest
@@ -288,8 +289,9 @@ def _send_whole(wire: WireProtocol, message: OutboundMessage, *, is_chunk: bool)
         octets = b"".join((message.prefix, *message.in_memory, _FINAL_DOT))
         if not (octets.endswith(_END_OF_DATA) or octets == _FINAL_DOT):
             octets = octets.removesuffix(_FINAL_DOT) + _END_OF_DATA
-        first = 0 if octets.startswith(_FINAL_DOT) else octets.find(_END_OF_DATA) + 2
-        assert first == len(octets) - len(_FINAL_DOT), "mail data that ends early"
+        is_empty = octets == _FINAL_DOT
+        assert is_empty or not octets.startswith(_FINAL_DOT), "mail data that ends early"
+        assert octets.rfind(_END_OF_DATA, 0, -1) < 0, "mail data that ends early"
     _ask_client(message)
     return wire.send(octets)
 
@@ -300,13 +302,14 @@ async def _send_stream(wire: WireProtocol, message: OutboundMessage, timeout: fl
     async with aclosing(message.stream()) as chunks:
         async for chunk in chunks:
             assert _END_OF_DATA not in tail + chunk[:4], "mail data that ends early"
-            assert _END_OF_DATA not in chunk, "mail data that ends early"
+            assert chunk.rfind(_END_OF_DATA) < 0, "mail data that ends early"
             tail = (tail + chunk[-4:])[-4:]
             view = memoryview(chunk)
             while view:
                 wire.send(view[:CHUNK_OCTETS_MAX])
                 view = view[CHUNK_OCTETS_MAX:]
                 await wire.drain(timeout)
+                await sleep(0)  # a chunk takes a millisecond or two, and others are waiting
                 if wire.has_news:
                     return False
     end = _FINAL_DOT if tail.endswith(b"\r\n") else _END_OF_DATA

@@ -54,6 +54,7 @@ def _daemon(folder: Path, disk: SmallDisk, server: Postfix) -> Daemon:
         overrides={
             "backends": [backend],
             "spool": {"path": str(disk.path / "spool"), "disk_reserve": f"{RESERVE_OCTETS}B"},
+            "limits": {"content_memory_per_message": "256KiB"},
         },
     )
 

@@ -207,6 +207,67 @@ async def test_after_the_first_spill_everything_goes_to_the_file(store: ContentS
     content.close()
 
 
+async def test_what_comes_then_is_gathered_and_written_together(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread costs more than what it writes; but a message never has more than its memory."""
+    sizes: list[int] = []
+    real = os.writev
+
+    def write(descriptor: int, pieces: Any) -> int:
+        sizes.append(real(descriptor, pieces))
+        return sizes[-1]
+
+    monkeypatch.setattr(os, "writev", write)
+    content = store.new()
+    data = os.urandom(250_000)
+    assert content.write(data[:100_000])
+    await content.spill(data[100_000:110_000])
+    for start in range(110_000, len(data), 10_000):
+        await put(content, data[start : start + 10_000])
+        assert store.memory.used <= store.memory_per_message
+        assert store.memory.used + store.disk.used == content.size
+    assert sizes == [110_000 - HEAD_OCTETS, 40_000, 40_000, 40_000]
+    assert content.head == data[:HEAD_OCTETS]
+    assert await whole(content) == data, "the last of it is still in memory"
+    content.close()
+    assert (store.memory.used, store.disk.used) == (0, 0)
+
+
+async def test_nothing_is_gathered_when_memory_is_short(store: ContentStore) -> None:
+    content = store.new()
+    await content.spill(bytes(100_000))
+    assert store.memory.take(store.memory.limit - store.memory.used)
+    await content.spill(b"x")
+    assert (store.memory.used, store.disk.used) == (store.memory.limit, 100_001 - HEAD_OCTETS)
+    content.close()
+
+
+async def test_the_head_is_put_together_from_disk_and_what_was_gathered(
+    store: ContentStore,
+) -> None:
+    assert store.memory.take(store.memory.limit)
+    content = store.new()
+    await content.spill(b"a" * 10)
+    store.memory.give_back(store.memory.limit)
+    await content.spill(b"b" * HEAD_OCTETS)
+    assert content.head == b""
+    assert await content.read_head() == b"a" * 10 + b"b" * (HEAD_OCTETS - 10)
+    content.close()
+
+
+async def test_more_pieces_than_one_call_takes_are_written(store: ContentStore) -> None:
+    """Of a client that sends octet by octet."""
+    content = store.new()
+    data = os.urandom(HEAD_OCTETS + 3000)
+    assert content.write(data[:HEAD_OCTETS])
+    for octet in data[HEAD_OCTETS:]:
+        assert content.write(bytes((octet,)))
+    await content.spill(data)
+    assert await whole(content) == data + data
+    content.close()
+
+
 async def test_a_file_is_read_back_in_bounded_pieces(store: ContentStore) -> None:
     content = store.new()
     await put(content, bytes(HEAD_OCTETS + 2 * CHUNK_OCTETS + 1))
@@ -241,8 +302,55 @@ async def test_a_file_that_lost_its_end_is_noticed(
 ) -> None:
     content = store.new()
     await content.spill(bytes(100_000))
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)
+    with pytest.raises(OSError, match="shorter"):
+        await whole(content)
+    monkeypatch.setattr(os, "preadv", refusing(errno.EAGAIN))
     monkeypatch.setattr(os, "pread", lambda *_: b"")
     with pytest.raises(OSError, match="shorter"):
+        await whole(content)
+    content.close()
+
+
+def refusing(error: int) -> Callable[..., int]:
+    """An os.preadv that says why it does not read."""
+
+    def read(*_: Any) -> int:
+        raise OSError(error, os.strerror(error))
+
+    return read
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EOPNOTSUPP])
+async def test_what_the_page_cache_does_not_have_is_read_by_a_thread(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Never by the event loop, on which all other sessions wait."""
+    threads: set[int] = set()
+    real = os.pread
+
+    def read(*words: Any) -> bytes:
+        threads.add(threading.get_ident())
+        return real(*words)
+
+    monkeypatch.setattr(os, "preadv", refusing(error))
+    monkeypatch.setattr(os, "pread", read)
+    content = store.new()
+    data = os.urandom(HEAD_OCTETS + CHUNK_OCTETS + 1)
+    await content.spill(data)
+    assert await whole(content) == data
+    assert threads
+    assert threading.get_ident() not in threads
+    content.close()
+
+
+async def test_a_disk_that_cannot_be_read_is_an_error(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "preadv", refusing(errno.EIO))
+    content = store.new()
+    await content.spill(bytes(100_000))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         await whole(content)
     content.close()
 
@@ -295,15 +403,14 @@ async def test_a_message_that_is_refused_by_the_budget_keeps_what_it_has_until_i
 
 
 def failing(error: int, *, after: int) -> Callable[[int, Any], int]:
-    """An os.write that takes `after` octets and then fails."""
-    real = os.write
+    """An os.writev that takes `after` octets and then fails."""
     left = after
 
-    def write(descriptor: int, data: Any) -> int:
+    def write(descriptor: int, pieces: Any) -> int:
         nonlocal left
         if left == 0:
             raise OSError(error, os.strerror(error))
-        written = real(descriptor, bytes(data)[:left])
+        written = os.write(descriptor, b"".join(pieces)[:left])
         left -= written
         return written
 
@@ -319,7 +426,7 @@ async def test_a_disk_that_is_full_refuses_the_message_and_leaks_nothing(
     if after == 100_000:  # the first write is all right, a later one is not
         await content.spill(bytes(100_000))
         after = 0
-    monkeypatch.setattr(os, "write", failing(error, after=after))
+    monkeypatch.setattr(os, "writev", failing(error, after=after))
     with pytest.raises(BudgetExceeded, match=r"cannot write") as caught:
         await content.spill(bytes(100_000))
     assert isinstance(caught.value.__cause__, OSError)
@@ -394,8 +501,7 @@ async def test_a_file_that_cannot_lose_its_name_is_closed(
 async def test_short_writes_are_continued(
     store: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:7]))
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: os.write(fd, b"".join(pieces)[:7]))
     content = store.new()
     data = os.urandom(HEAD_OCTETS + 1000)
     await content.spill(data)
@@ -407,22 +513,22 @@ async def test_short_writes_are_continued(
 
 
 class _SlowDisk:
-    """An os.write that stops until it is let go on; remembers the descriptor it was given."""
+    """An os.writev that stops until it is let go on; remembers the descriptor it was given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.descriptor = -1
         self._file = -1
         self.begun = threading.Event()
         self.may_go_on = threading.Event()
-        self._real = os.write
-        monkeypatch.setattr(os, "write", self._write)
+        self._real = os.writev
+        monkeypatch.setattr(os, "writev", self._write)
 
-    def _write(self, descriptor: int, data: Any) -> int:
+    def _write(self, descriptor: int, pieces: Any) -> int:
         self.descriptor = descriptor
         self._file = os.fstat(descriptor).st_ino
         self.begun.set()
         assert self.may_go_on.wait(DEADLINE)
-        return self._real(descriptor, data)
+        return self._real(descriptor, pieces)
 
     @property
     def is_open(self) -> bool:
@@ -456,7 +562,7 @@ async def test_a_thread_that_comes_too_late_finds_the_file_closed(store: Content
     assert file is not None
     content.close()
     with pytest.raises(OSError, match="closed"):
-        file.append(b"x")
+        file.append([b"x"])
     with pytest.raises(OSError, match="closed"):
         file.read(1, 0)
 

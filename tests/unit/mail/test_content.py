@@ -555,6 +555,28 @@ async def test_a_file_is_not_closed_while_a_thread_writes_to_it(
     assert (store.memory.used, store.disk.used) == (0, 0)
 
 
+async def test_the_event_loop_does_not_wait_until_a_large_file_is_freed(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    real = os.close
+
+    def close(descriptor: int) -> None:
+        threads.append(threading.get_ident())
+        real(descriptor)
+
+    monkeypatch.setattr("mailshed.mail.content.CLOSED_BY_THREAD_OCTETS", 300_000)
+    for octets in (299_999, 300_000):
+        content = store.new()
+        await content.spill(bytes(HEAD_OCTETS + octets))
+        monkeypatch.setattr(os, "close", close)
+        content.close()
+        await eventually(lambda: bool(threads))
+        monkeypatch.setattr(os, "close", real)
+        is_here = threads.pop() == threading.get_ident()
+        assert is_here == (octets < 300_000)
+
+
 async def test_a_thread_that_comes_too_late_finds_the_file_closed(store: ContentStore) -> None:
     content = store.new()
     await content.spill(bytes(100_000))

@@ -56,18 +56,18 @@ async def take_in(
 
     See `SpoolStore.add` for what is raised.
     """
-    pieces: list[bytes] = []
-    octets = 0
+    held = _Cutter()
     source = aiter(content)
     async for piece in source:
         claim.grow(len(piece) * len(records))
-        pieces.append(piece)
-        octets += len(piece)
-        if octets > CHUNK_OCTETS:
-            await _take_in_large(desk, records, b"".join(pieces), source, claim)
-            return
-    piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    await _store(desk, records, [None] * len(records), piece, claim)
+        held.add(piece)
+        if held.octets > CHUNK_OCTETS:
+            break
+    else:
+        await _store(desk, records, [None] * len(records), held.rest(), claim)
+        return
+    del piece  # or it would be in memory until the whole message is stored
+    await _take_in_large(desk, records, held, source, claim)
 
 
 async def _store(
@@ -109,20 +109,20 @@ async def _store(
 async def _take_in_large(
     desk: Desk,
     records: Sequence[SpoolRecord],
-    begun: bytes,
+    held: "_Cutter",
     source: AsyncIterator[bytes],
     claim: Claim,
 ) -> None:
     """Store a message piece by piece; each is on disk before the next is asked for."""
     arrivals = [Arrival(message_id=desk.take_id()) for _ in records]
-    rank, buffer = records[0].rank, bytearray(begun)
+    rank = records[0].rank
     try:
-        await _store_pieces(desk, arrivals, rank, buffer, claim)
+        await _store_pieces(desk, arrivals, rank, held, claim)
         async for piece in source:
             claim.grow(len(piece) * len(records))
-            buffer += piece
-            await _store_pieces(desk, arrivals, rank, buffer, claim)
-        await _store(desk, records, arrivals, bytes(buffer), claim)
+            held.add(piece)
+            await _store_pieces(desk, arrivals, rank, held, claim)
+        await _store(desk, records, arrivals, held.rest(), claim)
     except BaseException:
         # If this fails as well, the next start sweeps.
         for arrival in arrivals:
@@ -131,12 +131,11 @@ async def _take_in_large(
 
 
 async def _store_pieces(
-    desk: Desk, arrivals: Sequence[Arrival], rank: int, buffer: bytearray, claim: Claim
+    desk: Desk, arrivals: Sequence[Arrival], rank: int, held: "_Cutter", claim: Claim
 ) -> None:
-    """Store all of `buffer` but what may become the last piece, for each copy."""
-    while len(buffer) > CHUNK_OCTETS:
-        piece = bytes(buffer[:CHUNK_OCTETS])
-        del buffer[:CHUNK_OCTETS]
+    """Store all full rows but what may become the last piece, for each copy."""
+    while held.octets > CHUNK_OCTETS:
+        piece = held.cut()
         for arrival in arrivals:
             await desk.submit(
                 StorePiece(
@@ -151,3 +150,37 @@ async def _store_pieces(
             claim.note_written(CHUNK_OCTETS)
             arrival.pieces += 1
             arrival.octets += CHUNK_OCTETS
+
+
+class _Cutter:
+    """Pieces of any length in, rows of one length out.
+
+    While a row is being written, there is that row in memory and the piece that the next begins
+    with, and no more: a buffer that is filled at one end and emptied at the other takes twice that.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+        self.octets = 0
+
+    def add(self, piece: bytes) -> None:
+        """Take in the next piece."""
+        self._pieces.append(piece)
+        self.octets += len(piece)
+
+    def cut(self) -> bytes:
+        """The next row, which must be there."""
+        missing, row = CHUNK_OCTETS, list[bytes | memoryview]()
+        while missing:
+            piece = self._pieces.pop(0)
+            if len(piece) > missing:
+                self._pieces.insert(0, memoryview(piece)[missing:])
+                piece = memoryview(piece)[:missing]
+            row.append(piece)
+            missing -= len(piece)
+        self.octets -= CHUNK_OCTETS
+        return b"".join(row)
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return b"".join(self._pieces)

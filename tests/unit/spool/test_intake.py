@@ -1,6 +1,7 @@
 """From pieces as they arrive to jobs, at a desk that writes down what it is handed."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -137,3 +138,28 @@ async def test_what_does_not_fit_is_refused_as_soon_as_that_is_certain(
         await take_in(desk, (RECORD,), endless(), claim)
     assert asked_for <= 3_000_000 + CHUNK_OCTETS
     assert len(desk.alone) == 1
+
+
+async def test_little_of_a_large_message_is_in_memory_at_a_time(
+    tmp_path: Path,
+) -> None:
+    """A row that is being written, the piece the next one begins with, and one on its way here."""
+
+    class Forgetful(Desk):
+        async def submit(self, job: Job) -> None:
+            pass
+
+    async def content() -> AsyncIterator[bytes]:
+        yield bytes(1000)  # so that no piece is a row
+        for _ in range(40):
+            yield bytes(CHUNK_OCTETS)
+
+    gauge = DiskGauge(tmp_path, lambda: 0.0, lambda _: 1 << 40)
+    roomy = Accounts(octets_max=1 << 40, messages_max=10, disk_reserve=0, disk=gauge)
+    tracemalloc.start()
+    try:
+        await take_in(Forgetful(), [RECORD], content(), roomy.claim(RECORD.rank))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.5 * CHUNK_OCTETS

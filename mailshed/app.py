@@ -29,7 +29,7 @@ from mailshed.config.load import (
 from mailshed.config.schema import Config
 from mailshed.engine import OWN, Engine, choose
 from mailshed.errors import ConfigError, SpoolError, SpoolLocked, SpoolSick, StartError
-from mailshed.limits import raise_file_limit
+from mailshed.limits import make_room_for_files, raise_file_limit
 from mailshed.linewriter import LineWriter
 from mailshed.listener.server import SmtpServer, bind, finish_sessions
 from mailshed.maillog import configure_logging
@@ -298,7 +298,7 @@ def run(config: Config, *, reload: Callable[[], Config], engine: str = "own") ->
     `reload` reads the configuration again; `engine` is a name of `mailshed.engine`. Raises
     StartError if the service cannot start.
     """
-    raise_file_limit()
+    make_room_for_files(raise_file_limit())
     allocator.begin()
     sys.setswitchinterval(SWITCH_INTERVAL)
     return uvloop.run(_main(config, reload, choose(engine, config)))

@@ -138,6 +138,10 @@ bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable ack
 bench-slow-sessions: $(VENV)/.dev ## Measure 10,000 slow sessions and floods of connections (needs gcc)
 	$(BIN)/python -m tests.bench.slow_sessions
 
+.PHONY: bench-process
+bench-process: $(VENV)/.dev ## Measure memory of one process and turns of its event loop (needs gcc)
+	$(BIN)/python -m tests.bench.process
+
 .PHONY: bench-overload bench-overload-quick
 bench-overload: $(VENV)/.dev ## Measure three times too much mail beside Postfix and Haraka (root, npm, gcc)
 	$(BIN)/python -m tests.bench.overload

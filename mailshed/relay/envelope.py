@@ -8,9 +8,9 @@ unlabelled, as nearly every server can and a conversion would break signatures. 
 our trace line makes the message longer than the client said; BY says how much of the time is left
 (RFC 2852, 4.1).
 
-Without SMTPUTF8 there is no way down (RFC 6531, 3.2): a message that needs it is not offered to a
-server that lacks it, nor is one whose time is up and that is to be returned then. That is our own
-choice (`own_choice`), made before MAIL.
+Without SMTPUTF8 there is no way down (RFC 6531, 3.2): a message that needs it (`international`) is
+not offered to a server that lacks it, nor is one whose time is up and that is to be returned then.
+That is our own choice (`own_choice`), made before MAIL.
 """
 
 from collections.abc import Sequence
@@ -33,11 +33,16 @@ TIME_IS_UP = "the time in which it was to be delivered is over (DELIVERBY)"
 """Detail of a message that its sender wants back then."""
 
 
-def own_choice(message: OutboundMessage, offers: Offers, wall: float) -> Deferred | None:
-    """Why this message is not even offered to this server; None if it is. `wall` is now."""
+def own_choice(
+    message: OutboundMessage, wall: float, *, lacks_utf8: bool = False
+) -> Deferred | None:
+    """Why this message is not even offered to this server; None if it is. `wall` is now.
+
+    `lacks_utf8`: it needs SMTPUTF8, and the server does not offer that.
+    """
+    if lacks_utf8:
+        return Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
     for parameter in message.parameters:
-        if parameter.upper() == b"SMTPUTF8" and b"SMTPUTF8" not in offers.keywords:
-            return Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
         if _is_by(parameter) and _by_mode(parameter)[:1].upper() == b"R":
             left = _seconds_left(message, wall)
             if left is not None and left <= 0:

@@ -36,6 +36,7 @@ from mailshed.relay import unready
 from mailshed.relay.backend import BackendConnections, OutboundMessage
 from mailshed.relay.connection import QUIT_TIMEOUT, Address, Timeouts, connect_client
 from mailshed.relay.envelope import judge, mail_command, outcome, own_choice, rcpt_command
+from mailshed.relay.international import lacks_smtputf8
 from mailshed.relay.offers import Offers
 from mailshed.relay.security import BackendTls
 from mailshed.terms import Stage
@@ -108,7 +109,9 @@ class StockBackend:
                     is_backend_away=True,
                 )
             self._opened += 1
-            choice = own_choice(message, offers, self._clock.wall()) or _rewritten(message)
+            lacks_utf8 = await lacks_smtputf8(message, offers)
+            choice = own_choice(message, self._clock.wall(), lacks_utf8=lacks_utf8)
+            choice = choice or _rewritten(message)
             if choice is not None:
                 return TransactionResult(recipients=everyone(choice, len(message.recipients)))
             result = await self._transact(client, message, offers, connect)

@@ -34,6 +34,7 @@ from mailshed.relay.bdat import last_chunk
 from mailshed.relay.connection import Connection
 from mailshed.relay.envelope import judge, mail_command, outcome, own_choice, rcpt_command
 from mailshed.relay.identity import xforward_commands
+from mailshed.relay.international import lacks_smtputf8
 from mailshed.relay.introduction import introduce
 from mailshed.relay.manner import PLAIN, Identity, Manner
 from mailshed.relay.offers import Offers
@@ -80,8 +81,11 @@ async def run(
         if unfit is not None:
             return unfit
     wire, offers, recipients = connection.wire, connection.offers, len(message.recipients)
-    if message.parameters and (choice := own_choice(message, offers, clock.wall())) is not None:
-        return TransactionResult(recipients=everyone(choice, recipients))
+    if message.parameters:
+        lacks_utf8 = await lacks_smtputf8(message, offers)
+        choice = own_choice(message, clock.wall(), lacks_utf8=lacks_utf8)
+        if choice is not None:
+            return TransactionResult(recipients=everyone(choice, recipients))
     connection.messages += 1
     wire.time_replies(clock)
     began = clock.monotonic()

@@ -124,7 +124,8 @@ async def test_says_which_parameters_the_server_takes(connection: Connection) ->
 async def test_a_message_that_needs_more_than_is_offered_is_not_begun(
     server: ScriptedBackend, connection: Connection
 ) -> None:
-    result = await run(connection, outbound(to=[ONE, TWO], parameters=(b"SMTPUTF8",)))
+    content = "Subject: Grüße\r\n\r\n".encode()
+    result = await run(connection, outbound(content, to=[ONE, TWO], parameters=(b"SMTPUTF8",)))
     lacking = Deferred(Stage.MAIL, None, NO_SMTPUTF8, NoReply.UNSUPPORTED)
     assert result.recipients == (lacking, lacking)
     assert not result.is_backend_away
@@ -134,6 +135,21 @@ async def test_a_message_that_needs_more_than_is_offered_is_not_begun(
     assert [command for command in server.commands if command.startswith(b"MAIL")] == [
         b"MAIL FROM:<sender@example.com> SIZE=23"
     ]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_what_came_with_smtputf8_without_need_goes_without(
+    server: ScriptedBackend, connection: Connection, *, is_streamed: bool
+) -> None:
+    """Go's net/smtp gives the parameter with every message."""
+    content = "Subject: alert\r\n\r\nGrüße\r\n".encode()
+    parameters = (b"BODY=8BITMIME", b"SMTPUTF8")
+    message = outbound(content, parameters=parameters, is_streamed=is_streamed)
+    assert isinstance((await run(connection, message)).uniform, Delivered)
+    assert f"MAIL FROM:<sender@example.com> SIZE={len(content)} BODY=8BITMIME".encode() in (
+        server.commands
+    )
+    assert [each.data for each in server.messages] == [content]
 
 
 async def test_the_time_left_is_that_of_the_moment() -> None:

@@ -123,7 +123,7 @@ async def test_a_slow_server_holds_back_our_mail_data_also_over_tls(
         async with asyncio.TaskGroup() as group:
             group.create_task(deliver())
             await eventually(lambda: any(b"DATA" in each.commands for each in server.sessions))
-            wire = next(iter(backend._pool._busy.values())).wire
+            wire = next(iter(backend._pool._busy)).wire
             await eventually(lambda: wire._paused)
             assert wire._out is not None
             assert wire._out.get_write_buffer_size() < 2 * 1024 * 1024

@@ -16,21 +16,17 @@ whoever is answered is settled, whatever becomes of the others. With XFORWARD wh
 goes ahead of MAIL; XCLIENT is `introduction`. In place of DATA and the dot there may be one chunk,
 see `bdat`.
 
-The mail data is in wire form and passes unchanged. That it cannot end early (SMTP smuggling) is
-the listener's promise; it is asserted here once more on the very bytes that leave.
+How the mail data itself leaves is `sending`.
 """
 
-from asyncio import sleep
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Sequence
 from itertools import zip_longest
 
 from mailshed.clock import Clock
-from mailshed.errors import ClientGone, ConnectionLost
+from mailshed.errors import ConnectionLost
 from mailshed.mail.delivery import DeliveryResult, StageTimes, TransactionResult, everyone
 from mailshed.mail.reply import Reply
 from mailshed.relay.backend import OutboundMessage
-from mailshed.relay.bdat import last_chunk
 from mailshed.relay.connection import Connection
 from mailshed.relay.envelope import judge, mail_command, outcome, own_choice, rcpt_command
 from mailshed.relay.identity import xforward_commands
@@ -38,14 +34,9 @@ from mailshed.relay.international import lacks_smtputf8
 from mailshed.relay.introduction import introduce
 from mailshed.relay.manner import PLAIN, Identity, Manner
 from mailshed.relay.offers import Offers
+from mailshed.relay.sending import SINGLE_WRITE_OCTETS_MAX, send_stream, send_whole
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import Stage
-
-SINGLE_WRITE_OCTETS_MAX = 256 * 1024
-"""Mail data up to this size goes out in one write together with the dot, if it is in memory."""
-
-CHUNK_OCTETS_MAX = 256 * 1024
-"""Longer chunks are cut, so that the write buffer stays below its high-water mark plus this."""
 
 XFORWARD_NOT_OFFERED = (
     "the backend does not authorise us for XFORWARD: add this host to "
@@ -55,8 +46,6 @@ XFORWARD_NOT_OFFERED = (
 RSET_TIMEOUT = 5.0
 """Seconds for the reply to RSET: the outcome is known by then, so nobody should wait longer."""
 
-_FINAL_DOT = b".\r\n"
-_END_OF_DATA = b"\r\n" + _FINAL_DOT
 _ENVELOPE_OF_ONE = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 _AHEAD = (Stage.EHLO,)
 # What is about the session has that stage, too: nothing of the message was judged by then.
@@ -89,7 +78,8 @@ async def run(
     connection.messages += 1
     wire.time_replies(clock)
     began = clock.monotonic()
-    is_chunk = manner.is_chunking and _is_chunk(offers, message, manner)
+    is_small = message.in_memory is not None and message.size <= SINGLE_WRITE_OCTETS_MAX
+    is_chunk = manner.is_chunking and is_small and _is_chunk(offers, recipients, manner)
     replies = await _negotiate(connection, message, manner, clock, has_data=not is_chunk)
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
@@ -99,9 +89,9 @@ async def run(
         timeouts = connection.timeouts
         wire.expect(_DOT * accepted if manner.is_lmtp else _DOT)
         is_dot_sent = (
-            _send_whole(wire, message, is_chunk=is_chunk)
-            if message.in_memory is not None and message.size <= SINGLE_WRITE_OCTETS_MAX
-            else await _send_stream(wire, message, timeouts.command)
+            send_whole(wire, message, is_chunk=is_chunk)
+            if is_small
+            else await send_stream(wire, message, timeouts.command)
         )
         sent = clock.monotonic()
         if is_dot_sent:
@@ -109,11 +99,7 @@ async def run(
         ended = clock.monotonic()
         late += wire.late(ended)
         outcomes = _outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent)
-        if accepted == recipients:
-            settled = outcomes  # nearly always
-        else:
-            rest = iter(outcomes)
-            settled = [next(rest) if verdict is None else verdict for verdict in verdicts]
+        settled = outcomes if accepted == recipients else _merged(verdicts, outcomes)
         if is_chunk and wire.is_idle and not wire.replies[0].is_success:
             await _reset(wire)  # after a chunk that failed nothing else is sure (RFC 3030, 2)
     else:
@@ -133,6 +119,14 @@ async def run(
         is_final=manner.is_lmtp,
         is_each=manner.is_lmtp,
     )
+
+
+def _merged(
+    verdicts: Sequence[DeliveryResult | None], outcomes: Sequence[DeliveryResult]
+) -> list[DeliveryResult]:
+    """The outcomes in the places of those who were accepted."""
+    rest = iter(outcomes)
+    return [next(rest) if verdict is None else verdict for verdict in verdicts]
 
 
 async def _introduce(
@@ -161,16 +155,9 @@ def is_stale(connection: Connection) -> bool:
     return isinstance(fault, ConnectionLost) and fault.stage in _BEFORE_MAIL_WAS_ANSWERED
 
 
-def _is_chunk(offers: Offers, message: OutboundMessage, manner: Manner) -> bool:
+def _is_chunk(offers: Offers, recipients: int, manner: Manner) -> bool:
     """Whether one chunk takes the place of DATA: where that saves a round trip, see `bdat`."""
-    return (
-        manner.is_chunking
-        and offers.chunking
-        and not manner.is_lmtp
-        and message.in_memory is not None
-        and message.size <= SINGLE_WRITE_OCTETS_MAX
-        and (len(message.recipients) > 1 or not offers.pipelining)
-    )
+    return offers.chunking and not manner.is_lmtp and (recipients > 1 or not offers.pipelining)
 
 
 async def _negotiate(
@@ -199,19 +186,12 @@ async def _negotiate(
     if not offers.pipelining:
         await _tell_one_by_one(connection, ahead)
         replies = await _one_by_one(wire, commands, timeout)
+    elif recipients == 1 and has_data:
+        commands.append(b"DATA")
+        return await _in_one_group(connection, ahead, commands, _ENVELOPE_OF_ONE)
     else:
-        is_data_among_them = has_data and recipients == 1
-        stages: Sequence[Stage] = _ENVELOPE_OF_ONE
-        if is_data_among_them:
-            commands.append(b"DATA")
-        else:
-            stages = (Stage.MAIL, *(Stage.RCPT,) * recipients)
-        if ahead:
-            replies = await _in_one_group(connection, ahead, commands, stages)
-        else:
-            replies = await wire.exchange(commands, stages, timeout)
-        if is_data_among_them:
-            return replies
+        stages = (Stage.MAIL, *(Stage.RCPT,) * recipients)
+        replies = await _in_one_group(connection, ahead, commands, stages)
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     if None in verdicts and has_data:
         replies = replies + await wire.exchange((b"DATA",), _DATA, timeout)
@@ -230,15 +210,25 @@ async def _one_by_one(wire: WireProtocol, commands: list[bytes], timeout: float)
     return replies
 
 
-async def _in_one_group(
+def _in_one_group(
+    connection: Connection,
+    ahead: Sequence[bytes],
+    commands: Sequence[bytes],
+    stages: Sequence[Stage],
+) -> Awaitable[list[Reply]]:
+    """Send `commands` behind those that go ahead of MAIL, in one write, for their replies."""
+    if ahead:
+        return _behind_others(connection, ahead, commands, stages)
+    return connection.wire.exchange(commands, stages, connection.timeouts.command)
+
+
+async def _behind_others(
     connection: Connection,
     ahead: Sequence[bytes],
     commands: Sequence[bytes],
     stages: Sequence[Stage],
 ) -> list[Reply]:
-    """Send `commands` behind those that go ahead of MAIL, in one write; return their replies."""
-    wire, timeout = connection.wire, connection.timeouts.command
-    told = len(ahead)
+    wire, timeout, told = connection.wire, connection.timeouts.command, len(ahead)
     replies = await wire.exchange((*ahead, *commands), (*_AHEAD * told, *stages), timeout)
     _note_refusal(connection, replies[:told])
     return replies[told:]
@@ -280,51 +270,6 @@ async def _reset(wire: WireProtocol) -> None:
     answers = await wire.exchange((b"RSET",), _RSET, RSET_TIMEOUT)
     if wire.is_idle and not answers[0].is_success:
         wire.abort()
-
-
-def _send_whole(wire: WireProtocol, message: OutboundMessage, *, is_chunk: bool) -> bool:
-    """Send mail data that is in memory and what ends it in one write; False if nobody is there."""
-    assert message.in_memory is not None, "the caller has looked"
-    if is_chunk:
-        data = b"".join((message.prefix, *message.in_memory))
-        is_ended = not data or data.endswith(b"\r\n")
-        octets = last_chunk(data if is_ended else data + b"\r\n")
-    else:
-        octets = b"".join((message.prefix, *message.in_memory, _FINAL_DOT))
-        if not (octets.endswith(_END_OF_DATA) or octets == _FINAL_DOT):
-            octets = octets.removesuffix(_FINAL_DOT) + _END_OF_DATA
-        is_empty = octets == _FINAL_DOT
-        assert is_empty or not octets.startswith(_FINAL_DOT), "mail data that ends early"
-        assert octets.rfind(_END_OF_DATA, 0, -1) < 0, "mail data that ends early"
-    _ask_client(message)
-    return wire.send(octets)
-
-
-async def _send_stream(wire: WireProtocol, message: OutboundMessage, timeout: float) -> bool:
-    """Send mail data and the final dot; False if the backend broke in before our dot."""
-    tail = b"\r\n"  # the last octets before what comes next; the data starts on a new line
-    async with aclosing(message.stream()) as chunks:
-        async for chunk in chunks:
-            assert _END_OF_DATA not in tail + chunk[:4], "mail data that ends early"
-            assert chunk.rfind(_END_OF_DATA) < 0, "mail data that ends early"
-            tail = (tail + chunk[-4:])[-4:]
-            view = memoryview(chunk)
-            while view:
-                wire.send(view[:CHUNK_OCTETS_MAX])
-                view = view[CHUNK_OCTETS_MAX:]
-                await wire.drain(timeout)
-                await sleep(0)  # a chunk takes a millisecond or two, and others are waiting
-                if wire.has_news:
-                    return False
-    end = _FINAL_DOT if tail.endswith(b"\r\n") else _END_OF_DATA
-    assert (tail + end).find(_END_OF_DATA) == len(tail + end) - 5, "mail data that ends early"
-    _ask_client(message)
-    return wire.send(end)
-
-
-def _ask_client(message: OutboundMessage) -> None:
-    if not message.may_send_dot():
-        raise ClientGone("the client left before the final dot to the backend")
 
 
 def _outcomes(

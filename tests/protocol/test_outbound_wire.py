@@ -20,6 +20,7 @@ from mailshed.relay.backend import Origin, OutboundMessage
 from mailshed.relay.connection import Connection, Timeouts
 from mailshed.relay.manner import Identity, Manner
 from mailshed.relay.offers import Offers
+from mailshed.relay.sending import send_stream, send_whole
 from mailshed.relay.wire import WireProtocol
 from mailshed.terms import QueueId, Stage
 from tests.support.clock import ManualClock
@@ -104,9 +105,9 @@ def test_mail_data_has_one_end_for_every_reader(
         wire.expect((Stage.DOT,))
         message = outbound(again, prefix=prefix, is_streamed=is_streamed)
         if is_streamed:
-            assert await transaction._send_stream(wire, message, DEADLINE)
+            assert await send_stream(wire, message, DEADLINE)
         else:
-            assert transaction._send_whole(wire, message, is_chunk=False)
+            assert send_whole(wire, message, is_chunk=False)
         return wire.sent
 
     sent = b"\r\n" + asyncio.run(story())

@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mailshed.clock import SystemClock
 from mailshed.errors import ClientGone
@@ -358,48 +355,6 @@ class TestContent:
         with pytest.raises(OSError, match="the file is gone"):
             await run(connection, message)
         assert not connection.wire.is_idle
-
-
-# Lines in wire form: any octets but CR and LF, a leading dot doubled.
-LINES = st.lists(
-    st.binary(max_size=6).map(lambda line: line.replace(b"\r", b"x").replace(b"\n", b".")),
-    max_size=8,
-)
-
-
-@given(lines=LINES, cuts=st.lists(st.integers(0, 80)), is_streamed=st.booleans())
-def test_any_body_in_wire_form_has_exactly_one_end(
-    lines: list[bytes], cuts: list[int], *, is_streamed: bool
-) -> None:
-    """On the very octets written: they end in the end of data, and it stands nowhere else."""
-    stuffed = [b"." + line if line.startswith(b".") else line for line in lines]
-    body = b"".join(line + b"\r\n" for line in stuffed)
-    positions = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
-    pieces = [body[a:b] for a, b in pairwise(positions)]
-
-    async def case() -> bytes:
-        wire = NotingWire(asyncio.get_running_loop())
-        wire.expect((Stage.DOT,))
-        message = outbound(pieces, is_streamed=is_streamed)
-        if is_streamed:
-            assert await transaction._send_stream(wire, message, DEADLINE)
-        else:
-            assert transaction._send_whole(wire, message, is_chunk=False)
-        return wire.sent
-
-    sent = asyncio.run(case())
-    assert sent == body + b".\r\n"
-    assert (b"\r\n" + sent).count(b"\r\n.\r\n") == 1
-
-
-class NotingWire(WireProtocol):
-    """Keeps what would be sent."""
-
-    sent = b""
-
-    def send(self, data: bytes | memoryview) -> bool:
-        self.sent += bytes(data)
-        return True
 
 
 class TestLargeContent:

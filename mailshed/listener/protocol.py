@@ -48,6 +48,7 @@ from mailshed.mail.envelope import Client
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
 from mailshed.supervisor import Supervisor
+from mailshed.turnstile import Turnstile
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class SmtpSession(SMTP):
     policy: ListenerPolicy
     handshakes: Handshakes | None
     tasks: Supervisor
+    departures: Turnstile
 
     client: Client
     arrived: Client
@@ -148,7 +150,7 @@ class SmtpSession(SMTP):
     def eof_received(self) -> bool:
         """Note the end of input; commands that came before it are still answered."""
         self.reader.is_eof_seen = True
-        self._advance()
+        self.departures.do(self._advance)
         return True
 
     def pause_writing(self) -> None:

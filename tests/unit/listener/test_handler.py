@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,7 @@ from mailshed.admission.sessions import Standing, Visitor
 from mailshed.authentication.sasl import Credentials, Mechanism, credentials
 from mailshed.config.policy import ListenerPolicy, ProxyMode, SessionLimits
 from mailshed.errors import ClientGone, CredentialsError
-from mailshed.listener.handler import Handler
+from mailshed.listener.handler import MESSAGES_PER_TURN, Handler
 from mailshed.listener.protocol import SmtpSession
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
@@ -521,6 +522,25 @@ async def test_the_pipeline_sees_whether_the_client_is_still_there(bench: Bench)
     assert not bench.pipeline.is_client_gone()
     cast("Any", session).is_client_gone = True
     assert bench.pipeline.is_client_gone()
+
+
+async def test_many_messages_that_end_together_are_begun_with_a_few_at_a_time(
+    bench: Bench,
+) -> None:
+    """The loop turns in between; all are answered, and the first come first."""
+    count, answers = 3 * MESSAGES_PER_TURN, list[Reply | None]()
+    sessions = [bench.connected(("127.0.0.1", number)) for number in range(1, count + 1)]
+    for session in sessions:
+        bench.handler.content(session, bench.content(), answers.append)
+    begun = []
+    while len(answers) < count:
+        await asyncio.sleep(0)
+        begun.append(len(bench.pipeline.envelopes))
+    steps = [after - before for before, after in pairwise([0, *begun])]
+    assert max(steps) == MESSAGES_PER_TURN
+    ports = [envelope.client.port for envelope in bench.pipeline.envelopes]
+    assert ports == list(range(1, count + 1))
+    assert answers == [OK] * count
 
 
 async def test_the_reply_goes_to_the_session_at_once_and_only_once(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from mailshed.listener import protocol
 from mailshed.listener.deadlines import PAUSE_LOOK, Phase
 from mailshed.listener.protocol import REPLIES_HELD_MAX, STEPS_PER_TURN, SmtpSession
 from mailshed.listener.reader import BUFFER_LIMIT
-from mailshed.listener.server import SessionFactory
+from mailshed.listener.server import DEPARTURES_PER_TURN, SessionFactory
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
 from mailshed.mail.reply import make
@@ -232,6 +232,29 @@ async def test_a_client_is_gone_when_input_ended_without_quit(
     assert desk.session.is_client_gone is is_gone
     await desk.end()
     assert desk.session.is_client_gone
+
+
+async def test_clients_that_leave_together_are_let_go_a_few_at_a_time() -> None:
+    """The loop turns in between."""
+    handler = ScriptedHandler()
+    factory = SessionFactory(
+        policy=ListenerPolicy(name="smtp"),
+        hostname=HOSTNAME,
+        handler=handler,
+        limits=session_limits(),
+    )
+    wires = [Wire(factory()) for _ in range(3 * DEPARTURES_PER_TURN)]
+    for wire in wires:
+        wire.session.connection_made(wire)
+    await settle()
+    for wire in wires:
+        wire.session.eof_received()
+    closed = []
+    while not all(wire.is_closing() for wire in wires):
+        closed.append(sum(wire.is_closing() for wire in wires))
+        await asyncio.sleep(0)
+    assert closed == [DEPARTURES_PER_TURN, 2 * DEPARTURES_PER_TURN]
+    await until(lambda: all(wire.session.transport is None for wire in wires), "all have left")
 
 
 async def test_a_session_is_idle_outside_transactions(desk: Desk) -> None:

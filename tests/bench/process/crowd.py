@@ -7,6 +7,7 @@ bench some 50 us.
 
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,18 +18,29 @@ HELLO = b"EHLO idle.example\r\n"
 _NETWORKS = 250
 _AT_ONCE = 200
 """How many connect and greet together."""
+_AT_ONCE_AND_HARD = struct.pack("ii", 1, 0)
+"""struct linger of socket(7): close(2) sends RST."""
 _IP_BIND_ADDRESS_NO_PORT = 24
 """Of <linux/in.h>: the port is chosen at the connect, so there is one for each destination."""
 
 
 @contextmanager
-def crowd(port: int, count: int) -> Iterator[None]:
-    """So many sessions that have said EHLO and heard the answer; they leave all at once."""
+def crowd(port: int, count: int, *, is_vanishing: bool = False) -> Iterator[None]:
+    """So many sessions that have said EHLO and heard the answer; they leave all at once.
+
+    Vanishing ones reset their connections.
+    """
     with ExitStack() as stack:
-        for begun in range(0, count, _AT_ONCE):
+        clients: list[socket.socket] = []
+        while (begun := len(clients)) < count:
             numbers = range(begun, min(count, begun + _AT_ONCE))
-            _greet([stack.enter_context(_connect(port, _address(number))) for number in numbers])
+            some = [stack.enter_context(_connect(port, _address(number))) for number in numbers]
+            _greet(some)
+            clients += some
         yield
+        if is_vanishing:
+            for client in clients:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE_AND_HARD)
 
 
 def is_whole(reply: bytes) -> bool:

@@ -99,6 +99,13 @@ def coming(at: Place, size: Size) -> None:
     wait_until(lambda: at.daemon.metrics().total("smtp_sessions") < _FEW, "they are gone")
 
 
+def vanishing(at: Place, size: Size) -> None:
+    """10,000 idle sessions break off all at once, with RST."""
+    with crowd(at.daemon.port, size.sessions, is_vanishing=True):
+        pass
+    wait_until(lambda: at.daemon.metrics().total("smtp_sessions") < _FEW, "they are gone")
+
+
 def scrapes(at: Place, size: Size) -> None:
     """/metrics and `status` beside mail."""
     with _mail(at):
@@ -161,7 +168,8 @@ def drained(at: Place, _size: Size) -> None:
 
 
 PASSING: tuple[Load, ...] = (
-    *(letters, strangers, pictures, scans, greetings, handshakes, coming, scrapes, reloads),
+    *(letters, strangers, pictures, scans, greetings, handshakes, coming, vanishing),
+    *(scrapes, reloads),
 )
 SPOOLING: tuple[Load, ...] = (stored, scans_stored, listings, drained)
 

@@ -1,6 +1,7 @@
 """So many in a turn, in the order in which they came."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ async def test_up_to_the_limit_work_is_done_at_once() -> None:
     done: list[int] = []
     turnstile = Turnstile(3)
     for number in range(5):
-        turnstile.do(lambda number=number: done.append(number))
+        turnstile.do(partial(done.append, number))
     assert done == [0, 1, 2]
     assert len(turnstile) == 2
 
@@ -22,7 +23,7 @@ async def test_the_rest_is_done_in_the_next_turns_in_order() -> None:
     done: list[int] = []
     turnstile = Turnstile(3)
     for number in range(10):
-        turnstile.do(lambda number=number: done.append(number))
+        turnstile.do(partial(done.append, number))
     counts = []
     while turnstile:
         await asyncio.sleep(0)

@@ -134,6 +134,11 @@ bench: $(VENV)/.dev ## Measure throughput beside six others; a quarter of an hou
 bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue
 
+.PHONY: bench-engines
+bench-engines: $(VENV)/.dev ## Measure what our engine gains over the libraries' own classes (needs gcc)
+	$(BIN)/python -m tests.bench.engines
+	$(BIN)/python -m tests.bench.overrides
+
 .PHONY: bench-slow-sessions
 bench-slow-sessions: $(VENV)/.dev ## Measure 10,000 slow sessions and floods of connections (needs gcc)
 	$(BIN)/python -m tests.bench.slow_sessions

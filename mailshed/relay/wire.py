@@ -1,7 +1,7 @@
 """The bytes between us and one backend: groups of commands out, raw replies back, paired by count.
 
 aiosmtplib connects and reads the greeting; then `WireProtocol` takes its transport over, because a
-relay needs four things that the stock protocol does not do. Commands go out in one write and their
+relay needs four things that its own protocol does not do. Commands go out in one write and their
 replies are awaited as one group (RFC 2920). Replies stay the bytes that came. The mail data honours
 flow control, so a slow backend does not fill our memory. And nothing is ever guessed about pairing:
 the n-th reply answers the n-th command, a reply that nobody asked for ends the connection, and so
@@ -20,8 +20,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from typing import cast
-
-from aiosmtplib.protocol import SMTPProtocol
 
 from mailshed.clock import Clock
 from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut
@@ -45,11 +43,11 @@ _CONTROLS = bytes((*range(32), 127))
 _DATA, _DOT = Stage.DATA, Stage.DOT
 
 
-class WireProtocol(SMTPProtocol):
+class WireProtocol(asyncio.Protocol):
     """One connection to a backend after EHLO. Used by one mail transaction at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
+        self._loop = loop
         self.replies: list[Reply] = []
         """The replies of the group that was sent last, as far as they have come."""
         self.fault: BackendError | None = None
@@ -67,6 +65,7 @@ class WireProtocol(SMTPProtocol):
         self._lines: list[bytes] = []  # of a multi-line reply that is not complete yet
         self._rest = b""  # of a line that is not complete yet
         self._out: asyncio.Transport | None = None
+        self._paused = False  # as the transport has enough to send for now
         self._waiter: asyncio.Future[list[Reply]] | None = None  # for the replies of the group
         self._room: asyncio.Future[None] | None = None  # for a transport that takes more
         self._timeout = 0.0
@@ -205,7 +204,6 @@ class WireProtocol(SMTPProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over."""
-        super().connection_made(transport)
         self._take_over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
@@ -241,16 +239,19 @@ class WireProtocol(SMTPProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end, whoever caused it."""
-        super().connection_lost(exc)
         self._out = None
         self._break(ConnectionLost, f"connection lost: {exc or 'closed'}")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def pause_writing(self) -> None:
+        """Let `drain` wait."""
+        self._paused = True
+
     def resume_writing(self) -> None:
         """Let `drain` return."""
-        super().resume_writing()
+        self._paused = False
         self._make_room()
 
     # Inside.

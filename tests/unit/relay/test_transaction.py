@@ -370,7 +370,7 @@ class TestLargeContent:
         buffered: list[int] = []
         async with ScriptedBackend(receive_buffer=16 * 1024) as server:
             connection = await connect(server)
-            out = connection.wire.transport
+            out = connection.wire._out
             assert isinstance(out, asyncio.WriteTransport)
             handed_over = 0
             pieces = self.pieces(16 * MIB)
@@ -402,7 +402,7 @@ class TestLargeContent:
     async def test_one_huge_chunk_is_cut(
         self, server: ScriptedBackend, connection: Connection
     ) -> None:
-        out = connection.wire.transport
+        out = connection.wire._out
         assert isinstance(out, asyncio.WriteTransport)
         body = b"".join(self.pieces())
         server.may_read.clear()

@@ -1,4 +1,3 @@
-# ruff: noqa: N802, D102 - names and meaning of the hooks are aiosmtpd's
 """What aiosmtpd's own class asks in the middle of its dialog: answered with our policy.
 
 Each hook does what the command of the same name does in `commands`, with the same `MailHandler`,
@@ -8,6 +7,7 @@ one policy and two dialogs. What the library has answered by itself does not com
 Addresses come as the library has rewritten them, parameters in upper case, mail data un-stuffed and
 whole; they are put into the form of the wire again, and judged as if the client had sent them so.
 """
+# ruff: noqa: N802, D102 - names and meaning of the hooks are aiosmtpd's
 
 import asyncio
 from functools import partial

@@ -131,7 +131,7 @@ bench: $(VENV)/.dev ## Measure throughput beside six others; a quarter of an hou
 	$(BIN)/python -m tests.bench
 
 .PHONY: bench-queue
-bench-queue: $(VENV)/.dev ## Measure a queue of 100,000 messages and durable acknowledgements
+bench-queue: $(VENV)/.dev ## Measure a queue of 1,000,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue
 
 .PHONY: bench-engines

@@ -1,50 +1,49 @@
 """`python -m tests.bench.queue`: what a long queue costs, and what a durable acknowledgement costs.
 
-Three measurements, each against something in the same run:
+Three measurements, each against something in the same run (`--only` makes one of them):
 
-- *A long queue*: the daemon's memory, its start, the command line and the drain with 100,000
-  messages in the spool, beside the same with 1,000. The drain goes to the sink written in C.
-- *Durable acknowledgements*: all mail is forced into the spool (the backend is away), beside a
-  Postfix that puts the same mail on hold. Both answer after their own sync, on the same disk, to
-  the same client. The time of a commit is read from mailshed's own metric.
-- *A large message*: how many commits begin after a small clinical message was handed to the spool's
-  writer, up to its own, while bulk messages of 25 MiB are being stored. Its own is one; one more is
-  the group that the writer had in hand already.
+- `durable`: acknowledgements of mail that is forced into the spool, beside a Postfix that puts the
+  same mail on hold (`durable`).
+- `queue`: the daemon's start, memory, command line and drain with a million messages in the spool,
+  beside the same with 20,000 (`long_queue`). Takes 2 GB of disk for a while; `--messages` chooses.
+- `large`: how many commits begin after a small clinical message was handed to the spool's writer,
+  up to its own, while bulk messages of 25 MiB are being stored (`beside`). Its own is one; one more
+  is the group that the writer had in hand already.
 
-About six minutes; `--quick` is a smoke test of the bench itself.
+About ten minutes; `--quick` is a smoke test of the bench itself.
 """
 
 import argparse
 import asyncio
-import contextlib
-import statistics
+import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.beside import Beside, measure_beside
-from tests.bench.tools import NoCompilerError, Run, Sink, build, generate
-from tests.support.daemon import Daemon, Scrape
-from tests.support.postfix import Postfix
-from tests.support.processes import free_port, resident_octets, wait_until
+from tests.bench.durable import Disk, Durable, measure_durable
+from tests.bench.long_queue import LongQueue, measure_queues
+from tests.bench.tools import NoCompilerError, build
 
-_DRAIN_DEADLINE = 900.0
+PARTS = ("durable", "queue", "large")
 _MIB = 1024 * 1024
+# Octets of disk for each message beside its content, files of the WAL included; generous.
+_DISK_PER_MESSAGE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """How much of everything."""
 
-    queues: tuple[int, ...] = (1_000, 100_000)
-    queue_octets: int = 2 * 1024
-    fill_at_once: int = 20_000
+    queues: tuple[int, ...] = (20_000, 1_000_000)
+    queue_octets: int = 1024
+    drained: int = 15_000
+    drain_rounds: int = 3
     acknowledged: int = 6_000
     acknowledged_octets: int = 10 * 1024
-    connections: tuple[int, ...] = (20, 100)
+    connections: tuple[int, ...] = (20, 100, 200)
     rounds: int = 3
     large_messages: int = 4
     large_octets: int = 25 * _MIB
@@ -53,6 +52,8 @@ class Size:
 
 QUICK = Size(
     queues=(50, 200),
+    drained=150,
+    drain_rounds=1,
     acknowledged=100,
     connections=(20,),
     rounds=1,
@@ -62,233 +63,110 @@ QUICK = Size(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LongQueue:
-    """What was measured with `messages` in the spool; seconds and octets."""
-
-    messages: int
-    resident: int
-    resident_after_start: int
-    start: float
-    start_after_kill: float
-    verified: float
-    """From the start until the spool is well, if it has to be read in full before."""
-    count: float
-    listing: float
-    drain_rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durable:
-    """Acknowledgements a second, medians of the rounds; latency of mailshed's, in seconds."""
-
-    connections: int
-    mailshed: float
-    postfix: float
-    mailshed_p99: float
-    postfix_p99: float
-
-
-# A long queue.
-
-
-def measure_queue(folder: Path, messages: int, size: Size) -> LongQueue:
-    """Fill the spool of a daemon, look at it, start it anew, drain it."""
-    port = free_port()
-    with Daemon(
-        folder=folder / f"queue-{messages}",
-        backend_port=port,
-        overrides={"backends": [_backend(port)], "log": {"level": "warning"}},
-    ) as daemon:
-        for begun in range(0, messages, size.fill_at_once):
-            generate(
-                daemon.port,
-                connections=20,
-                messages=min(size.fill_at_once, messages - begun),
-                octets=size.queue_octets,
-                mode="reuse",
-            )
-        wait_until(lambda: daemon.metrics().total("queue_messages") == messages, "all are queued")
-        resident = resident_octets(daemon.pid)
-        daemon.kill()
-        start_after_kill = _seconds_to_start(daemon)
-        assert daemon.terminate() == 0
-        # What says that nothing has happened to the database since it was closed.
-        (daemon.folder / "spool/condition").unlink()
-        verified = _seconds_to_start(daemon)
-        assert daemon.terminate() == 0
-        start = _seconds_to_start(daemon)
-        after_start = resident_octets(daemon.pid)
-        count, listing = _seconds_of(daemon, "count"), _seconds_of(daemon, "list")
-        with Sink(folder, port) as sink:
-            rate = _drain_rate(sink, messages)
-            daemon.wait_spool_empty()
-    return LongQueue(
-        messages=messages,
-        resident=resident,
-        resident_after_start=after_start,
-        start=start,
-        start_after_kill=start_after_kill,
-        verified=verified,
-        count=count,
-        listing=listing,
-        drain_rate=rate,
-    )
-
-
-def _backend(port: int) -> dict[str, object]:
-    return {"name": "sink", "host": "127.0.0.1", "port": port, "in_flight_max": 20}
-
-
-def _seconds_to_start(daemon: Daemon) -> float:
-    """Until it is ready and its spool is well."""
-    began = time.monotonic()
-    daemon.start()
-    wait_until(lambda: daemon.metrics().total("spool_healthy") == 1, "the spool is well")
-    return time.monotonic() - began
-
-
-def _seconds_of(daemon: Daemon, verb: str) -> float:
-    began = time.monotonic()
-    daemon.command("queue", verb)
-    return time.monotonic() - began
-
-
-def _drain_rate(sink: Sink, messages: int) -> float:
-    """Messages a second between the first and the last tenth."""
-    marks = []
-    for share in (0.1, 0.9):
-        _wait_taken(sink, int(share * messages))
-        marks.append((time.monotonic(), sink.taken))
-    _wait_taken(sink, messages)
-    (began, first), (ended, last) = marks
-    return (last - first) / max(ended - began, 1e-9)
-
-
-def _wait_taken(sink: Sink, count: int) -> None:
-    wait_until(lambda: sink.taken >= count, f"{count} messages are drained", _DRAIN_DEADLINE)
-
-
-# Durable acknowledgements.
-
-
-def measure_durable(folder: Path, size: Size) -> tuple[list[Durable], float]:
-    """Rates by number of connections, and the 99th percentile of mailshed's commits in seconds."""
-    results = []
-    with (
-        _holding_postfix() as server,
-        Daemon(
-            folder=folder / "durable",
-            backend_port=(port := free_port()),
-            overrides={"backends": [_backend(port)]},
-        ) as daemon,
-    ):
-        for connections in size.connections:
-            ours, theirs = [], []
-            for _ in range(size.rounds):
-                ours.append(_acknowledge(daemon.port, connections, size))
-                theirs.append(_acknowledge(server.port, connections, size))
-            results.append(
-                Durable(
-                    connections=connections,
-                    mailshed=_rate(ours),
-                    postfix=_rate(theirs),
-                    mailshed_p99=statistics.median(run.p99_seconds for run in ours),
-                    postfix_p99=statistics.median(run.p99_seconds for run in theirs),
-                )
-            )
-        return results, histogram_quantile(daemon.metrics(), "spool_sync_seconds", 0.99)
-
-
-def _acknowledge(port: int, connections: int, size: Size) -> Run:
-    return generate(
-        port,
-        connections=connections,
-        messages=size.acknowledged,
-        octets=size.acknowledged_octets,
-        mode="reuse",
-    )
-
-
-def _rate(runs: list[Run]) -> float:
-    return statistics.median(run.messages / run.seconds for run in runs)
-
-
-@contextlib.contextmanager
-def _holding_postfix() -> Iterator[Postfix]:
-    """A Postfix that accepts and keeps: mail is put on hold, so it does nothing but store it."""
-    settings = {
-        "smtpd_relay_restrictions": "check_client_access static:HOLD",
-        "in_flow_delay": "0",
-    }
-    with Postfix(smtpd_processes=200, settings=settings) as server:
-        yield server
-
-
-def histogram_quantile(scrape: Scrape, name: str, share: float) -> float:
-    """The quantile as Prometheus estimates it: linear within the bucket that has it."""
-    buckets = sorted(
-        (float(labels["le"]), value)
-        for sample, labels, value in scrape.samples
-        if sample == f"mailshed_{name}_bucket"
-    )
-    wanted = share * buckets[-1][1]
-    below, before = 0.0, 0.0
-    for bound, count in buckets:
-        if count >= wanted:
-            within = (wanted - before) / (count - before) if count > before else 1.0
-            return below if bound == float("inf") else below + (bound - below) * within
-        below, before = bound, count
-    return below
-
-
-# All of it.
-
-
-def run(size: Size) -> str:
-    """Measure everything; the figures for people."""
+def run(size: Size, parts: Sequence[str] = PARTS) -> str:
+    """Measure these parts; the figures for people."""
+    texts = []
     with tempfile.TemporaryDirectory(prefix="mailshed-queue-", dir="/var/tmp") as name:
         folder = Path(name)
-        durable, sync_p99 = measure_durable(folder, size)
-        queues = [measure_queue(folder, messages, size) for messages in size.queues]
-        beside = asyncio.run(
-            measure_beside(
-                folder,
-                large_messages=size.large_messages,
-                large_octets=size.large_octets,
-                small_messages=size.small_messages,
-            )
-        )
-    return table(queues, durable, sync_p99, beside, size)
+        if "durable" in parts:
+            texts.append(_durable(folder, size))
+        if "queue" in parts:
+            texts.append(_long_queue(folder, size))
+        if "large" in parts:
+            texts.append(_large(folder, size))
+    return "\n".join(texts)
 
 
-def table(
-    queues: list[LongQueue], durable: list[Durable], sync_p99: float, beside: Beside, size: Size
-) -> str:
-    """The figures as text."""
+def _durable(folder: Path, size: Size) -> str:
+    durable, disk, sync_p99 = measure_durable(
+        folder,
+        connections=size.connections,
+        messages=size.acknowledged,
+        octets=size.acknowledged_octets,
+        rounds=size.rounds,
+    )
+    return durable_table(durable, disk, sync_p99, size)
+
+
+def durable_table(durable: list[Durable], disk: Disk, sync_p99: float, size: Size) -> str:
+    """The figures of acknowledgements as text."""
     lines = [
-        f"{size.queue_octets // 1024} KiB messages in the spool:",
-        (
-            f"  {'queued':>8}{'MiB':>7}{'after start':>13}{'start s':>9}{'after kill':>12}"
-            f"{'verified':>10}{'count s':>9}{'list s':>8}{'drained/s':>11}"
-        ),
-        *(
-            f"  {each.messages:>8,}{each.resident / _MIB:>7.0f}"
-            f"{each.resident_after_start / _MIB:>13.0f}{each.start:>9.2f}"
-            f"{each.start_after_kill:>12.2f}{each.verified:>10.2f}{each.count:>9.2f}{each.listing:>8.2f}"
-            f"{each.drain_rate:>11,.0f}"
-            for each in queues
-        ),
-        "",
         f"durable acknowledgements of {size.acknowledged_octets // 1024} KiB messages:",
-        f"  {'connections':>11}{'mailshed/s':>12}{'p99 ms':>8}{'Postfix/s':>11}{'p99 ms':>8}",
+        (
+            f"  {'connections':>11}{'mailshed/s':>12}{'p99 ms':>8}{'CPU us':>8}{'a commit':>10}"
+            f"{'Postfix/s':>11}{'p99 ms':>8}{'CPU us':>8}{'ratio':>7}"
+        ),
         *(
             f"  {each.connections:>11}{each.mailshed:>12,.0f}{each.mailshed_p99 * 1e3:>8.0f}"
-            f"{each.postfix:>11,.0f}{each.postfix_p99 * 1e3:>8.0f}"
+            f"{each.mailshed_cpu * 1e6:>8,.0f}{each.messages_per_commit:>10.1f}"
+            f"{each.postfix:>11,.0f}{each.postfix_p99 * 1e3:>8.0f}{each.postfix_cpu * 1e6:>8,.0f}"
+            f"{each.ratio:>7.2f}"
             for each in durable
         ),
         f"  99 % of mailshed's commits took less than {sync_p99 * 1e3:.1f} ms (spool_sync_seconds)",
-        "",
+        (
+            "  the disk alone makes 64 KiB durable in"
+            f" {disk.p50 * 1e3:.1f} ms, 99 % of the time in {disk.p99 * 1e3:.1f} ms"
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _long_queue(folder: Path, size: Size) -> str:
+    needed = sum(size.queues) * (size.queue_octets + _DISK_PER_MESSAGE)
+    free = shutil.disk_usage(folder).free
+    if free < 2 * needed:
+        return (
+            f"a long queue: {free // _MIB} MiB of disk are free, {2 * needed // _MIB} are wanted\n"
+        )
+    queues = measure_queues(
+        folder, size.queues, size.queue_octets, drained=size.drained, rounds=size.drain_rounds
+    )
+    return queue_table(queues, size)
+
+
+def queue_table(queues: list[LongQueue], size: Size) -> str:
+    """The figures of the queues as text; the drain beside that of the first queue."""
+    lines = [
+        f"{size.queue_octets // 1024} KiB messages in the spool; seconds:",
+        (
+            f"  {'queued':>9}{'MiB':>7}{'filled':>8}{'start':>7}{'cold':>7}{'killed':>8}"
+            f"{'verified':>10}{'count':>7}{'list':>7}{'scrape':>8}{'RSS MiB':>9}"
+        ),
+        *(
+            f"  {each.messages:>9,}{each.octets / _MIB:>7,.0f}{each.filled:>8.1f}{each.start:>7.2f}"
+            f"{each.start_cold:>7.2f}{each.start_after_kill:>8.2f}{each.verified:>10.2f}"
+            f"{each.count:>7.2f}{each.listing:>7.2f}{each.scrape:>8.3f}{each.resident / _MIB:>9.0f}"
+            for each in queues
+        ),
+        f"  {'queued':>9}  first {size.drained:,} drained, messages/s and CPU us a message:",
+        *(
+            f"  {each.messages:>9,}  median {each.drain_rate:,.0f}/s"
+            f" ({', '.join(f'{rate:,.0f}' for rate in each.drain_rates)})"
+            f" = {each.drain_rate / queues[0].drain_rate:.2f}x,"
+            f" least {min(each.drain_cpu) * 1e6:.0f} us"
+            f" ({', '.join(f'{cpu * 1e6:.0f}' for cpu in each.drain_cpu)})"
+            for each in queues
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _large(folder: Path, size: Size) -> str:
+    beside = asyncio.run(
+        measure_beside(
+            folder,
+            large_messages=size.large_messages,
+            large_octets=size.large_octets,
+            small_messages=size.small_messages,
+        )
+    )
+    return large_table(beside, size)
+
+
+def large_table(beside: Beside, size: Size) -> str:
+    """The figures of a small message beside large ones as text."""
+    lines = [
         (
             f"a small clinical message beside {size.large_messages} bulk messages of "
             f"{size.large_octets // _MIB} MiB ({beside.groups} commits):"
@@ -309,14 +187,21 @@ def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.queue", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test of the bench itself")
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part")
+    parser.add_argument(
+        "--messages", type=int, action="append", help="length of a queue, several times for several"
+    )
     arguments = parser.parse_args()
+    size = QUICK if arguments.quick else Size()
+    if arguments.messages:
+        size = replace(size, queues=tuple(sorted(arguments.messages)))
     try:
         build("smtp_gen")
         build("smtp_sink")
     except NoCompilerError as error:
         sys.stderr.write(f"{error}\n")
         return 69
-    sys.stdout.write(run(QUICK if arguments.quick else Size()))
+    sys.stdout.write(run(size, arguments.only or PARTS))
     return 0
 
 

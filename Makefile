@@ -22,7 +22,7 @@ QUICK := tests/unit tests/contract tests/protocol tests/tidy
 # What only computes runs on all cores; so do stories that mostly wait, file by file. What measures
 # runs by itself, after all others.
 PARALLEL := $(QUICK) tests/simulation tests/support tests/fuzz
-STORIES := tests/e2e tests/fault
+STORIES := tests/e2e tests/fault tests/interop
 MEASURED := tests/e2e/test_overload.py tests/e2e/test_large_messages.py tests/fault/test_flapping.py tests/bench
 
 .PHONY: help
@@ -93,6 +93,11 @@ fuzz: $(VENV)/.dev ## Search each parser for SECONDS (60) for what breaks it (x8
 .PHONY: test-third-party
 test-third-party: $(VENV)/.dev ## Let nmap, testssl.sh, sslscan, swaks and aiosmtpd's tests at it
 	$(BIN)/python -m tests.third_party
+
+.PHONY: test-interop
+test-interop: $(VENV)/.dev ## Ten clients, five mail servers: writes docs/interoperability.md (root)
+	$(BIN)/python -m tests.support.debian
+	$(BIN)/python -m tests.interop
 
 .PHONY: check format lint types layers quick
 check: format lint types layers quick ## Format, lint, types, layers and the quick tests; before every commit

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-_FOLDER_MARKS = {"e2e": pytest.mark.e2e, "fault": pytest.mark.fault, "bench": pytest.mark.e2e}
+_FOLDER_MARKS = {
+    "e2e": pytest.mark.e2e,
+    "fault": pytest.mark.fault,
+    "bench": pytest.mark.e2e,
+    "interop": pytest.mark.e2e,
+}
 _HERE = Path(__file__).parent
 
 

@@ -9,19 +9,16 @@ no queue of its own in this set-up.
 
 import contextlib
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.debian import program
 from tests.support.load import DOMAIN
+from tests.support.npm import npm_package
 from tests.support.processes import Process, free_port
 
 VERSION = "3.1.1"
 _BEFORE = "2026-03-01"
-_FOLDER = Path(__file__).parents[1] / f".cache/haraka-{VERSION}"
-_FETCH_SECONDS = 300.0
 
 _FILES = {
     "smtp.ini": "listen=127.0.0.1:{port}\nnodes=0\n",
@@ -33,37 +30,9 @@ _FILES = {
 }
 
 
-class NoHarakaError(Exception):
-    """It cannot be had; the text says why."""
-
-
 def fetch() -> Path:
-    """The program, fetched if it is not there yet; raises NoHarakaError."""
-    binary = _FOLDER / "node_modules/Haraka/bin/haraka"
-    if binary.exists():
-        return binary
-    npm = program("npm")
-    if npm is None or program("node") is None:
-        raise NoHarakaError("npm is missing: apt-get install npm")
-    _FOLDER.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_FOLDER.parent) as folder:
-        try:
-            subprocess.run(
-                [
-                    *(npm, "install", "--prefix", folder, f"--before={_BEFORE}", "--silent"),
-                    *("--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts"),
-                    f"Haraka@{VERSION}",
-                ],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=_FETCH_SECONDS,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            raise NoHarakaError(f"Haraka cannot be fetched with npm: {error}") from error
-        Path(folder).rename(_FOLDER)
-        Path(folder).mkdir()  # for the end of the block, which removes it
-    return binary
+    """The program, fetched if it is not there yet; raises NoPackageError."""
+    return npm_package("Haraka", VERSION, before=_BEFORE) / "Haraka/bin/haraka"
 
 
 @contextlib.contextmanager

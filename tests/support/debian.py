@@ -42,6 +42,16 @@ PACKAGES: Mapping[str, str] = {
 # Scanners of `make test-third-party`; no other test needs them.
 SCANNERS: Mapping[str, str] = {"sslscan": "sslscan", "testssl.sh": "testssl"}
 
+# What `make test-interop` sends mail with.
+MAIL_PROGRAMS: Mapping[str, str] = {
+    "msmtp": "msmtp",
+    "s-nail": "s-nail",
+    "golang-go": "go",
+    "php-cli": "php",
+    "libphp-phpmailer": "/usr/share/php/libphp-phpmailer/autoload.php",
+    "ruby": "ruby",
+}
+
 # What a package is of no use without, and only recommends.
 _ALSO: Mapping[str, Sequence[str]] = {"gcc": ("libc6-dev",), "npm": ("ca-certificates",)}
 
@@ -65,7 +75,7 @@ def require(package: str, *, binary: str | None = None) -> Path:
 
     Installs the package if that is possible; else skips the test, or fails it when CI=true.
     """
-    name = binary or PACKAGES.get(package) or SCANNERS[package]
+    name = binary or {**PACKAGES, **SCANNERS, **MAIL_PROGRAMS}[package]
     found = program(name)
     if found is None and _can_install():
         failure = _install_once(package)

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench.haraka import NoHarakaError, fetch
+from tests.bench.haraka import fetch
 from tests.bench.machine import machine
 from tests.bench.overload import report, simulated
 from tests.bench.overload.backends import Kind, postfix, programmable
@@ -29,6 +29,7 @@ from tests.bench.overload.run import measure
 from tests.bench.overload.simulated import Gap
 from tests.bench.overload.targets import Target, judge
 from tests.bench.tools import NoCompilerError, build
+from tests.support.npm import NoPackageError
 
 # A run takes a little more than three times the load, since the rest has to drain.
 LOAD_SECONDS = {"programmable": 22.0, "postfix": 10.0}
@@ -44,7 +45,7 @@ def available(wanted: Sequence[str]) -> list[str]:
     if HARAKA in found:
         try:
             fetch()
-        except NoHarakaError as error:
+        except NoPackageError as error:
             sys.stderr.write(f"without Haraka: {error}\n")
             found.remove(HARAKA)
     return found

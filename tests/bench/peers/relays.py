@@ -20,6 +20,7 @@ from tests.bench import loads
 from tests.bench.peers.peer import MissingError, Peer, Place
 from tests.support.capsule import Capsule, unpacked
 from tests.support.debian import require_root
+from tests.support.npm import NoPackageError
 from tests.support.postfix import Postfix
 from tests.support.processes import Process, free_port
 
@@ -63,7 +64,7 @@ def haraka(place: Place) -> Iterator[Peer]:
     """Haraka with `queue/smtp_forward`."""
     try:
         haraka_server.fetch()
-    except haraka_server.NoHarakaError as error:
+    except NoPackageError as error:
         raise MissingError(str(error)) from error
     with haraka_server.haraka_process(place.folder, place.backend_port) as (port, process):
         yield Peer(name=loads.HARAKA, port=port, session=process.pid)

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 HEAPS_MAX = 1
 MAPPED_OCTETS = 1024 * 1024
 """What is at least so large is mapped; a fixed value, which pieces of mail data stay below."""
-KEPT_OCTETS = 1024 * 1024
-"""Unused memory at the end of the heap that is kept."""
+KEPT_OCTETS = 16 * 1024 * 1024
+"""Unused memory at the end of the heap that is kept until the next `give_back`.
+
+With 1 MiB, twenty clients that send 1 MiB each cost 150 page faults a message, a tenth of its CPU.
+"""
 
 # Of <malloc.h>.
 _M_TRIM_THRESHOLD = -1

@@ -34,7 +34,7 @@ from mailshed.mail.content import Content, ContentStore
 from mailshed.mail.envelope import Client, Recipient, TlsState
 from mailshed.mail.networks import Address
 from mailshed.mail.proxy_protocol import Endpoint
-from mailshed.mail.reply import AUTH_FAILED, AUTHENTICATED, Reply, make
+from mailshed.mail.reply import AUTH_FAILED, AUTHENTICATED, INTERNAL, Reply, make
 from mailshed.mail.xclient import Introduction
 from mailshed.maillog import MailLog
 from mailshed.metrics import Metrics, new_registry
@@ -268,6 +268,10 @@ class ScriptedHandler:
         async def work() -> None:
             try:
                 said = await self.work(session, content)
+            except Exception as error:  # noqa: BLE001 - as in the daemon, the client hears 451
+                context = {"message": "the work on a message failed", "exception": error}
+                session.loop.call_exception_handler(context)
+                said = INTERNAL
             finally:
                 content.close()
             answer(said)

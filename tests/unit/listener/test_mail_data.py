@@ -55,7 +55,7 @@ def test_data_is_kept_as_it_came_and_what_follows_is_handed_back(fixture: Fixtur
     assert b"".join(fixture.content.chunks_in_memory) == b"Subject: x\r\n\r\n..dot\r\n"
     assert rests == [None, b"QUIT\r\n"]
     assert receiver.refusal is None
-    assert receiver.octets == 23
+    assert receiver.octets == 21
 
 
 async def test_what_has_no_place_in_memory_goes_to_the_disk(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tests.bench.process.__main__ import main
 from tests.bench.process.blocks import Beat, Blocks
 from tests.bench.process.idle import Idle
 from tests.bench.process.memory import Large, Peak, TlsRest
+from tests.bench.process.place import SPILL
 from tests.bench.process.targets import judge_blocks, judge_idle, judge_large, judge_tls
 from tests.bench.tools import build_or_skip
 from tests.support.debian import require
@@ -94,7 +95,7 @@ def test_idle_sessions_are_judged_by_memory_and_by_the_mail_beside_them() -> Non
 
 def test_a_large_message_may_have_what_the_spill_limit_allows_and_one_mebibyte() -> None:
     rest = 60 * MEBIBYTE
-    most = int(1.25 * MEBIBYTE)
+    most = SPILL + MEBIBYTE
     peaks = [
         Peak(way="plain", messages=8, rest=rest, peak=rest + 8 * most),
         Peak(way="spooled", messages=8, rest=rest, peak=rest + 9 * most),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.process.client import Client, Way, message
-from tests.bench.process.place import Place, place
+from tests.bench.process.place import SPILL, Place, place
 from tests.bench.tools import Sink
 from tests.support.processes import (
     DEADLINE,
@@ -21,8 +21,6 @@ from tests.support.processes import (
     wait_until,
 )
 
-SPILL = 256 * 1024
-"""What a message has in memory as it is shipped (limits.content_memory_per_message)."""
 _SCAN = 25 * 1024 * 1024
 _NEAR = 2 * 1024 * 1024
 PATIENCE = 62.0
@@ -110,20 +108,21 @@ def measure_large(
     Then wait for memory to come back for so long.
     """
     data = message(octets)
-    peaks = []
-    with place(folder / "passing") as here:
-        firsts = []
-        ways: tuple[Way, ...] = ("plain", "implicit")
-        for way in ways:
-            _send_one(here, way, data)
-            firsts.append(_rest(here))
-            peaks += [
-                _upload(here, way, count=count, rest=firsts[-1], data=data) for count in counts
-            ]
+    with place(folder / "plain") as here:
+        rest, peaks = _passed_on(here, "plain", counts, data)
+        with place(folder / "implicit") as other:
+            peaks += _passed_on(other, "implicit", counts, data)[1]
         with place(folder / "spooling", is_spooling=True) as other:
             peaks += _spooled(other, folder, counts, data)
-        resident = left(here.daemon.pid, firsts[0], patience)
-    return Large(peaks=peaks, rest=firsts[0], left=resident)
+        resident = left(here.daemon.pid, rest, patience)
+    return Large(peaks=peaks, rest=rest, left=resident)
+
+
+def _passed_on(here: Place, way: Way, counts: Sequence[int], data: bytes) -> tuple[int, list[Peak]]:
+    """What is resident at rest, and the peaks; the first message loads what is needed."""
+    _send_one(here, way, data)
+    rest = _rest(here)
+    return rest, [_upload(here, way, count=count, rest=rest, data=data) for count in counts]
 
 
 def _spooled(here: Place, folder: Path, counts: Sequence[int], data: bytes) -> list[Peak]:

@@ -18,6 +18,8 @@ from tests.support.certificates import make_authority
 from tests.support.daemon import Daemon
 from tests.support.processes import free_port
 
+SPILL = 1024 * 1024
+"""What a message may have in memory (limits.content_memory_per_message), as shipped."""
 SESSIONS_MAX = 16_000
 """So that 10,000 are no stress."""
 
@@ -94,6 +96,7 @@ def _overrides(ports: list[int], sink_port: int, folder: Path) -> dict[str, Any]
         },
         "trusted_networks": ["127.0.0.1/32"],
         "limits": {
+            "content_memory_per_message": f"{SPILL}B",
             "sessions_max": SESSIONS_MAX,
             "sessions_per_trusted_address": SESSIONS_MAX,
         },

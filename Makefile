@@ -135,6 +135,10 @@ test-power-cut: $(VENV)/.dev ## Cut the power N (3000) times while the spool wri
 bench: $(VENV)/.dev ## Measure throughput beside six others; a quarter of an hour (root, npm, gcc)
 	$(BIN)/python -m tests.bench
 
+.PHONY: bench-profile
+bench-profile: $(VENV)/.dev ## Measure what a message's CPU time is made of (root, linux-perf, gcc)
+	$(BIN)/python -m tests.bench.profile
+
 .PHONY: bench-queue
 bench-queue: $(VENV)/.dev ## Measure a queue of 1,000,000 messages and durable acknowledgements
 	$(BIN)/python -m tests.bench.queue

@@ -45,7 +45,7 @@ def measure(load: Load, peers: Sequence[str], effort: Effort) -> Measured:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailshed-bench-")))
         folder.chmod(0o755)  # servers enter it as other users
         sink = stack.enter_context(Sink(folder))
-        place = _place(folder, sink.port if load.backend == "sink" else free_port())
+        place = place_of(folder, sink.port if load.backend == "sink" else free_port())
         started: list[Peer] = []
         missing: dict[str, str] = {}
         for name in load.peers:
@@ -65,7 +65,8 @@ def measure(load: Load, peers: Sequence[str], effort: Effort) -> Measured:
         return Measured(load=load.name, results=results, missing=missing, paced_rate=runner.rate)
 
 
-def _place(folder: Path, backend_port: int) -> Place:
+def place_of(folder: Path, backend_port: int) -> Place:
+    """Where a peer starts, with a certificate of its own."""
     certificate, key = make_authority(folder / "tls").issue()
     return Place(folder=folder, backend_port=backend_port, certificate=certificate, key=key)
 

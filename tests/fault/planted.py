@@ -221,8 +221,8 @@ FAULTS = (
         edits=(
             Edit(
                 path="mailshed/spool/intake.py",
-                old='piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)',
-                new="piece = pieces[-1]",
+                old='        """All that is left."""\n        return b"".join(self._pieces)\n',
+                new='        """All that is left."""\n        return b"".join(self._pieces[-1:])\n',
             ),
         ),
         test="tests/e2e/test_byte_fidelity.py",

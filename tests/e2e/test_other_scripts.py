@@ -77,4 +77,4 @@ def test_they_pass_live_and_through_the_spool(tmp_path: Path) -> None:
             assert each.original.replace(b"\r\n", b"\n").endswith(MESSAGE.replace(b"\r\n", b"\n"))
             assert b"with UTF8SMTP id" in each.content
         assert daemon.log_text.isascii()
-        assert r"from=\"<j\u00fcrgen@b\u00fccher.example>\"".replace('\\"', '"') in daemon.log_text
+        daemon.wait_logged(r"from=\"<j\u00fcrgen@b\u00fccher.example>\"".replace('\\"', '"'))

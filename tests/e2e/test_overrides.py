@@ -112,7 +112,7 @@ def _check_what_is_seen(operator: Operator, daemon: Daemon) -> None:
     assert '"reason": "newsletter RH"' in operator.run("status", "--json")
     listed = operator.run("class", "list")
     assert any(line.split()[:3] == ["bulk", "5", "held"] for line in listed.splitlines())
-    assert "reason=override" in daemon.log_text
+    daemon.wait_logged("reason=override")
 
 
 def _refuse_nonsense(operator: Operator) -> None:

@@ -88,8 +88,8 @@ def test_unknown_recipients_are_refused_in_postfixs_own_words(tmp_path: Path) ->
         assert code == 250
         server.wait_delivered(1)
         assert [each.recipient for each in server.delivered()] == [KNOWN[0]]
-        assert "event=rejected" in daemon.log_text
-        assert "reason=unknown_recipient" in daemon.log_text
+        daemon.wait_logged("event=rejected")
+        daemon.wait_logged("reason=unknown_recipient")
         scrape = daemon.metrics()
         counted = {
             result: scrape.total("recipient_verifications_total", result=result)
@@ -140,7 +140,7 @@ def test_without_postfix_what_is_known_is_taken_and_strangers_come_back_for_the_
             assert (code, text[:5]) == (450, "4.3.2")
         with client(daemon, TRUSTED) as session:
             assert "queued as" in send(session, KNOWN[1])
-        assert "reason=unverified_recipient" in daemon.log_text
+        daemon.wait_logged("reason=unverified_recipient")
         server.start()
         server.wait_delivered(3)
         daemon.wait_spool_empty()
@@ -197,7 +197,7 @@ def test_a_list_of_recipients_answers_instead_and_is_read_again(tmp_path: Path) 
         recipients.write_text("alice@hospital.example\nbob at home\n")
         daemon.reload()
         wait_until(lambda: "event=reload_refused" in daemon.log_text, "the reload is refused")
-        assert "verification.recipients_file" in daemon.log_text
+        daemon.wait_logged("verification.recipients_file")
         recipients.write_text("bob@hospital.example\n")
         daemon.reload()
         wait_until(lambda: "event=reloaded" in daemon.log_text, "the reload is done")

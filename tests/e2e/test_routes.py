@@ -105,7 +105,7 @@ def test_each_hospital_gets_its_own_mail_whatever_becomes_of_the_other(tmp_path:
         assert "BACKEND north up" in hospitals.screen()
         assert "BACKEND here up" in hospitals.screen()
         assert daemon.log_text.count("reason=several_routes") == 2
-        assert " copy_of=" in daemon.log_text
+        daemon.wait_logged(" copy_of=")
 
         hospitals.go_away(NORTH)
         for number in range(BREAKER_OPENS + 1):
@@ -159,6 +159,6 @@ def test_a_neighbour_takes_the_mail_of_one_that_is_away_for_long(tmp_path: Path)
         hospitals.wait_for(NORTH, f"back a@{NORTH}")
         hospitals.wait_for(HERE, *helped)
         assert "goes to here" not in hospitals.screen()
-        assert " event=fallback_began backend=north fallback=here " in daemon.log_text
-        assert " cause=back " in daemon.log_text
+        daemon.wait_logged(" event=fallback_began backend=north fallback=here ")
+        daemon.wait_logged(" cause=back ")
         daemon.wait_spool_empty()

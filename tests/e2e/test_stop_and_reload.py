@@ -69,7 +69,7 @@ def test_sighup_with_a_broken_file_keeps_the_configuration_and_says_so(tmp_path:
             lambda: daemon.metrics().total("config_last_reload_successful") == 0,
             "/metrics says that the reload failed",
         )
-        assert "hostnam" in daemon.log_text, "the log does not name the fault"
+        daemon.wait_logged("hostnam")
 
         (outcome,) = Load(daemon.port, [make_message("still-here", "clinical")]).start().join()
         assert outcome.fate is Fate.ACKNOWLEDGED, outcome.reply
@@ -94,5 +94,5 @@ def test_a_taken_port_is_said_in_words_with_exit_status_69(tmp_path: Path) -> No
         daemon.write_configuration()
         with daemon.launch() as process:
             assert process.wait() == EX_UNAVAILABLE
-        assert f"cannot listen on 127.0.0.1 port {port}" in daemon.log_text
+        daemon.wait_logged(f"cannot listen on 127.0.0.1 port {port}")
         assert "Traceback" not in daemon.log_text

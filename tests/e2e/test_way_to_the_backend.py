@@ -110,8 +110,10 @@ def test_mail_waits_until_the_way_is_safe_and_open(tmp_path: Path) -> None:
             (refused,) = events(daemon, "backend_login_refused")
             assert "refuses our login: it said 535 5.7.8" in refused["detail"]
             assert "queued as" in send(daemon, "two@hospital.example")
-            status = daemon.command_json("status")
-            assert "refuses our login" in json.dumps(status)
+            wait_until(
+                lambda: "refuses our login" in json.dumps(daemon.command_json("status")),
+                "the status does not name the login",
+            )
             assert b"Vermilion" not in wire.sent
 
             write_login(login, PASSWORD)

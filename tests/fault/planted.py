@@ -160,14 +160,16 @@ FAULTS = (
             Edit(
                 path="mailshed/listener/handler.py",
                 old="        self._supervisor.spawn(\n"
-                "            self._settle(session, envelope, content, answered),",
-                new="        work = self._supervisor.spawn(\n"
-                "            self._settle(session, envelope, content, answered),",
+                "            self._settle(session, envelope, content, answer),",
+                new="        session.work = self._supervisor.spawn(\n"
+                "            self._settle(session, envelope, content, answer),",
             ),
             Edit(
                 path="mailshed/listener/handler.py",
-                old="        return await answered\n",
-                new="        await work\n        return await answered\n",
+                old="        self.open_sessions.discard(session)\n",
+                new="        self.open_sessions.discard(session)\n"
+                '        if hasattr(session, "work"):\n'
+                "            session.work.cancel()\n",
             ),
         ),
         test="tests/protocol/test_message_work.py",

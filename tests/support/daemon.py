@@ -163,6 +163,12 @@ class Daemon:
         """What it has logged since its first start."""
         return self.process.log_text
 
+    def wait_logged(self, text: str) -> None:
+        """Wait until the log has `text`: a line is written a moment after what it tells of."""
+        wait_until(
+            lambda: text in self.log_text, lambda: f"the log lacks {text!r}:\n{self.log_tail}"
+        )
+
     @property
     def log_tail(self) -> str:
         """The end of the log, for the text of a failure."""

@@ -16,6 +16,7 @@ from mailshed.cli.main import main
 from mailshed.control import breaker
 from mailshed.relay.gate import Gate
 from mailshed.terms import TrafficClass
+from mailshed.work import Work
 
 
 def fifo() -> None:
@@ -23,14 +24,14 @@ def fifo() -> None:
     only: list[TrafficClass] = []
 
     def blind(method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: Gate, traffic_class: TrafficClass, *args: Any, **kwargs: Any) -> Any:
+        def call(self: Gate, work: Work, *args: Any, **kwargs: Any) -> Any:
             if not only:
-                only.append(replace(traffic_class, name="any", rank=1, threshold=1.0))
-            return method(self, only[0], *args, **kwargs)
+                only.append(replace(work.traffic_class, name="any", rank=1, threshold=1.0))
+            return method(self, replace(work, traffic_class=only[0]), *args, **kwargs)
 
         return call
 
-    for name in ("state", "try_acquire", "acquire"):
+    for name in ("arrive", "try_acquire", "acquire"):
         setattr(Gate, name, blind(getattr(Gate, name)))
 
 

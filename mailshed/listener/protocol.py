@@ -1,6 +1,6 @@
 """One SMTP session: the single subclass of aiosmtpd's SMTP. It moves octets, replies and deadlines.
 
-A session is driven by what arrives. `data_received` adds to the input, and `_advance` has *takers*
+A session is driven by what arrives: `data_received` adds to the input, `_advance` has *consumers*
 take from it what they can use, one step at a time: a command (`dialog`), a block of mail data
 (`reception`), a response to a challenge (`auth`). Nearly everything is answered on the spot. What
 takes time is handed to `wait_for`, or as mail data to the handler (`hand_over`), which both give
@@ -52,7 +52,7 @@ from mailshed.turnstile import Turnstile
 
 T = TypeVar("T")
 
-Taker = Callable[["SmtpSession"], bool]
+Consumer = Callable[["SmtpSession"], bool]
 """Takes something from the input of a session; False if what it needs is not all there."""
 
 # Steps for one session before the others have their turn: with a thousand clients that pipeline,
@@ -107,7 +107,7 @@ class SmtpSession(SMTP):
         """What the client sends."""
         self.conduct = Conduct()
         self.timer = SessionTimer(self.loop, self._overdue)
-        self._taker: Taker = dialog.begin
+        self._consumer: Consumer = dialog.begin
         self._then: Callable[[], None] | None = None
         self._is_advancing = self._is_scheduled = False
         self._is_waiting = self._is_stuffed = self._is_closing = False
@@ -175,13 +175,13 @@ class SmtpSession(SMTP):
 
     # Turns.
 
-    def take_with(self, taker: Taker) -> None:
+    def take_with(self, consumer: Consumer) -> None:
         """Let what the client sends from now on be taken by this."""
-        self._taker = taker
+        self._consumer = consumer
 
     def take_commands(self) -> None:
         """Take commands from now on."""
-        self._taker = dialog.take_command
+        self._consumer = dialog.take_command
 
     def _advance(self) -> None:
         """Take what has come, as far as that is possible now."""
@@ -202,7 +202,7 @@ class SmtpSession(SMTP):
                 then()
             if self._is_closing or self._is_waiting or self._is_stuffed:
                 break
-            if not self._taker(self):
+            if not self._consumer(self):
                 if self.reader.is_eof_seen:
                     self.hang_up()
                 break

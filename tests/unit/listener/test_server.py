@@ -25,7 +25,7 @@ from tests.support.front import HOSTNAME, Front, settle
 
 SHARED = {
     *("limits", "_patient"),
-    "_taker",  # a function of a module
+    "_consumer",  # a function of a module
 }
 """Objects that sessions may have in common: nobody changes them."""
 

@@ -11,7 +11,6 @@
     |   +-- SpoolCorrupt       stored mail data does not match its checksum
     |   +-- SpoolLocked        another process owns this spool
     +-- BackendError           the backend broke the dialog; says at which stage
-    |   +-- Unreachable        no connection: refused, unknown host, reset
     |   +-- TimedOut           no reply within the stage's timeout
     |   +-- ConnectionLost     the connection ended in mid-dialog
     |   +-- ProtocolViolation  the reply was not SMTP
@@ -69,10 +68,6 @@ class BackendError(MailshedError):
     def __init__(self, message: str, stage: Stage) -> None:
         super().__init__(message)
         self.stage = stage
-
-
-class Unreachable(BackendError):
-    """No usable connection: refused, reset, unknown host."""
 
 
 class TimedOut(BackendError):

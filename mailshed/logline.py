@@ -14,7 +14,7 @@ at each value).
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 
@@ -26,7 +26,6 @@ VALUE_MAX = 256
 Value = str | int | float | Enum | None
 """A field of an event; fields that are None are left out, an enum stands for its word."""
 Fields = Mapping[str, Value]
-Render = Callable[[str, str, str, str, Fields], str]
 
 # What may stand bare in logfmt: printable ASCII but space, quote, equals sign and backslash.
 _is_bare = re.compile(r"[!#-<>-\[\]-~]+").fullmatch

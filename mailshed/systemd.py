@@ -1,4 +1,4 @@
-"""The service manager's side of the protocol: readiness, watchdog, sockets handed over.
+"""The service manager's side of the protocol: readiness, reloads, watchdog.
 
 systemd puts the address of a datagram socket into NOTIFY_SOCKET and reads `KEY=value` lines from it
 (sd_notify(3)). That is all there is to it, so no library is used: those that exist lack parts or
@@ -6,15 +6,10 @@ wheels. Nothing here raises or blocks: a service without a manager, or with one 
 runs on all the same.
 
 `RELOADING=1` carries the monotonic time, as systemd 253 and later want it; older ones ignore it.
-Sockets arrive as descriptors from 3 on (sd_listen_fds(3)).
 """
 
-import os
 import socket
 from collections.abc import Callable, Mapping
-
-FIRST_DESCRIPTOR = 3
-_MICROSECONDS = 1_000_000
 
 Send = Callable[[bytes], object]
 
@@ -24,7 +19,6 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str], send: Send | None = None) -> None:
         """`environ` is the process's environment; `send` replaces the socket in tests."""
-        self._environ = environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._send_datagram = send or self._to_socket
         self._is_enabled = send is not None or self._address is not None
@@ -46,17 +40,8 @@ class Notifier:
         return self._send("STOPPING=1", _status(status))
 
     def watchdog(self) -> bool:
-        """The service is alive; due at least every `watchdog_interval` seconds."""
+        """The service is alive; due more often than the unit's `WatchdogSec`."""
         return self._send("WATCHDOG=1")
-
-    def watchdog_interval(self) -> float | None:
-        """Seconds between two `watchdog` messages, half of what is allowed; None if not wanted."""
-        if self._environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-            return None  # meant for another process of this unit
-        text = self._environ.get("WATCHDOG_USEC", "")
-        if not (text.isascii() and text.isdigit()) or int(text) == 0:
-            return None
-        return int(text) / _MICROSECONDS / 2
 
     def _send(self, *lines: str) -> bool:
         if not self._is_enabled:
@@ -73,26 +58,6 @@ class Notifier:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.sendto(datagram, self._address)
-
-
-def listen_sockets(environ: Mapping[str, str]) -> dict[str, socket.socket]:
-    """The listening sockets that systemd opened for us, by their FileDescriptorName.
-
-    Empty if there are none. Raises ValueError if two have the same name, since the listeners of
-    the configuration are matched by name. Call it once: each socket takes over its descriptor.
-    """
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":") if count else []
-    names += ["unknown"] * (count - len(names))
-    if len(set(names[:count])) < count:
-        raise ValueError("each socket of the unit needs a FileDescriptorName= of its own")
-    sockets = {}
-    for offset, name in enumerate(names[:count]):
-        os.set_inheritable(FIRST_DESCRIPTOR + offset, False)
-        sockets[name] = socket.socket(fileno=FIRST_DESCRIPTOR + offset)
-    return sockets
 
 
 def _address(text: str) -> str | None:

@@ -123,13 +123,6 @@ class Scheduler(Generic[Item]):
         if lane is not None:
             lane.queue.withdraw(item)
 
-    def withdraw_all(self) -> list[Item]:
-        """Nobody waits any longer; return who did."""
-        items = list(self._where)
-        for item in items:
-            self.withdraw(item)
-        return items
-
     def next(
         self,
         occupancy: Occupancy,

@@ -187,10 +187,6 @@ class Overrides:
         """The override of this number, if it is in force."""
         return next((each for each in self.in_force if each.number == number), None)
 
-    def of_class(self, traffic_class: str) -> tuple[Override, ...]:
-        """Those about one class."""
-        return tuple(each for each in self.in_force if each.traffic_class == traffic_class)
-
     # How it changes.
 
     def add(

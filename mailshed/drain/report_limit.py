@@ -70,15 +70,14 @@ class _Sender:
 
 
 class ReportLimit:
-    """The reports to all senders. `limited` counts recipients that were not reported at once."""
+    """The reports to all senders."""
 
     def __init__(self, *, senders_max: int = SENDERS_MAX) -> None:
         self._senders_max = senders_max
         self._senders: OrderedDict[bytes, _Sender] = OrderedDict()
         self._lines = 0
-        self.limited = 0
         self.forgotten = 0
-        """Of those, how many were never told, for want of room."""
+        """Recipients that no summary names, for want of room."""
 
     def __len__(self) -> int:
         return len(self._senders)
@@ -100,7 +99,6 @@ class ReportLimit:
         if not sender.is_waiting or rank < sender.rank:
             sender.traffic_class, sender.rank = traffic_class, rank
         self._keep(sender, untold)
-        self.limited += len(untold)
 
     def take_due(self, per_minute: int, now: float, *, is_last: bool = False) -> list[Summary]:
         """Summaries that may go out now, which count as sent; with `is_last` all of them."""

@@ -2,15 +2,12 @@
 
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from mailshed.systemd import Notifier, listen_sockets
+from mailshed.systemd import Notifier
 
 
 class Manager:
@@ -97,60 +94,3 @@ def test_send_can_be_replaced() -> None:
     sent: list[bytes] = []
     assert Notifier({}, send=sent.append).watchdog()
     assert sent == [b"WATCHDOG=1"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "interval"),
-    [
-        ({}, None),
-        ({"WATCHDOG_USEC": "30000000"}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-        ({"WATCHDOG_USEC": "-5"}, None),
-    ],
-)
-def test_the_watchdog_wants_twice_as_many_pings_as_it_needs(
-    environ: dict[str, str], interval: float | None
-) -> None:
-    assert Notifier(environ).watchdog_interval() == interval
-
-
-def test_no_sockets_for_us() -> None:
-    assert listen_sockets({}) == {}
-    assert listen_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "2"}) == {}
-    assert listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}) == {}
-
-
-def test_names_must_differ() -> None:
-    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "smtp:smtp"}
-    with pytest.raises(ValueError, match="FileDescriptorName"):
-        listen_sockets(environ)
-
-
-def test_sockets_arrive_from_descriptor_three_by_name() -> None:
-    """In a process of its own, as systemd would start it, with the sockets at 3 and 4."""
-    program = """
-import os
-from mailshed.systemd import listen_sockets
-environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "smtp:submission"}
-for name, sock in listen_sockets(environ).items():
-    print(name, sock.fileno(), sock.getsockname()[1], sock.get_inheritable())
-"""
-    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as two:
-        shell = f'exec {sys.executable} -c "$0" 3<&{one.fileno()} 4<&{two.fileno()}'
-        result = subprocess.run(
-            ["/bin/bash", "-c", shell, program],
-            pass_fds=(one.fileno(), two.fileno()),
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        ports = [one.getsockname()[1], two.getsockname()[1]]
-    assert result.stdout.splitlines() == [
-        f"smtp 3 {ports[0]} False",
-        f"submission 4 {ports[1]} False",
-    ]

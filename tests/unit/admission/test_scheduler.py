@@ -290,12 +290,6 @@ def test_offering_an_item_twice_is_a_mistake_of_ours() -> None:
         scheduler.offer("a", BULK, wall=NOW, arrived_wall=NOW)
 
 
-def test_all_can_be_sent_away_at_once(room: Room) -> None:
-    names = room.offer(PERSONAL, 2) + room.offer(BULK, size=LARGE)
-    assert room.scheduler.withdraw_all() == names
-    assert (len(room.scheduler), room.next(), room.scheduler.withdraw_all()) == (0, None, [])
-
-
 def test_a_reload_changes_the_terms_of_those_who_wait(room: Room) -> None:
     room.offer(PERSONAL, 100)
     room.offer(BULK, 100)

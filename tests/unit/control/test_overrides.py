@@ -81,7 +81,7 @@ class TestWhatIsInForce:
         made = of(wish("limit", value=2), wish("hold"))
 
         assert (made.is_held("bulk"), made.slots("bulk"), made.caps["bulk"]) == (True, 2, 0)
-        assert [each.kind.value for each in made.of_class("bulk")] == ["limit", "hold"]
+        assert [each.kind.value for each in made.in_force] == ["limit", "hold"]
 
     def test_they_say_what_they_are(self) -> None:
         made = of(wish("level", value=2), wish("limit", value=3), wish("hold", "telework"))
@@ -147,7 +147,7 @@ class TestAdding:
 
         with pytest.raises(RequestError, match=r"by override 1 \(dupont: because\).*cancel 1"):
             add(before, wish(then, value=1))
-        assert add(before, wish(then, "telework", value=1)).of_class("telework")
+        assert add(before, wish(then, "telework", value=1)).in_force[-1].traffic_class == "telework"
 
     @pytest.mark.parametrize("kind", ["hold", "limit", "release"])
     def test_rank_0_is_left_alone(self, kind: str) -> None:

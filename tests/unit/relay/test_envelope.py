@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut, Unreachable
+from mailshed.errors import BackendError, ConnectionLost, ProtocolViolation, TimedOut
 from mailshed.mail.delivery import Bounced, Deferred, Delivered, InDoubt, NoReply
 from mailshed.mail.reply import Reply, make
 from mailshed.relay.backend import OutboundMessage
@@ -155,7 +155,6 @@ def test_refusal_maps_each_class_of_reply() -> None:
     [
         (TimedOut("late", Stage.RCPT), NoReply.TIMED_OUT),
         (ConnectionLost("gone", Stage.RCPT), NoReply.NO_CONNECTION),
-        (Unreachable("never", Stage.CONNECT), NoReply.NO_CONNECTION),
         (ProtocolViolation("what?", Stage.RCPT), NoReply.NOT_SMTP),
         (None, NoReply.UNKNOWN),
     ],

@@ -38,13 +38,13 @@ class Lateness:
         self.mean = 0.0
         """Of the latest messages: for how long their replies lay with us after they were read."""
 
-    def note(self, late: float) -> None:
+    def note(self, lateness: float) -> None:
         """Learn from one message."""
-        self.mean += SMOOTHING * (late - self.mean)
+        self.mean += SMOOTHING * (lateness - self.mean)
 
-    def doubt(self, late: float) -> float:
+    def doubt(self, lateness: float) -> float:
         """How much of the time of a message that was so late may be our own doing."""
-        return DOUBT_FACTOR * max(late, self.mean)
+        return DOUBT_FACTOR * max(lateness, self.mean)
 
     def times_of_backend(
         self, times: StageTimes, *, mail: float, envelope: float, data: float
@@ -53,7 +53,7 @@ class Lateness:
 
         `data` is the time from the last reply before the mail data on. Either half has a wait.
         """
-        doubt = self.doubt(times.late) / 2
+        doubt = self.doubt(times.lateness) / 2
         if doubt <= 0.0:
             return times
         took = _nearest(envelope, times.envelope, doubt)

@@ -136,7 +136,7 @@ class Observer:
     ) -> None:
         """Take the sample of a message that was served."""
         baseline, window = self._baseline, self.window
-        self.lateness.note(times.late)
+        self.lateness.note(times.lateness)
         if expected:
             usual = baseline.envelope(flight.recipients)
             times = self.lateness.times_of_backend(

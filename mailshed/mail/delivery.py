@@ -73,7 +73,7 @@ class StageTimes:
     envelope: float = 0.0
     content: float = 0.0
     service: float = 0.0
-    late: float = 0.0
+    lateness: float = 0.0
     """Of these, how long replies that had been read waited for us to go on: a busy event loop."""
 
 

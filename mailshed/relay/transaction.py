@@ -65,16 +65,11 @@ async def run(
     of mail data and must be aborted. After a result, `connection.wire.is_idle` tells whether the
     connection may be used again.
     """
-    if manner.identity is Identity.XCLIENT:
-        unfit = await _introduce(connection, message, clock, manner)
+    if manner.identity is Identity.XCLIENT or message.parameters:
+        unfit = await _unfit(connection, message, clock, manner)
         if unfit is not None:
             return unfit
     wire, offers, recipients = connection.wire, connection.offers, len(message.recipients)
-    if message.parameters:
-        lacks_utf8 = await lacks_smtputf8(message, offers)
-        choice = own_choice(message, clock.wall(), lacks_utf8=lacks_utf8)
-        if choice is not None:
-            return TransactionResult(recipients=everyone(choice, recipients))
     connection.messages += 1
     wire.time_replies(clock)
     began = clock.monotonic()
@@ -83,21 +78,19 @@ async def run(
     replies = await _negotiate(connection, message, manner, clock, has_data=not is_chunk)
     verdicts = judge(replies, wire.fault, recipients, partial_ok=message.partial_ok)
     answered = sent = ended = clock.monotonic()
-    late = wire.late(answered)
+    lateness = wire.lateness(answered)
     mail = wire.replied_at - began if wire.replied_at is not None else 0.0
     if accepted := verdicts.count(None):
-        timeouts = connection.timeouts
         wire.expect(_DOT * accepted if manner.is_lmtp else _DOT)
-        is_dot_sent = (
-            send_whole(wire, message, is_chunk=is_chunk)
-            if is_small
-            else await send_stream(wire, message, timeouts.command)
-        )
+        if is_small:
+            is_dot_sent = send_whole(wire, message, is_chunk=is_chunk)
+        else:
+            is_dot_sent = await send_stream(wire, message, connection.timeouts.command)
         sent = clock.monotonic()
         if is_dot_sent:
-            await wire.receive(timeouts.dot)
+            await wire.receive(connection.timeouts.dot)
         ended = clock.monotonic()
-        late += wire.late(ended)
+        lateness += wire.lateness(ended)
         outcomes = _outcomes(wire, accepted, manner, is_dot_sent=is_dot_sent)
         settled = outcomes if accepted == recipients else _merged(verdicts, outcomes)
         if is_chunk and wire.is_idle and not wire.replies[0].is_success:
@@ -113,7 +106,7 @@ async def run(
             envelope=answered - began,
             content=sent - answered,
             service=ended - began,
-            late=late,
+            lateness=lateness,
         ),
         passed_on=offers.keywords,
         is_final=manner.is_lmtp,
@@ -127,6 +120,22 @@ def _merged(
     """The outcomes in the places of those who were accepted."""
     rest = iter(outcomes)
     return [next(rest) if verdict is None else verdict for verdict in verdicts]
+
+
+async def _unfit(
+    connection: Connection, message: OutboundMessage, clock: Clock, manner: Manner
+) -> TransactionResult | None:
+    """What becomes of a message that cannot be offered on this connection; None: it can."""
+    if manner.identity is Identity.XCLIENT:
+        unknown = await _introduce(connection, message, clock, manner)
+        if unknown is not None:
+            return unknown
+    if message.parameters:
+        lacks_utf8 = await lacks_smtputf8(message, connection.offers)
+        choice = own_choice(message, clock.wall(), lacks_utf8=lacks_utf8)
+        if choice is not None:
+            return TransactionResult(recipients=everyone(choice, len(message.recipients)))
+    return None
 
 
 async def _introduce(

@@ -132,7 +132,7 @@ class WireProtocol(asyncio.Protocol):
         self._clock = clock
         self.replied_at = None
 
-    def late(self, now: float) -> float:
+    def lateness(self, now: float) -> float:
         """For how long the replies of the group have been there."""
         return 0.0 if self.completed_at is None else max(0.0, now - self.completed_at)
 

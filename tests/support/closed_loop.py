@@ -313,7 +313,7 @@ class Loop:
             envelope=0.2 * inside + job.delay + added / 2,
             content=0.1 * inside,
             service=service,
-            late=job.late,
+            lateness=job.late,
         )
         self._end(job, SlotEnding.COMPLETED, times)
 

@@ -20,7 +20,7 @@ def slower(by: float, *, late: float = 0.0) -> StageTimes:
         envelope=ENVELOPE + by / 2,
         content=0.001,
         service=ENVELOPE + DATA + by,
-        late=late,
+        lateness=late,
     )
 
 
@@ -49,14 +49,14 @@ def test_what_goes_beyond_it_is(lateness: Lateness) -> None:
 
 
 def test_a_backend_that_is_faster_than_usual_is_believed(lateness: Lateness) -> None:
-    times = StageTimes(mail=0.001, envelope=0.002, content=0.001, service=0.004, late=0.01)
+    times = StageTimes(mail=0.001, envelope=0.002, content=0.001, service=0.004, lateness=0.01)
     found = seen(lateness, times)
     assert (found.mail, found.envelope) == (0.001, 0.002)
     assert found.service == pytest.approx(0.004)
 
 
 def test_a_time_that_is_not_known_stays_so(lateness: Lateness) -> None:
-    times = StageTimes(envelope=0.05, content=0.001, service=0.2, late=0.01)
+    times = StageTimes(envelope=0.05, content=0.001, service=0.2, lateness=0.01)
     assert seen(lateness, times).mail == 0.0
 
 

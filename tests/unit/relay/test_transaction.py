@@ -502,7 +502,7 @@ async def test_it_is_known_how_long_replies_lay_with_us_after_they_were_read(
 
         monkeypatch.setattr(connection.wire, "_wake", wake_late)
         times = (await transaction.run(connection, outbound(), clock)).times
-        assert times.late == pytest.approx(0.2), "once for the envelope and once for the dot"
+        assert times.lateness == pytest.approx(0.2), "once for the envelope and once for the dot"
         assert times.mail == 0.0
         assert times.service == pytest.approx(0.2)
         connection.wire.abort()

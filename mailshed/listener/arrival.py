@@ -65,7 +65,8 @@ class Door(Protocol):
 class Arrival(asyncio.Protocol):
     """A connection whose peer is not known yet: it becomes a session, or hears one line and ends.
 
-    A client that waits for TLS would take that line for garbage, and hears nothing.
+    A client that waits for TLS would take that line for garbage, and hears nothing. It keeps
+    nothing of the connection, so one does for all of a listener.
     """
 
     def __init__(self, door: Door) -> None:

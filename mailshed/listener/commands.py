@@ -11,14 +11,13 @@ what comes after waits.
 Commands of extensions are in modules of their own, see `extensions`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mailshed.listener import auth, extensions, reception, starttls
-from mailshed.listener.interface import Later
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
+from mailshed.mail.envelope import Recipient
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
 
@@ -35,7 +34,7 @@ def helo(session: "SmtpSession", argument: bytes) -> None:
 def ehlo(session: "SmtpSession", argument: bytes) -> None:
     """RFC 5321, 4.1.1.1."""
     if _greet(session, "ehlo", argument, is_extended=True):
-        session.answer("ehlo", reply.make(250, session.hostname, *extensions.keywords(session)))
+        session.answer("ehlo", extensions.offer(session))
 
 
 def _greet(session: "SmtpSession", verb: str, argument: bytes, *, is_extended: bool) -> bool:
@@ -90,39 +89,32 @@ def rcpt(session: "SmtpSession", argument: bytes) -> None:
     if session.envelope.reception is not None:
         session.answer("rcpt", reply.CHUNKS_BEFORE)
         return
-    answer = _add_recipient(session, argument)
-    if isinstance(answer, Reply):
-        _answer_rcpt(session, answer)
+    read = session.envelope.read_recipient(argument, session.limits)
+    session.was_asked = not isinstance(read, Reply)
+    if isinstance(read, Reply):
+        if read is not reply.TOO_MANY_RECIPIENTS or session.envelope.recipients_excess == 1:
+            session.handler.rejected(session, Stage.RCPT, argument, read)
+        session.answer("rcpt", read)
+        return
+    found = session.handler.recipient(session, read.mailbox)
+    if found is None or isinstance(found, Reply):
+        _answer_rcpt(session, read, found)
     else:
         began = session.loop.time()
-        session.wait_for(answer, partial(_answer_rcpt, session, began=began))
+        session.wait_for(found, partial(_answer_rcpt, session, read, began=began))
 
 
-def _answer_rcpt(session: "SmtpSession", answer: Reply, *, began: float | None = None) -> None:
-    """Say it; `began` is when it was begun to be found out, if that took time."""
+def _answer_rcpt(
+    session: "SmtpSession", read: Recipient, refused: Reply | None, *, began: float | None = None
+) -> None:
+    """Take the recipient or not; `began` is when its answer was asked for, if that took time."""
     if began is not None:
         session.envelope.waited += session.loop.time() - began
+    answer = session.envelope.add(read, refused)
     if answer.code == 421:
         session.end(answer, "rcpt")
     else:
         session.answer("rcpt", answer)
-
-
-def _add_recipient(
-    session: "SmtpSession", argument: bytes
-) -> Reply | Callable[[], Awaitable[Reply]]:
-    """Take a recipient, and tell the handler of a refusal that is not its own."""
-    session.was_asked = False
-
-    def refuse(mailbox: Mailbox) -> Reply | Later | None:
-        session.was_asked = True
-        return session.handler.recipient(session, mailbox)
-
-    answer = session.envelope.add_recipient(argument, session.limits, refuse)
-    is_repeated = answer is reply.TOO_MANY_RECIPIENTS and session.envelope.recipients_excess > 1
-    if isinstance(answer, Reply) and not (answer.is_success or session.was_asked or is_repeated):
-        session.handler.rejected(session, Stage.RCPT, argument, answer)
-    return answer
 
 
 def data(session: "SmtpSession", argument: bytes) -> None:

@@ -3,11 +3,14 @@
 Each extension with a command of its own is a module beside this one; here they are listed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mailshed.listener import auth, bdat, starttls, xclient
 from mailshed.listener.transaction import DELIVER_BY_MIN
+from mailshed.mail import reply
+from mailshed.mail.reply import Reply
 
 if TYPE_CHECKING:
     from mailshed.listener.protocol import SmtpSession
@@ -24,22 +27,42 @@ COMMANDS: Mapping[bytes, Command] = {
 """By verb, in upper case; `commands` has all others."""
 
 
-def keywords(session: "SmtpSession") -> Iterator[str]:
-    """What the reply to EHLO offers this client now, line by line."""
-    yield "PIPELINING"
-    yield f"SIZE {session.limits.message_size_max}"
-    yield "8BITMIME"
-    if session.has_utf8:
-        yield "SMTPUTF8"
-    yield "ENHANCEDSTATUSCODES"
-    yield "CHUNKING"
-    yield "DSN"
-    yield "MT-PRIORITY"
-    yield f"DELIVERBY {DELIVER_BY_MIN}"
-    yield f"LIMITS RCPTMAX={session.limits.recipients_max}"
-    if starttls.is_offered(session):
-        yield "STARTTLS"
-    if offered := auth.keyword(session):
-        yield offered
-    if offered := xclient.keyword(session):
-        yield offered
+def offer(session: "SmtpSession") -> Reply:
+    """The reply to EHLO: what this client is offered now."""
+    limits = session.limits
+    return _offer(
+        session.hostname,
+        limits.message_size_max,
+        limits.recipients_max,
+        session.has_utf8,
+        starttls.is_offered(session),
+        auth.keyword(session),
+        xclient.keyword(session),
+    )
+
+
+@lru_cache(maxsize=64)  # there are as many as listeners and sizes, each a dozen strings to join
+def _offer(
+    hostname: str,
+    size_max: int,
+    recipients_max: int,
+    has_utf8: bool,
+    has_starttls: bool,
+    *others: str | None,
+) -> Reply:
+    """The same, line by line; it depends on nothing but what it is given."""
+    keywords = [
+        "PIPELINING",
+        f"SIZE {size_max}",
+        "8BITMIME",
+        "SMTPUTF8" if has_utf8 else None,
+        "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        "DSN",
+        "MT-PRIORITY",
+        f"DELIVERBY {DELIVER_BY_MIN}",
+        f"LIMITS RCPTMAX={recipients_max}",
+        "STARTTLS" if has_starttls else None,
+        *others,
+    ]
+    return reply.make(250, hostname, *filter(None, keywords))

@@ -29,26 +29,27 @@ def take_line(session: "SmtpSession", octets_max: int) -> bytes | None:
     if session.conduct.errors >= session.limits.errors_max:
         session.end(reply.TOO_MANY_ERRORS)
         return None
-    reader = session.reader
-    line = reader.take_line()
+    line = session.reader.take_line()
     if line is None:
         _wait_for_line(session, octets_max)
         return None
     session.timer.end_line()
-    if session.octets_discarded or len(line) > octets_max:
+    if session.octets_discarded:
         session.octets_discarded = 0
         return b""
-    return line
+    return line if len(line) <= octets_max else b""
 
 
 def _wait_for_line(session: "SmtpSession", octets_max: int) -> None:
-    reader = session.reader
-    if reader.buffered > octets_max:
-        session.octets_discarded += len(reader.take_all())
+    buffered = session.reader.buffered
+    if buffered > octets_max:
+        session.octets_discarded += buffered
+        session.reader.take_all()
         if session.octets_discarded > LINE_OCTETS_MAX:
             session.end(reply.TOO_MANY_ERRORS)
             return
-    if session.is_stopping and session.is_idle and not reader.buffered:
+        buffered = 0
+    if not buffered and session.is_stopping and session.is_idle:
         session.end(reply.SHUTTING_DOWN)
-    elif reader.buffered or session.octets_discarded:
+    elif buffered or session.octets_discarded:
         session.timer.begin_line(session.limits.line_timeout)

@@ -1,19 +1,10 @@
 """One SMTP session: the single subclass of aiosmtpd's SMTP. It moves octets, replies and deadlines.
 
-A session is driven by what arrives: `data_received` adds to the input, `_advance` has *consumers*
-take from it what they can use, one step at a time: a command (`dialog`), a block of mail data
-(`reception`), a response to a challenge (`auth`). Nearly everything is answered on the spot. What
-takes time is handed to `wait_for`, or as mail data to the handler (`hand_over`), which both give
-the turn back; meanwhile what arrives is only collected, within bounds, and then the session goes
-on. So there is no task for a session, and no future for a command: a task exists while something is
-waited for.
-
-- Replies of one turn leave in one write, those to a pipelined group together (RFC 2920, 3.2).
-- Who pipelines more than `STEPS_PER_TURN` commands waits for the others' turn.
-- Who does not read our replies is not read either.
-- Each phase has a deadline of its own, and while we work there is none (`deadlines`).
-- What came before the end of input is still answered.
-- A fault of ours is 451 and the end of the session, whose state is not to be trusted then.
+A session is driven by what arrives: `turns` has it take commands (`dialog`) or mail data
+(`reception`) from its input, and wait where something has to be waited for. Here is what a session
+is: its client, its transaction, its replies and its end. Each phase has a deadline of its own, and
+while we work there is none (`deadlines`). A fault of ours is 451 and the end of the session, whose
+state is not to be trusted then.
 
 What mail is and where it goes is asked of the `MailHandler`. The work on a message is not ours:
 when the connection is lost, what the session waits for is cancelled, and that work is not.
@@ -25,10 +16,8 @@ its timer runs while the backend works; and the end of input cancels the session
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 from aiosmtpd.smtp import SMTP
 
@@ -40,47 +29,32 @@ from mailshed.listener.conduct import Conduct
 from mailshed.listener.deadlines import Phase, SessionTimer
 from mailshed.listener.handshakes import Handshakes, Secured
 from mailshed.listener.interface import MailHandler
-from mailshed.listener.reader import InputBuffer
 from mailshed.listener.transaction import PendingTransaction
+from mailshed.listener.turns import Turns
 from mailshed.mail import reply
 from mailshed.mail.content import Content
 from mailshed.mail.envelope import Client
 from mailshed.mail.proxy_protocol import Endpoint
 from mailshed.mail.reply import Reply
-from mailshed.supervisor import Supervisor
-from mailshed.turnstile import Turnstile
-
-T = TypeVar("T")
-
-Consumer = Callable[["SmtpSession"], bool]
-"""Takes something from the input of a session; False if what it needs is not all there."""
-
-# Steps for one session before the others have their turn: with a thousand clients that pipeline,
-# each waits for 8,000 steps and not for a thousand times what somebody sends at once.
-STEPS_PER_TURN = 8
-
-# Replies that are collected while more commands are buffered: those to one pipelined group of
-# usual size leave in one segment. More of them would cost memory.
-REPLIES_HELD_MAX = 128
 
 # Seconds for our last words to reach a client that reads slowly or not at all.
 CLOSE_TIMEOUT = 10.0
 
 
-class SmtpSession(SMTP):
+class SmtpSession(Turns, SMTP):
     """The server side of one connection. Made by `SessionFactory`, never directly."""
 
     # Of the listener; `SessionFactory` makes a class of its own for each, and sets them there.
     handler: MailHandler
     policy: ListenerPolicy
     handshakes: Handshakes | None
-    tasks: Supervisor
-    departures: Turnstile
+    greeting: Reply
+    """What is said first."""
 
     client: Client
     arrived: Client
     """The client as it was when it connected, before it said anything about itself."""
-    envelope: PendingTransaction
+    envelope: PendingTransaction  # type: ignore[assignment]  # in place of the library's
     transport: asyncio.Transport | None
 
     # What few sessions ever change. An object of more than 30 attributes costs a dictionary.
@@ -95,23 +69,15 @@ class SmtpSession(SMTP):
     """Whether the handler was asked about the recipient of the last RCPT."""
     octets_discarded = 0
     """Of a line that is too long, and has not ended."""
-    _wait: asyncio.Task[None] | None = None
-    _is_lost = False
     _last: Reply | None = None
     _closed: asyncio.Future[None] | None = None
 
     def __init__(self, limits: SessionLimits) -> None:
         # The library's constructor has run, once for all sessions of the listener.
+        Turns.__init__(self, dialog.begin)
         self.limits = self._patient = limits
-        self.reader = InputBuffer()
-        """What the client sends."""
         self.conduct = Conduct()
         self.timer = SessionTimer(self.loop, self._overdue)
-        self._consumer: Consumer = dialog.begin
-        self._then: Callable[[], None] | None = None
-        self._is_advancing = self._is_scheduled = False
-        self._is_waiting = self._is_stuffed = self._is_closing = False
-        self._out: list[bytes] = []
 
     # The connection.
 
@@ -138,32 +104,6 @@ class SmtpSession(SMTP):
         self.handler.disconnected(self)
         self._abandon(self._last)
 
-    def data_received(self, data: bytes) -> None:
-        """Take what has come, or keep it for later."""
-        if self._is_closing:
-            return
-        self.reader.feed(data)
-        if not (self._is_waiting or self._is_scheduled):
-            self._advance()
-        self.reader.hold_back()
-
-    def eof_received(self) -> bool:
-        """Note the end of input; commands that came before it are still answered."""
-        self.reader.is_eof_seen = True
-        self.departures.do(self._advance)
-        return True
-
-    def pause_writing(self) -> None:
-        """Replies wait until the client reads; there is a bound for how long."""
-        self._is_stuffed = True
-        self.timer.begin_reply(self.limits.reply_timeout)
-
-    def resume_writing(self) -> None:
-        """The client reads."""
-        self._is_stuffed = False
-        self.timer.end_reply()
-        self._schedule()  # a transport may say so while it is written to
-
     @property
     def closed(self) -> "asyncio.Future[None]":
         """Done when the connection is lost; made for who asks."""
@@ -173,101 +113,7 @@ class SmtpSession(SMTP):
                 self._closed.set_result(None)
         return self._closed
 
-    # Turns.
-
-    def take_with(self, consumer: Consumer) -> None:
-        """Let what the client sends from now on be taken by this."""
-        self._consumer = consumer
-
-    def take_commands(self) -> None:
-        """Take commands from now on."""
-        self._consumer = dialog.take_command
-
-    def _advance(self) -> None:
-        """Take what has come, as far as that is possible now."""
-        if self._is_advancing:
-            return
-        self._is_advancing = True
-        try:
-            self._take_steps()
-        except Exception as error:  # noqa: BLE001 - the boundary: the client hears 451, never 5xx
-            self._fail(error)
-        finally:
-            self._is_advancing = False
-
-    def _take_steps(self) -> None:
-        for _ in range(STEPS_PER_TURN):
-            if self._then is not None:
-                then, self._then = self._then, None
-                then()
-            if self._is_closing or self._is_waiting or self._is_stuffed:
-                break
-            if not self._consumer(self):
-                if self.reader.is_eof_seen:
-                    self.hang_up()
-                break
-        else:
-            self._schedule()
-            if len(self._out) < REPLIES_HELD_MAX:
-                return
-        self.flush()
-
-    def _schedule(self) -> None:
-        if not (self._is_scheduled or self._is_lost):
-            self._is_scheduled = True
-            self.loop.call_soon(self._have_turn)
-
-    def _have_turn(self) -> None:
-        self._is_scheduled = False
-        self._advance()
-
-    def wait_for(
-        self, work: Callable[[], Awaitable[T]], then: Callable[[T], object] | None = None
-    ) -> None:
-        """Do `work`, and `then` something with its outcome; the time is ours, not the client's.
-
-        What came before is answered now; what comes meanwhile waits. If the connection is lost, the
-        work is cancelled.
-        """
-        self._is_waiting = self.timer.is_paused = True
-        self._wait = self.tasks.spawn(self._do(work, then), name="session")
-
-    async def _do(
-        self, work: Callable[[], Awaitable[T]], then: Callable[[T], object] | None
-    ) -> None:
-        try:
-            done = await work()
-        except Exception as error:  # noqa: BLE001 - the boundary, as in `_advance`
-            self._fail(error)
-        else:
-            self._wait = None
-            self.expect_command()
-            self._go_on(partial(then, done) if then is not None else None)
-
-    def hand_over(self, content: Content) -> None:
-        """Give the mail data to the handler, and wait for its answer, which ends the transaction.
-
-        If the connection is lost, that work goes on.
-        """
-        self._is_waiting = self.timer.is_paused = True
-        try:
-            self.handler.content(self, content, self._answered)
-        except Exception:
-            content.close()
-            raise
-
-    def _answered(self, answer: Reply | None) -> None:
-        self._go_on(partial(self.end_transaction, answer))
-
-    def _go_on(self, then: Callable[[], Any] | None) -> None:
-        """What was waited for is there."""
-        if self._is_closing:
-            return
-        self._is_waiting = self.timer.is_paused = False
-        self._then = then
-        self._advance()
-
-    # Replies.
+    # Replies, and the end.
 
     def answer(self, verb: str, answer: Reply) -> None:
         """Queue `answer` to `verb` (lower case); it leaves when no further command is buffered."""
@@ -283,13 +129,6 @@ class SmtpSession(SMTP):
         elif verb == "dot":
             self.conduct.forget()
             self.timer.note_mail(self.limits.session_idle_max)
-
-    def flush(self) -> None:
-        """Send the queued replies."""
-        if self._out and not self._is_closing:
-            assert self.transport is not None
-            self.transport.write(b"".join(self._out))
-            self._out.clear()
 
     def end(self, last: Reply, verb: str = "other") -> None:
         """Say `last` (4xx) without being asked, and close the connection."""
@@ -311,7 +150,7 @@ class SmtpSession(SMTP):
         self.transport.close()
         self._abandon(self._last)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Report a fault of our own; the session's state is not to be trusted, so it ends."""
         if not self._is_lost:  # else connection_lost has been told
             self.loop.call_exception_handler(
@@ -383,10 +222,24 @@ class SmtpSession(SMTP):
 
     # What commands use.
 
-    @property
-    def greeting(self) -> Reply:
-        """What is said first."""
-        return reply.make(220, f"{self.hostname} ESMTP mailshed")
+    def take_commands(self) -> None:
+        """Take commands from now on."""
+        self._consumer = dialog.take_command
+
+    def hand_over(self, content: Content) -> None:
+        """Give the mail data to the handler, and wait for its answer, which ends the transaction.
+
+        If the connection is lost, that work goes on.
+        """
+        self.suspend()
+        try:
+            self.handler.content(self, content, self._answered)
+        except Exception:
+            content.close()
+            raise
+
+    def _answered(self, answer: Reply | None) -> None:
+        self.go_on(partial(self.end_transaction, answer))
 
     @property
     def listener(self) -> str:

@@ -52,6 +52,8 @@ class InputBuffer:
     def take_line(self) -> bytes | None:
         """Take one line with its LF, or None if no whole line is there."""
         data, start = self._data, self._start
+        if not data:
+            return None
         end = data.find(b"\n", start) + 1
         if not end:
             if start:  # half a line shall not keep the segment that it came with

@@ -36,6 +36,13 @@ class Reception:
         self.content.close()
         session.handler.discarded(session, self.receiver.octets, answer)
 
+    def complete_if_ended(self, session: "SmtpSession") -> None:
+        """Complete it if the end of data has come; what is behind it is for others to take."""
+        rest = self.receiver.rest
+        if rest is not None:
+            session.reader.put_back(rest)
+            self.complete(session)
+
     def complete(self, session: "SmtpSession") -> None:
         """The mail data is there, or was refused: see to the message, and answer."""
         session.take_commands()
@@ -67,22 +74,19 @@ def take_data(session: "SmtpSession") -> bool:
     """Take what has come up to the end of data, and answer that; False if more has to come."""
     reception = session.envelope.reception
     assert reception is not None
-    receiver = reception.receiver
+    block = session.reader.take_all()
     try:
-        if receiver.rest is None:
-            block = session.reader.take_all()
-            if not block:
-                wait_for_more(session, receiver)
-                return False
-            spill = receiver.feed(reception.content, block)
-            if spill is not None:
-                session.wait_for(spill)
-                return True
-        if receiver.rest is not None:
-            session.reader.put_back(receiver.rest)
-            reception.complete(session)
+        if not block:
+            wait_for_more(session, reception.receiver)
+            return False
+        spill = reception.receiver.feed(reception.content, block)
     except DataInterrupted as interrupted:
         give_up(session, interrupted)
+        return True
+    if spill is not None:
+        session.wait_for(spill, lambda _: reception.complete_if_ended(session))
+    else:
+        reception.complete_if_ended(session)
     return True
 
 

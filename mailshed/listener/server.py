@@ -39,6 +39,7 @@ BACKLOG = 4096
 # loop is busy wait for as many turns, which is seconds. More would make the turns long.
 ACCEPTS_PER_TURN = 8
 
+
 # Sessions whose client has left that are ended in one turn: some 50 us each. Ten thousand clients
 # may leave at the same moment, as when a firewall between us and them starts anew.
 DEPARTURES_PER_TURN = 64
@@ -96,6 +97,7 @@ class SessionFactory:
             handshakes=handshakes,
             tasks=Supervisor(self._report),
             departures=Turnstile(DEPARTURES_PER_TURN),
+            greeting=reply.make(220, f"{hostname} ESMTP mailshed"),
         )
         self._new: type[SmtpSession] = type("SmtpSession", (SmtpSession,), shared)
 
@@ -165,6 +167,7 @@ class SmtpServer:
         self._handler = handler
         self._servers: list[asyncio.Server] = []
         self._is_accepting = True
+        self._arrival = Arrival(self)
         self.awaited: set[ProxyHeaderReceiver] = set()
         """Proxies whose header has not come yet."""
 
@@ -189,7 +192,7 @@ class SmtpServer:
             )
 
     def _new_protocol(self) -> asyncio.Protocol:
-        return Arrival(self)
+        return self._arrival
 
     # What an arrival asks.
 

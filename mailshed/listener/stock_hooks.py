@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from mailshed.listener.interface import Later
 from mailshed.listener.mail_data import MailDataReceiver
 from mailshed.listener.transaction import PendingTransaction
 from mailshed.mail import reply
-from mailshed.mail.address import Mailbox
 from mailshed.mail.content import Content
 from mailshed.mail.reply import Reply
 from mailshed.terms import Stage
@@ -102,20 +100,19 @@ class StockHooks:
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> bytes:
         ours, pending = self._ours, self._ours.envelope
-        asked: list[Mailbox] = []
-
-        def refuse(mailbox: Mailbox) -> Reply | Later | None:
-            asked.append(mailbox)
-            return ours.handler.recipient(ours.as_seen, mailbox)
-
         argument = _argument("TO", address, options)
-        answer = pending.add_recipient(argument, ours.limits, refuse)
-        if not isinstance(answer, Reply):
-            began = ours.loop.time()
-            answer = await answer()
-            pending.waited += ours.loop.time() - began
-        elif not asked and pending.recipients_excess < 2:
-            ours.handler.rejected(ours.as_seen, Stage.RCPT, argument, answer)
+        read = pending.read_recipient(argument, ours.limits)
+        if isinstance(read, Reply):
+            answer = read
+            if pending.recipients_excess < 2:
+                ours.handler.rejected(ours.as_seen, Stage.RCPT, argument, read)
+        else:
+            refused = ours.handler.recipient(ours.as_seen, read.mailbox)
+            if refused is not None and not isinstance(refused, Reply):
+                began = ours.loop.time()
+                refused = await refused()
+                pending.waited += ours.loop.time() - began
+            answer = pending.add(read, refused)
         if answer.is_success:
             envelope.rcpt_tos.append(address)
         if answer.code == 421:

@@ -7,18 +7,13 @@ but for four: SIZE is reckoned anew; MT-PRIORITY counts, and goes on, only if th
 not have the message returned (RFC 2852): strangers get no reports of ours, so it would vanish.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
-
-from aiosmtpd.smtp import Envelope as LibraryEnvelope
 
 from mailshed.config.policy import SessionLimits
 from mailshed.errors import AddressSyntaxError
-from mailshed.listener.interface import Later
 from mailshed.mail import address, parameters, reply
-from mailshed.mail.address import Mailbox, PathArgument
+from mailshed.mail.address import PathArgument
 from mailshed.mail.envelope import Recipient
 from mailshed.mail.parameters import NO_MAIL_PARAMETERS, MailParameters
 from mailshed.mail.reply import Reply
@@ -43,11 +38,15 @@ ENVELOPE_OCTETS_MAX = 256 * 1024
 _BELOW_MINIMUM = reply.make(555, f"5.5.4 BY: less than the {DELIVER_BY_MIN} seconds of DELIVERBY")
 
 
-class PendingTransaction(LibraryEnvelope):
-    """aiosmtpd's envelope, with the transaction as far as it has come in our own terms."""
+class PendingTransaction:
+    """The transaction as far as it has come, in our own terms; aiosmtpd's envelope stays unused."""
+
+    __slots__ = (
+        *("mail", "meaning", "octets", "reception", "recipients", "recipients_excess"),
+        *("recipients_refused", "started_at", "waited"),
+    )
 
     def __init__(self) -> None:
-        super().__init__()
         self.mail: PathArgument | None = None
         """The reverse-path and the parameters that go on; None before MAIL."""
         self.meaning: MailParameters = NO_MAIL_PARAMETERS
@@ -85,68 +84,56 @@ class PendingTransaction(LibraryEnvelope):
             return reply.NON_ASCII_NOT_TAKEN
         if isinstance(path, Reply):
             return path
-        meaning = parameters.parse_mail_parameters(path.parameters)
-        if isinstance(meaning, Reply):
-            return meaning
-        fault = _fault(meaning, limits, has_utf8=has_utf8)
-        if fault is not None:
-            return fault
+        meaning = NO_MAIL_PARAMETERS
+        answer = reply.SENDER_OK
+        if path.parameters:
+            told = parameters.parse_mail_parameters(path.parameters)
+            if isinstance(told, Reply):
+                return told
+            fault = _fault(told, limits, has_utf8=has_utf8)
+            if fault is not None:
+                return fault
+            meaning = told
         if not (meaning.is_utf8 or argument.isascii()):
             return reply.NON_ASCII_ADDRESS
-        kept = parameters.without(path.parameters, b"SIZE")
-        answer = reply.SENDER_OK
-        if not is_trusted:
-            kept, answer = _distrusted(kept, meaning)
-            by = meaning.deliver_by and replace(meaning.deliver_by, is_returned=False)
-            meaning = replace(meaning, priority=None, auth=meaning.auth and "", deliver_by=by)
-        self.mail = PathArgument(path.mailbox, kept)
+        if path.parameters:
+            path, meaning, answer = _as_far_as_it_counts(path, meaning, is_trusted=is_trusted)
+        self.mail = path
         self.meaning = meaning
-        self.octets = _octets(self.mail)
+        self.octets = _octets(path)
         self.started_at = now
         return answer
 
-    def add_recipient(
-        self,
-        argument: bytes,
-        limits: SessionLimits,
-        refuse: Callable[[Mailbox], Reply | Later | None],
-    ) -> Reply | Callable[[], Awaitable[Reply]]:
-        """Take what follows RCPT; `refuse` says whether policy does.
-
-        If that takes time, so does the answer, and nothing else may be told meanwhile.
-        """
+    def read_recipient(self, argument: bytes, limits: SessionLimits) -> Recipient | Reply:
+        """Read what follows RCPT; whether policy takes the recipient is for others to say."""
         is_utf8 = self.meaning.is_utf8
         path = _parsed(address.parse_rcpt_argument, argument, is_utf8=is_utf8)
         if isinstance(path, Reply):
             return path
         assert path.mailbox is not None
-        meaning = parameters.parse_rcpt_parameters(path.parameters, is_utf8=is_utf8)
-        if isinstance(meaning, Reply):
-            return meaning
+        if path.parameters:
+            meaning = parameters.parse_rcpt_parameters(path.parameters, is_utf8=is_utf8)
+            if isinstance(meaning, Reply):
+                return meaning
         octets = self.octets + _octets(path)
         if len(self.recipients) >= limits.recipients_max or octets > ENVELOPE_OCTETS_MAX:
             self.recipients_excess += 1
             return reply.TOO_MANY_RECIPIENTS
-        recipient = Recipient(mailbox=path.mailbox, parameters=path.parameters)
-        refused = refuse(path.mailbox)
-        if callable(refused):
-            return partial(self._add_later, recipient, octets, refused)
-        return self._add(recipient, octets, refused)
+        return Recipient(mailbox=path.mailbox, parameters=path.parameters)
 
-    async def _add_later(self, recipient: Recipient, octets: int, later: Later) -> Reply:
-        return self._add(recipient, octets, await later())
-
-    def _add(self, recipient: Recipient, octets: int, refused: Reply | None) -> Reply:
+    def add(self, recipient: Recipient, refused: Reply | None) -> Reply:
+        """Add a recipient that was read last, unless it is `refused`; the reply to RCPT."""
         if refused is not None:
             self.recipients_refused += 1
             return refused
-        self.octets = octets
+        self.octets += len(recipient.mailbox.raw) + sum(map(len, recipient.parameters))
         self.recipients.append(recipient)
         return reply.RECIPIENT_OK
 
 
 def _octets(path: PathArgument) -> int:
-    return len(path.mailbox.raw if path.mailbox else b"") + sum(map(len, path.parameters))
+    octets = len(path.mailbox.raw) if path.mailbox is not None else 0
+    return octets + sum(map(len, path.parameters)) if path.parameters else octets
 
 
 class _Parser(Protocol):
@@ -173,6 +160,19 @@ def _fault(meaning: MailParameters, limits: SessionLimits, *, has_utf8: bool) ->
     if by is not None and by.is_returned and by.seconds < DELIVER_BY_MIN:
         return _BELOW_MINIMUM
     return None
+
+
+def _as_far_as_it_counts(
+    path: PathArgument, meaning: MailParameters, *, is_trusted: bool
+) -> tuple[PathArgument, MailParameters, Reply]:
+    """The path with the parameters that go on, what they mean, and the reply to MAIL."""
+    kept = parameters.without(path.parameters, b"SIZE")
+    answer = reply.SENDER_OK
+    if not is_trusted:
+        kept, answer = _distrusted(kept, meaning)
+        by = meaning.deliver_by and replace(meaning.deliver_by, is_returned=False)
+        meaning = replace(meaning, priority=None, auth=meaning.auth and "", deliver_by=by)
+    return PathArgument(path.mailbox, kept), meaning, answer
 
 
 def _distrusted(

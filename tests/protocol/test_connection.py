@@ -11,6 +11,7 @@ from mailshed.listener import protocol
 from mailshed.listener.deadlines import Phase
 from mailshed.listener.lines import COMMAND_OCTETS_MAX
 from mailshed.listener.protocol import SmtpSession
+from mailshed.listener.turns import STEPS_PER_TURN
 from mailshed.mail.reply import make
 from tests.support.front import DEADLINE, Front, is_full, settle, until
 
@@ -108,7 +109,7 @@ async def test_the_event_loop_turns_while_a_blast_of_commands_is_answered() -> N
             now = len(front.handler.replies)
             longest, answered = max(longest, now - answered), now
         await blast
-        assert 0 < longest <= 2 * protocol.STEPS_PER_TURN
+        assert 0 < longest <= 2 * STEPS_PER_TURN
 
 
 # Bounds of one session that must not leak into another.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.builders import session_limits
 from tests.support.front import Front
 
 OURS = [
@@ -49,3 +50,12 @@ async def test_without_ehlo_nothing_is_offered(helo: str) -> None:
         peer = await front.peer()
         assert (await peer.command(helo, 250)).count(b"\r\n") == 1
         await peer.command("MAIL FROM:<alice@example.org> SMTPUTF8", 555)
+
+
+async def test_what_is_offered_is_that_of_the_moment() -> None:
+    """The reply is made once for all that are offered the same; who is not, gets another."""
+    async with Front(message_size_max=1000) as front:
+        assert b"SIZE 1000" in await offered(front)
+        front.factory.limits = session_limits(message_size_max=2000, recipients_max=7)
+        lines = await offered(front)
+        assert {b"SIZE 2000", b"LIMITS RCPTMAX=7"} <= set(lines)

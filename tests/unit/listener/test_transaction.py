@@ -30,10 +30,9 @@ def told(
     limits: SessionLimits,
     refuse: Callable[[Mailbox], Reply | None],
 ) -> Reply:
-    """The answer to RCPT where policy knows its own at once."""
-    answer = made.add_recipient(argument, limits, refuse)
-    assert isinstance(answer, Reply)
-    return answer
+    """The answer to RCPT, where policy says what `refuse` does."""
+    read = made.read_recipient(argument, limits)
+    return read if isinstance(read, Reply) else made.add(read, refuse(read.mailbox))
 
 
 def begun(argument: bytes = b"FROM:<a@b.example>") -> PendingTransaction:
@@ -107,18 +106,18 @@ def test_policy_refuses_with_its_own_reply() -> None:
 
 
 @pytest.mark.parametrize("refusal", [None, reply.UNKNOWN_RECIPIENT])
-async def test_an_answer_may_take_time(refusal: Reply | None) -> None:
-    async def later() -> Reply | None:
-        return refusal
-
+def test_nothing_is_settled_before_it_is_known_whether_policy_refuses(
+    refusal: Reply | None,
+) -> None:
     made = begun()
     before = made.octets
-    answer = made.add_recipient(b"TO:<c@d.example>", LIMITS, lambda _: later)
-    assert not isinstance(answer, Reply)
-    assert (made.recipients, made.octets) == ([], before), "nothing is settled before it is known"
-    assert await answer() is (refusal or reply.RECIPIENT_OK)
+    read = made.read_recipient(b"TO:<c@d.example> NOTIFY=NEVER", LIMITS)
+    assert not isinstance(read, Reply)
+    assert (made.recipients, made.octets) == ([], before)
+    assert made.add(read, refusal) is (refusal or reply.RECIPIENT_OK)
     assert len(made.recipients) == (refusal is None)
     assert made.recipients_refused == (refusal is not None)
+    assert made.octets == before + (23 if refusal is None else 0)
 
 
 def test_recipients_that_are_refused_without_end_overrun_the_transaction(

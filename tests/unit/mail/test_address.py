@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -609,3 +610,44 @@ def test_parameters_may_be_of_other_scripts_only_with_smtputf8() -> None:
     for wrong in (b"\xff", "\x85".encode(), "\u2028".encode()):
         with pytest.raises(AddressSyntaxError):
             parse_rcpt_argument(b"TO:<a@b> ORCPT=utf-8;" + wrong, is_utf8=True)
+
+
+# The short cut for ordinary arguments.
+
+
+def outcome(
+    parse: Callable[..., PathArgument], argument: bytes, *, is_utf8: bool
+) -> PathArgument | str:
+    """What an argument is parsed to, or why it is refused."""
+    try:
+        return parse(argument, is_utf8=is_utf8)
+    except AddressSyntaxError as error:
+        return str(error)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.tuples(
+        st.sampled_from([b"FROM:", b"TO:", b"from:", b"FROM: ", b""]),
+        paths.map(lambda parts: b"<%b%b@%b>" % parts) | noise | st.binary(max_size=30),
+        st.sampled_from([b"", b" ", b" SIZE=1", b"x", b"\n", b"\r"]),
+    ).map(b"".join),
+    st.booleans(),
+)
+@example(b"FROM:<a@b.example>\n", False)
+@example(b"FROM:<" + 64 * b"a" + b"@b.example>", False)
+@example(b"FROM:<" + 65 * b"a" + b"@b.example>", False)
+@example(b"TO:<a@" + 62 * b"b.d." + b"e4>", False)
+@example(b"TO:<a@" + 62 * b"b.d." + b"e45>", False)
+@example(b"TO:<postmaster>", False)
+def test_an_ordinary_argument_is_read_as_any_other(argument: bytes, is_utf8: bool) -> None:
+    """One match takes a short way; whatever it takes, the parser reads in the same way."""
+    for parse in (parse_mail_argument, parse_rcpt_argument):
+        said = outcome(parse, argument, is_utf8=is_utf8)
+        with patch.object(address, "_ordinary", return_value=None):
+            assert said == outcome(parse, argument, is_utf8=is_utf8)
+
+
+@pytest.mark.parametrize("argument", [b"FROM:<alice@example.org>", b"FROM:<A.B+c@d-e.Example>"])
+def test_an_ordinary_argument_takes_the_short_way(argument: bytes) -> None:
+    assert address._ordinary(address._ORDINARY_MAIL, argument) == parse_mail_argument(argument)

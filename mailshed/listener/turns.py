@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mailshed.config.policy import SessionLimits
 from mailshed.listener.deadlines import SessionTimer
 from mailshed.listener.reader import InputBuffer
+from mailshed.mail import reply
+from mailshed.mail.reply import Reply
 from mailshed.supervisor import Supervisor
 from mailshed.turnstile import Turnstile
 
@@ -69,6 +71,10 @@ class Turns:
 
     def hang_up(self) -> None:
         """Send what is queued, and close the connection."""
+        raise NotImplementedError
+
+    def end(self, last: Reply, verb: str = "other") -> None:
+        """Say `last` without being asked, and close the connection."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
@@ -169,6 +175,11 @@ class Turns:
     ) -> None:
         try:
             done = await work()
+        except asyncio.CancelledError:
+            # Nearly always since the connection is lost, and then this does nothing. But what the
+            # work has waited for may have been cancelled, and nobody else would tell the client.
+            self.end(reply.INTERNAL)
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary, as in `_advance`
             self.fail(error)
         else:

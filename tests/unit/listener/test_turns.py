@@ -116,6 +116,17 @@ async def test_a_lost_connection_cancels_what_the_session_waits_for(desk: Desk, 
     assert work.outcomes == []
 
 
+async def test_work_whose_own_work_is_cancelled_ends_the_session(desk: Desk) -> None:
+    """As by a future that somebody else gives up: the client is there, and must not wait."""
+    given_up = asyncio.get_running_loop().create_future()
+    desk.session.wait_for(lambda: given_up)
+    await settle()
+    given_up.cancel()
+    await settle()
+    assert desk.said() == [reply.INTERNAL.wire.rstrip()]
+    assert desk.session.transport is None
+
+
 async def test_it_is_not_even_begun_if_the_connection_is_lost_first(desk: Desk) -> None:
     """Nor is there a coroutine that nobody awaits."""
     begun: list[bool] = []

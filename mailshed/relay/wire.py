@@ -263,6 +263,8 @@ class WireProtocol(asyncio.Protocol):
 
     def _take_line(self, line: bytes) -> bool:
         """Take the next line, with its CR or without; False if the dialog is over."""
+        if len(line) > LINE_OCTETS_MAX + 1:  # nothing so long is kept, nor remembered as no reply
+            return self._take(None, line)
         if self._lines or line[3:4] == b"-":
             return self._take_one_of_several(line)
         return self._take(one_line(line), line)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailshed.errors import ConnectionLost, ProtocolViolation, TimedOut
-from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX
+from mailshed.mail.reply import LINE_OCTETS_MAX, LINES_MAX, one_line
 from mailshed.relay.wire import WRITE_BUFFER_OCTETS, WireProtocol
 from mailshed.terms import Stage
 
@@ -112,6 +112,7 @@ async def test_a_reply_line_may_end_in_a_bare_line_feed() -> None:
         b"250-x\r\n" * (LINES_MAX + 1),
         b"x" * (LINE_OCTETS_MAX + 1),
         b"250 " + b"x" * LINE_OCTETS_MAX + b"\r\n",
+        b"250-" + b"x" * LINE_OCTETS_MAX + b"\r\n",
     ],
 )
 async def test_what_is_not_a_reply_ends_the_connection(octets: bytes) -> None:
@@ -123,6 +124,16 @@ async def test_what_is_not_a_reply_ends_the_connection(octets: bytes) -> None:
     assert wire.fault.stage is Stage.MAIL
     assert transport.is_aborted
     assert not wire.is_idle
+
+
+async def test_a_line_that_is_too_long_is_not_remembered() -> None:
+    """The last lines are, to be read only once; what a server sends must not fill them."""
+    wire, _ = make_wire()
+    wire.expect((Stage.MAIL,))
+    misses = one_line.cache_info().misses
+    wire.data_received(b"250 " + b"x" * LINE_OCTETS_MAX + b"\r\n")
+    assert wire.fault is not None
+    assert one_line.cache_info().misses == misses
 
 
 @pytest.mark.parametrize(

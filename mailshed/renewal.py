@@ -83,6 +83,7 @@ class Renewal:
         self._servers = servers
         self._notifier = notifier
         self._reloader = Reloader(read_file, parts.spool)
+        self._turn = asyncio.Lock()
 
     async def reload_on(self, hangup: asyncio.Event) -> None:
         """Reload whenever `hangup` is set; systemd is told."""
@@ -111,7 +112,14 @@ class Renewal:
             self._parts.task_failed("reload", error)
 
     async def reload(self) -> str:
-        """Read the configuration again; raises ConfigError and changes nothing if it is not fit."""
+        """Read the configuration again; raises ConfigError and changes nothing if it is not fit.
+
+        One after the other: of two at once, what was read first might take effect last.
+        """
+        async with self._turn:
+            return await self._reload()
+
+    async def _reload(self) -> str:
         parts = self._parts
         try:
             config = await self._reloader.read(self.config)

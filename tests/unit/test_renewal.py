@@ -1,5 +1,6 @@
 """A reload takes effect as a whole, or not at all."""
 
+import asyncio
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,7 @@ from mailshed import renewal
 from mailshed.config.load import load
 from mailshed.config.schema import Config
 from mailshed.errors import ConfigError
+from mailshed.policies import fingerprint
 from mailshed.terms import Stage
 from tests.support.outbound import eventually
 from tests.support.scripted_backend import ScriptedBackend, say
@@ -81,6 +83,39 @@ class TestReload:
             await rig.service.reload()
         assert made_in
         assert threading.get_ident() not in made_in
+
+    async def test_what_was_read_last_is_in_force(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two at once, as of the lists and of an operator, although the first takes longer."""
+        make, is_newer_read, hashes = fingerprint, threading.Event(), list[str]()
+
+        def reads(domain: str, read: threading.Event) -> Callable[[], Config]:
+            def read_it() -> Config:
+                read.set()
+                return rig.make_config(domains=[domain])
+
+            return read_it
+
+        def take_long(config: Config) -> str:
+            is_newer_read.wait(0.1)  # for nothing, if it has to wait for us
+            hashes.append(make(config))
+            return hashes[-1]
+
+        async with rig.running():
+            monkeypatch.setattr(renewal, "fingerprint", take_long)
+            is_older_read = threading.Event()
+            rig.next_config = reads("older.example", is_older_read)
+            async with asyncio.TaskGroup() as group:
+                older = group.create_task(rig.service.reload())
+                await eventually(is_older_read.is_set)
+                assert not older.done()
+                rig.next_config = reads("newer.example", is_newer_read)
+                group.create_task(rig.service.reload())
+                await older
+                assert not is_newer_read.is_set()
+            assert rig.service.parts.status.config_hash == hashes[-1]
+            assert (await self.rcpt(rig, "bob@newer.example")).startswith("250")
 
     async def test_a_faulty_file_changes_nothing_and_is_told(self, rig: Rig) -> None:
         def faulty() -> Config:

@@ -29,6 +29,10 @@ DOUBT_FACTOR = 4.0
 """So many times what is known of our lateness may be our own doing."""
 SMOOTHING = 1 / 32
 """The weight of a message in the mean."""
+LATE_MAX = 1.0
+"""More than that (seconds) does not enter the mean: a service that stood still, as behind a disk
+that hangs, is not late any more when it goes on. The messages that it happened to are judged by
+their own lateness; with little mail, those after them would be in doubt for minutes."""
 
 
 class Lateness:
@@ -40,7 +44,7 @@ class Lateness:
 
     def note(self, lateness: float) -> None:
         """Learn from one message."""
-        self.mean += SMOOTHING * (lateness - self.mean)
+        self.mean += SMOOTHING * (min(lateness, LATE_MAX) - self.mean)
 
     def doubt(self, lateness: float) -> float:
         """How much of the time of a message that was so late may be our own doing."""

@@ -68,3 +68,13 @@ def test_a_message_that_was_lucky_has_the_doubt_of_the_others(lateness: Lateness
     for _ in range(int(10 / SMOOTHING)):
         lateness.note(0.0)
     assert lateness.doubt(0.0) < 1e-5, "a loop that is in time again is soon believed"
+
+
+def test_a_stand_still_hides_no_backend_that_is_slow_after_it(lateness: Lateness) -> None:
+    """Ten messages lay with us for a minute; the loop is on time again, and the backend is not."""
+    for _ in range(10):
+        lateness.note(60.0)
+    assert seen(lateness, slower(60.0, late=60.0)).service == pytest.approx(ENVELOPE + DATA)
+    for _ in range(20):
+        lateness.note(0.0)
+    assert seen(lateness, slower(4.0)).service > 3.0

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from mailshed.autosave import save_every, save_last
 from mailshed.clock import Clock
 from mailshed.control.adaptive import AdaptiveLimit
 from mailshed.control.limit import Limit
@@ -85,16 +86,7 @@ class LimitMemory:
 
     async def run(self) -> None:
         """Save every few minutes, until cancelled; a failure is told once."""
-        failure = ""
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            try:
-                await self.save()
-                failure = ""
-            except Exception as error:  # noqa: BLE001 - mail goes on without
-                if repr(error) != failure:
-                    self._on_failure("limit memory", error)
-                failure = repr(error)
+        await save_every(SAVE_SECONDS, self.save, "limit memory", self._on_failure)
 
     async def save(self) -> None:
         """Keep what was learned. Raises StateError if that fails."""
@@ -110,10 +102,7 @@ class LimitMemory:
 
     async def close(self) -> None:
         """Save a last time; a failure is told."""
-        try:
-            await self.save()
-        except Exception as error:  # noqa: BLE001 - the rest of the stop is mail's
-            self._on_failure("limit memory", error)
+        await save_last(self.save, "limit memory", self._on_failure)
 
 
 def file_name(backend: str) -> str:

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from mailshed.autosave import save_every, save_last
 from mailshed.errors import StateError
 from mailshed.maillog import MailLog
 from mailshed.relay.offers import Offers, as_mapping
@@ -115,16 +116,7 @@ class Capabilities:
 
     async def run(self) -> None:
         """Save what has changed, until cancelled; a failure is told once."""
-        failure = ""
-        while True:
-            await asyncio.sleep(SAVE_SECONDS)
-            try:
-                await self.save()
-                failure = ""
-            except Exception as error:  # noqa: BLE001 - mail goes on without
-                if repr(error) != failure:
-                    self._on_failure("capabilities", error)
-                failure = repr(error)
+        await save_every(SAVE_SECONDS, self.save, "capabilities", self._on_failure)
 
     async def save(self) -> None:
         """Keep what is known, if it has changed. Raises StateError if that fails."""
@@ -140,10 +132,7 @@ class Capabilities:
 
     async def close(self) -> None:
         """Save a last time; a failure is told."""
-        try:
-            await self.save()
-        except Exception as error:  # noqa: BLE001 - the rest of the stop is mail's
-            self._on_failure("capabilities", error)
+        await save_last(self.save, "capabilities", self._on_failure)
 
 
 def _read(document: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -27,6 +27,7 @@ from typing import Generic, TypeVar
 
 from mailshed.clock import Clock
 from mailshed.mail.delivery import Deferred, NoReply
+from mailshed.relay import unready
 from mailshed.relay.backend import BackendConnections
 from mailshed.relay.connection import QUIT_TIMEOUT, Connection
 from mailshed.supervisor import Supervisor
@@ -100,10 +101,6 @@ class _Waiter:
     since: float
 
 
-def _stopping() -> Deferred:
-    return Deferred(Stage.CONNECT, None, "the service is stopping", NoReply.OUR_CHOICE)
-
-
 class Pool:
     """The connections of one backend. Each one taken must be given back or dropped.
 
@@ -161,7 +158,7 @@ class Pool:
 
     async def _wait(self) -> Connection | Deferred:
         if self._is_closed:
-            return _stopping()
+            return unready.stopping()
         waiter = _Waiter(asyncio.get_running_loop().create_future(), self._clock.monotonic())
         self._waiters.append(waiter)
         if self._dials < len(self._waiters):
@@ -188,7 +185,7 @@ class Pool:
             self._end_dial(Deferred(Stage.CONNECT, None, f"internal error: {error!r}"))
             raise
         except asyncio.CancelledError:
-            self._end_dial(_stopping())
+            self._end_dial(unready.stopping())
             raise
         if isinstance(made, Deferred):
             self._failed += 1
@@ -295,7 +292,7 @@ class Pool:
 
     def _give_up_waiting(self) -> None:
         while waiter := self._next_waiter():
-            waiter.found.set_result(_stopping())
+            waiter.found.set_result(unready.stopping())
 
     def _say_quit(self, connection: Connection) -> None:
         self._farewells.spawn(connection.quit(), "quit")

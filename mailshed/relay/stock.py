@@ -142,7 +142,7 @@ class StockBackend:
         """From nothing to where MAIL may be said: what the server offers, or what is wrong."""
         place, security = self._address.place, self._address.security
         if self._is_over:
-            return Deferred(Stage.CONNECT, None, "the service is stopping", NoReply.OUR_CHOICE)
+            return unready.stopping()
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 await connect_client(client, self._address, self._timeouts)

@@ -29,6 +29,11 @@ def closed(name: str, stage: Stage, text: str) -> Deferred:
     return Deferred(stage, None, f"{name} {text}", NoReply.NO_CONNECTION)
 
 
+def stopping() -> Deferred:
+    """None is begun any more, and that is not the backend's doing."""
+    return Deferred(Stage.CONNECT, None, "the service is stopping", NoReply.OUR_CHOICE)
+
+
 def late(name: str, stage: Stage, what: str) -> Deferred:
     """What was awaited has not come in time."""
     return Deferred(stage, None, f"no {what} from {name} in time", NoReply.TIMED_OUT)

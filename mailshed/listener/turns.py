@@ -16,6 +16,7 @@ a session needs no task, and a task exists while something is waited for.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,7 +46,7 @@ STEPS_PER_TURN = 8
 REPLIES_HELD_MAX = 128
 
 
-class Turns:
+class Turns(ABC):
     """The part of a session that the event loop drives; `SmtpSession` is the rest of it."""
 
     loop: asyncio.AbstractEventLoop
@@ -69,21 +70,21 @@ class Turns:
         self._is_waiting = self._is_stuffed = self._is_closing = False
         self._out: list[bytes] = []
 
+    @abstractmethod
     def hang_up(self) -> None:
         """Send what is queued, and close the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, last: Reply, verb: str = "other") -> None:
         """Say `last` without being asked, and close the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: Exception) -> None:
         """End the session for a fault of our own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expect_command(self) -> None:
         """Expect the next command in its time."""
-        raise NotImplementedError
 
     # What the event loop calls.
 
